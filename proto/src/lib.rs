@@ -1,0 +1,1 @@
+//! The contracts of the six services: messages, topic names, header names, ids.

@@ -1,0 +1,1 @@
+//! What a run leaves: plain results and how they are shown.

@@ -1,0 +1,1 @@
+//! The Broker trait, its vocabulary, and the conformance suite every Broker must pass.

@@ -1,0 +1,59 @@
+//! What happened, as it happened: the input of the run's hash, trace and checks.
+
+use std::fmt;
+
+/// The kinds of events that a run records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EventKind {
+    /// Bytes that the network delivered.
+    Frame,
+    /// A timer that fired.
+    Timer,
+    /// A transaction that a store committed.
+    Commit,
+    /// A fault that began or ended, or a host that started or stopped.
+    Fault,
+    /// Something a person would want to read in the trace: a saga's step, a rebalance, an election.
+    Note,
+}
+
+impl EventKind {
+    /// A fixed word for traces, the same in every release.
+    pub fn word(self) -> &'static str {
+        match self {
+            EventKind::Frame => "frame",
+            EventKind::Timer => "timer",
+            EventKind::Commit => "commit",
+            EventKind::Fault => "fault",
+            EventKind::Note => "note",
+        }
+    }
+}
+
+/// One event. Text and bytes both go into the run's hash, so neither may hold anything that differs from process to
+/// process: no address, no walk over a `HashMap`.
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'a> {
+    /// The host on which it happened; empty for the world itself.
+    pub host: &'a str,
+    /// Its kind.
+    pub kind: EventKind,
+    /// What the trace shows.
+    pub text: fmt::Arguments<'a>,
+    /// What was carried: frame bytes, committed writes. May be empty.
+    pub bytes: &'a [u8],
+}
+
+/// Takes events in the order in which they happen.
+pub trait Recorder: Send + Sync + 'static {
+    /// Records one event at the present time.
+    fn record(&self, event: Event<'_>);
+}
+
+/// Forgets everything: for production, where tracing and metrics do this work, and for tests that do not look.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoRecorder;
+
+impl Recorder for NoRecorder {
+    fn record(&self, _event: Event<'_>) {}
+}

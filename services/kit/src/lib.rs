@@ -1,0 +1,1 @@
+//! What event-driven services share: router and middleware, stores, inbox and outbox, saga, HTTP.

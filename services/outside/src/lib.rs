@@ -1,0 +1,1 @@
+//! The systems outside: payment gateway, carrier and mail provider, HTTP servers with ledgers of their own.

@@ -1,0 +1,1 @@
+//! Deterministic simulation testing for event-driven services on Kafka: the program.

@@ -1,0 +1,2 @@
+//! The program `shakedown`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Broker on our own small wire-protocol client, for use inside the simulation.

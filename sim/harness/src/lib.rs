@@ -1,0 +1,1 @@
+//! Faults, workload, scenario files, checks, trace and runner, generic over the system under test.

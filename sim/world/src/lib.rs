@@ -1,0 +1,1 @@
+//! Hosts, time, network and their faults on one thread: the engines.
