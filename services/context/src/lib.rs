@@ -25,6 +25,17 @@ pub use time::Timestamp;
 
 use std::sync::Arc;
 
+/// What a host runs: called with a fresh context at every start of the host.
+pub type Program = Arc<dyn Fn(Context) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// Wraps an async function as a [`Program`].
+pub fn program<F>(start: impl Fn(Context) -> F + Send + Sync + 'static) -> Program
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    Arc::new(move |context| Box::pin(start(context)))
+}
+
 /// One host as its world provides it; [`Context`] is the comfortable face of it.
 ///
 /// A host is one incarnation of a machine's process: after a restart the world makes a new one.

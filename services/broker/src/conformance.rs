@@ -1,0 +1,1 @@
+//! The conformance suite: one function a case, over any Broker.
