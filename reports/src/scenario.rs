@@ -1,0 +1,28 @@
+//! One scenario over many seeds.
+
+use std::path::PathBuf;
+
+use crate::{Finding, SeedResult};
+
+/// What one scenario left over all of its seeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScenarioResult {
+    /// The file's name without `.toml`.
+    pub name: String,
+    /// The file, as it was named on the command line.
+    pub file: PathBuf,
+    /// The claim.
+    pub claim: String,
+    /// One for each seed, in the order of the seeds. Where the claim is a `breaks`, the findings that it asks for are
+    /// not findings any more.
+    pub seeds: Vec<SeedResult>,
+    /// What is wrong with all seeds together: a fault that was inert on each, a `breaks` that never did.
+    pub findings: Vec<Finding>,
+}
+
+impl ScenarioResult {
+    /// Nothing was found, on any seed or over all.
+    pub fn held(&self) -> bool {
+        self.findings.is_empty() && self.seeds.iter().all(SeedResult::held)
+    }
+}

@@ -1,0 +1,143 @@
+//! What goes wrong, when, and for how long.
+
+use std::time::Duration;
+
+use world::LatencyRange;
+
+/// One `[[fault]]` of a scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The line of its `[[fault]]` in the file, from 1: reports name a fault by it.
+    pub line: usize,
+    /// When it begins.
+    pub start: Start,
+    /// From its beginning to its healing; for a rolling restart the time that each host is down.
+    pub lasts: Duration,
+    /// What happens.
+    pub kind: FaultKind,
+}
+
+/// When a fault begins. Times count from the start of the workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// `at = "5s"`: then.
+    At(Duration),
+    /// `during = "2s..20s"` with a length of its own: once, at a millisecond drawn from the seed, both ends included.
+    Within {
+        /// The earliest.
+        from: Duration,
+        /// The latest.
+        to: Duration,
+    },
+    /// `during` and `every`: at `from`, `from + every`, and so on up to and including `to`. The file guarantees that
+    /// one is over before the next begins.
+    Every {
+        /// The first.
+        from: Duration,
+        /// None begins after it.
+        to: Duration,
+        /// From one beginning to the next.
+        every: Duration,
+    },
+}
+
+/// What happens, to whom, and what heals it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// A broker's process dies, or its machine loses power. Heals by a restart after `lasts`.
+    CrashBroker {
+        /// Which one.
+        broker: BrokerChoice,
+        /// The machine loses power: what was not flushed is gone, and the network hears nothing of it.
+        power_loss: bool,
+    },
+    /// Hosts go down one after the other, each for `lasts`.
+    RollingRestart {
+        /// In this order.
+        hosts: Vec<String>,
+        /// From the moment that one is up again to the moment that the next goes down.
+        gap: Duration,
+        /// As for a broker's crash.
+        power_loss: bool,
+    },
+    /// Hosts of a service die together. Heals by their restart after `lasts`.
+    CrashService {
+        /// One replica, or all of the service's.
+        hosts: Vec<String>,
+        /// As for a broker's crash.
+        power_loss: bool,
+    },
+    /// An outside system dies. Heals by its restart after `lasts`; its ledger stays.
+    CrashOutside {
+        /// The system, which is also the name of its host.
+        system: String,
+    },
+    /// A process stops, as by SIGSTOP. Heals by its resumption after `lasts`.
+    Pause {
+        /// The host.
+        host: String,
+    },
+    /// Bytes between two sets of hosts wait. Heals after `lasts`; what waited then arrives.
+    Partition {
+        /// One side.
+        between: Vec<String>,
+        /// The other; no host is on both sides.
+        and: Vec<String>,
+        /// Only bytes from `between` to `and` wait.
+        one_way: bool,
+    },
+    /// Bytes from each host of one set to each of the other wait. Heals after `lasts`; what waited then arrives.
+    Hold {
+        /// The senders.
+        from: Vec<String>,
+        /// The receivers; may overlap with the senders.
+        to: Vec<String>,
+    },
+    /// Links between two sets of hosts become slower or faster, in both directions. Heals after `lasts`.
+    Latency {
+        /// One side.
+        between: Vec<String>,
+        /// The other; no host is on both sides.
+        and: Vec<String>,
+        /// The latency meanwhile.
+        range: LatencyRange,
+    },
+    /// The harness's own producer appends a copy of records of a topic, for `lasts`.
+    DuplicateRecords {
+        /// The topic.
+        topic: String,
+        /// The chance of each record, in parts per million.
+        probability_ppm: u32,
+    },
+}
+
+impl FaultKind {
+    /// The word for it in scenario files.
+    pub fn word(&self) -> &'static str {
+        match self {
+            FaultKind::CrashBroker { .. } => "crash_broker",
+            FaultKind::RollingRestart { .. } => "rolling_restart",
+            FaultKind::CrashService { .. } => "crash_service",
+            FaultKind::CrashOutside { .. } => "crash_outside",
+            FaultKind::Pause { .. } => "pause",
+            FaultKind::Partition { .. } => "partition",
+            FaultKind::Hold { .. } => "hold",
+            FaultKind::Latency { .. } => "latency",
+            FaultKind::DuplicateRecords { .. } => "duplicate_records",
+        }
+    }
+}
+
+/// Which broker a crash meets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BrokerChoice {
+    /// The broker of this number, which exists.
+    Number(u32),
+    /// Whoever leads this partition when the fault begins.
+    LeaderOf {
+        /// The topic.
+        topic: String,
+        /// The partition, which exists.
+        partition: u32,
+    },
+}

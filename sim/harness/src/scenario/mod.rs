@@ -1,0 +1,115 @@
+//! Scenario files: one TOML file, one claim, checked against the words of the system under test before anything runs.
+//!
+//! Loading gives either a plain struct, in which every name is known to exist, every duration is a
+//! [`Duration`] in whole milliseconds and every probability an integer, or an error that points at the
+//! place in the file. The runner reads [`Scenario`] and never sees TOML.
+//!
+//! Start reading at [`Scenario`] and [`Vocabulary`].
+//! Absent on purpose: what a fault does (the runner's), and any knowledge of the six services, which come in as a
+//! [`Vocabulary`].
+
+mod expect;
+mod fault;
+mod vocabulary;
+
+pub use expect::{Bound, Comparison, Expect, Statistic};
+pub use fault::{BrokerChoice, Fault, FaultKind, Start};
+pub use vocabulary::{ServiceWords, Vocabulary};
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use world::LatencyRange;
+
+/// One scenario, resolved: what to run, what goes wrong, what must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// The file's name without `.toml`.
+    pub name: String,
+    /// The file, as it was named on the command line.
+    pub file: PathBuf,
+    /// The claim, a sentence.
+    pub claim: String,
+    /// The workload and how often it runs.
+    pub run: Run,
+    /// How many orders meet each refusal, exactly; which ones is drawn from the seed. Every kind of the vocabulary is
+    /// here, with 0 where the file says nothing.
+    pub refusals: BTreeMap<String, u32>,
+    /// The Kafka cluster.
+    pub cluster: Cluster,
+    /// Every service of the vocabulary, with its defaults where the file says nothing.
+    pub services: BTreeMap<String, ServiceSettings>,
+    /// The latency of every link that no fault has changed.
+    pub latency: LatencyRange,
+    /// What goes wrong, in the order of the file.
+    pub faults: Vec<Fault>,
+    /// What must hold.
+    pub expect: Expect,
+}
+
+/// `[run]`: the workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// How many seeds a run takes when the command line does not say: `0..seeds`.
+    pub seeds: u64,
+    /// How many orders are sent.
+    pub orders: u32,
+    /// How fast they arrive.
+    pub arrival: Rate,
+    /// How many customers share them.
+    pub customers: u32,
+    /// How many different items there are.
+    pub items: u32,
+}
+
+/// So many in a span: `20/s` is 20 in one second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many; at least 1.
+    pub count: u32,
+    /// In how long: a second, a minute or an hour.
+    pub per: Duration,
+}
+
+impl Rate {
+    /// The mean time between two.
+    pub fn gap(self) -> Duration {
+        self.per / self.count
+    }
+}
+
+/// `[cluster]`: the simulated Kafka.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Brokers `broker-1` to `broker-N`.
+    pub brokers: u32,
+    /// Replicas of each partition. Always 1 so far.
+    pub replication_factor: u32,
+    /// `min.insync.replicas` of each topic; never above the replication factor.
+    pub min_insync_replicas: u32,
+    /// Partitions of each topic.
+    pub partitions: u32,
+    /// Broker settings by Kafka's own names.
+    pub config: BTreeMap<String, String>,
+}
+
+/// `[services.<name>]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSettings {
+    /// Hosts `<name>-1` to `<name>-N`.
+    pub replicas: u32,
+    /// How effects and messages stay together.
+    pub delivery: Delivery,
+    /// Planted flaws, by the vocabulary's names, in the order of the file.
+    pub naive: Vec<String>,
+    /// How long a saga waits for the answer to one step; `None` leaves it to the service.
+    pub step_timeout: Option<Duration>,
+}
+
+/// How a service keeps its state and its messages together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Messages are committed with the state and relayed afterwards; duplicates meet an inbox.
+    Outbox,
+}
