@@ -8,8 +8,8 @@
 //! implementation must pass. Absent on purpose: the wire protocol, retries (an implementation's own), and anything that
 //! decides what a message means.
 
-pub mod conformance;
 mod admin;
+pub mod conformance;
 mod consumer;
 mod error;
 mod producer;

@@ -100,11 +100,7 @@ pub struct ProducerRecord {
 
 impl ProducerRecord {
     /// A record with key and value, no headers, time and partition left open.
-    pub fn new(
-        topic: impl Into<Arc<str>>,
-        key: impl Into<Bytes>,
-        value: impl Into<Bytes>,
-    ) -> ProducerRecord {
+    pub fn new(topic: impl Into<Arc<str>>, key: impl Into<Bytes>, value: impl Into<Bytes>) -> ProducerRecord {
         ProducerRecord {
             topic: topic.into(),
             partition: None,

@@ -1,1 +1,0 @@
-//! The conformance suite: one function a case, over any Broker.

@@ -1,0 +1,266 @@
+//! What the cases share: names, clients, and waiting for facts.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use context::Context;
+
+use super::Subject;
+use crate::{
+    Admin, Broker, Consumer, ConsumerRecord, Error, NewTopic, NoRebalanceListener, OffsetAndMetadata,
+    Producer, ProducerRecord, Properties, RebalanceListener, RecordMetadata, TopicPartition,
+};
+
+/// Why a case failed: the claim that broke, with the evidence.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Failure(pub String);
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure(format!("a call failed: {error}"))
+    }
+}
+
+/// The longest that a case waits for a fact. Real Kafka's slowest here is a killed broker's session of 9 s with an
+/// election and a client's backoff on top.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One case's bench: names of its own and the clients it makes.
+pub struct Bench {
+    subject: Arc<dyn Subject>,
+    case: &'static str,
+}
+
+impl Bench {
+    pub(super) fn new(subject: Arc<dyn Subject>, case: &'static str) -> Bench {
+        Bench { subject, case }
+    }
+
+    /// Clock and tasks.
+    pub fn context(&self) -> Context {
+        self.subject.context()
+    }
+
+    /// The implementation under test.
+    pub fn broker(&self) -> Arc<dyn Broker> {
+        self.subject.broker()
+    }
+
+    pub(super) fn subject(&self) -> &dyn Subject {
+        &*self.subject
+    }
+
+    /// A name that no other case and no other run uses.
+    pub fn name(&self, part: &str) -> String {
+        format!("{}.{}.{part}", self.subject.run_id(), self.case)
+    }
+
+    /// Creates a topic with so many partitions and gives its name.
+    pub async fn topic(&self, part: &str, partitions: i32) -> Result<Arc<str>, Failure> {
+        let name = self.name(part);
+        self.admin().await?.create_topics(&[NewTopic::new(name.clone(), partitions)]).await?;
+        Ok(name.into())
+    }
+
+    pub(super) async fn admin(&self) -> Result<Arc<dyn Admin>, Failure> {
+        Ok(self.broker().admin(&Properties::new()).await?)
+    }
+
+    /// A producer as careful services set it up: idempotent, all replicas, no lingering.
+    pub async fn producer(&self) -> Result<Arc<dyn Producer>, Failure> {
+        self.producer_with(Properties::new()).await
+    }
+
+    pub(super) async fn producer_with(&self, more: Properties) -> Result<Arc<dyn Producer>, Failure> {
+        let properties = Properties::new().set("enable.idempotence", true).set("linger.ms", 0).with(&more);
+        Ok(self.broker().producer(&properties).await?)
+    }
+
+    /// The properties of a careful consumer: commits by hand, starts at the beginning, short timeouts.
+    pub fn consumer_properties(&self, group: &str) -> Properties {
+        Properties::new()
+            .set("group.id", self.name(group))
+            .set("enable.auto.commit", false)
+            .set("auto.offset.reset", "earliest")
+            .set("session.timeout.ms", 6_000)
+            .set("heartbeat.interval.ms", 1_000)
+    }
+
+    /// A careful consumer that has not subscribed.
+    pub async fn consumer(&self, group: &str) -> Result<Box<dyn Consumer>, Failure> {
+        self.consumer_with(group, Properties::new()).await
+    }
+
+    pub(super) async fn consumer_with(
+        &self,
+        group: &str,
+        more: Properties,
+    ) -> Result<Box<dyn Consumer>, Failure> {
+        Ok(self.broker().consumer(&self.consumer_properties(group).with(&more)).await?)
+    }
+
+    /// A careful consumer of `topic`.
+    pub async fn subscriber(&self, group: &str, topic: &Arc<str>) -> Result<Box<dyn Consumer>, Failure> {
+        let mut consumer = self.consumer(group).await?;
+        consumer.subscribe(std::slice::from_ref(topic), Box::new(NoRebalanceListener)).await?;
+        Ok(consumer)
+    }
+
+    /// Sends `values` under `key`, all in flight at once, and waits for every acknowledgement.
+    pub async fn send_all(
+        &self,
+        producer: &dyn Producer,
+        topic: &Arc<str>,
+        key: &str,
+        values: impl IntoIterator<Item = String>,
+    ) -> Result<Vec<RecordMetadata>, Failure> {
+        let deliveries: Vec<_> = values
+            .into_iter()
+            .map(|value| producer.send(ProducerRecord::new(topic.clone(), key.to_owned(), value)))
+            .collect();
+        let mut acknowledged = Vec::new();
+        for delivery in deliveries {
+            acknowledged.push(delivery.await?);
+        }
+        Ok(acknowledged)
+    }
+
+    /// Polls until `wanted` records came, or [`PATIENCE`] ran out, which fails the case.
+    pub async fn poll_count(
+        &self,
+        consumer: &mut dyn Consumer,
+        wanted: usize,
+    ) -> Result<Vec<ConsumerRecord>, Failure> {
+        let deadline = self.context().now() + PATIENCE;
+        let mut records = Vec::new();
+        while records.len() < wanted {
+            if self.context().now() > deadline {
+                let values = values(&records);
+                return Err(Failure(format!(
+                    "{} of {wanted} records came within {PATIENCE:?}: {values:?}",
+                    records.len()
+                )));
+            }
+            match consumer.poll(Duration::from_millis(200)).await {
+                Ok(more) => records.extend(more),
+                Err(error) if error.is_fatal() => return Err(error.into()),
+                // The next poll goes on, as the interface says.
+                Err(_) => {}
+            }
+        }
+        Ok(records)
+    }
+
+    /// Polls for `span` and gives what came.
+    pub async fn poll_for(
+        &self,
+        consumer: &mut dyn Consumer,
+        span: Duration,
+    ) -> Result<Vec<ConsumerRecord>, Failure> {
+        let deadline = self.context().now() + span;
+        let mut records = Vec::new();
+        while self.context().now() < deadline {
+            match consumer.poll(Duration::from_millis(100)).await {
+                Ok(more) => records.extend(more),
+                Err(error) if error.is_fatal() => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
+        Ok(records)
+    }
+
+    /// Asks again and again until it is `true`; fails the case with `sentence` when [`PATIENCE`] ran out.
+    pub async fn eventually<F>(&self, sentence: &str, mut fact: impl FnMut() -> F) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<bool, Failure>>,
+    {
+        let deadline = self.context().now() + PATIENCE;
+        while !fact().await? {
+            if self.context().now() > deadline {
+                return Err(Failure(format!("not within {PATIENCE:?}: {sentence}")));
+            }
+            self.context().sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// Commits the position after each record.
+    pub async fn commit_all(
+        &self,
+        consumer: &mut dyn Consumer,
+        records: &[ConsumerRecord],
+    ) -> Result<(), Failure> {
+        Ok(consumer.commit(&positions_after(records)).await?)
+    }
+}
+
+/// The position after the last record of each partition.
+pub(super) fn positions_after(records: &[ConsumerRecord]) -> Vec<(TopicPartition, OffsetAndMetadata)> {
+    let mut next = BTreeMap::new();
+    for record in records {
+        next.insert(record.partition.clone(), OffsetAndMetadata::new(record.offset + 1));
+    }
+    next.into_iter().collect()
+}
+
+/// The values as text, in the order in which they came.
+pub(super) fn values(records: &[ConsumerRecord]) -> Vec<String> {
+    records.iter().map(|record| text(record.value.as_deref())).collect()
+}
+
+pub(super) fn text(bytes: Option<&[u8]>) -> String {
+    bytes.map_or_else(|| "null".into(), |bytes| String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// `prefix-0` to `prefix-(count-1)`.
+pub(super) fn numbered(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{prefix}-{number}")).collect()
+}
+
+/// Remembers what a listener heard.
+#[derive(Clone, Default)]
+pub(super) struct Heard(Arc<Mutex<Vec<(Call, Vec<TopicPartition>)>>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Assigned,
+    Revoked,
+    Lost,
+}
+
+impl Heard {
+    pub(super) fn listener(&self) -> Box<dyn RebalanceListener> {
+        Box::new(self.clone())
+    }
+
+    pub(super) fn calls(&self) -> Vec<(Call, Vec<TopicPartition>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn hear(&self, call: Call, partitions: &[TopicPartition]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((call, partitions.to_vec()));
+    }
+}
+
+impl RebalanceListener for Heard {
+    fn assigned(&mut self, partitions: &[TopicPartition]) {
+        self.hear(Call::Assigned, partitions);
+    }
+
+    fn revoked(&mut self, partitions: &[TopicPartition]) -> Vec<(TopicPartition, OffsetAndMetadata)> {
+        self.hear(Call::Revoked, partitions);
+        Vec::new()
+    }
+
+    fn lost(&mut self, partitions: &[TopicPartition]) {
+        self.hear(Call::Lost, partitions);
+    }
+}

@@ -1,0 +1,315 @@
+//! Groups: every partition has one reader, and a reader that goes is replaced.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bench::{Call, Heard, numbered, text};
+use super::{Bench, Failure, case_list, ensure};
+use crate::{
+    Consumer, ConsumerRecord, ErrorCode, NoRebalanceListener, OffsetAndMetadata, ProducerRecord, Properties,
+    TopicPartition,
+};
+
+case_list![
+    members_share_the_partitions,
+    more_members_than_partitions_leave_some_idle,
+    a_member_that_joins_takes_its_share,
+    a_member_that_leaves_gives_its_share_back,
+    a_member_that_dies_is_replaced_after_its_session[DieWithoutLeaving],
+    what_a_dead_member_did_not_commit_comes_again[DieWithoutLeaving],
+    a_member_that_is_not_polled_is_evicted,
+    a_commit_of_an_earlier_generation_is_refused,
+    the_listener_hears_every_change,
+    two_groups_do_not_disturb_each_other,
+    concurrent_subscribers_read_each_record_once,
+    one_member_reads_several_topics,
+];
+
+/// Polls every member in turn until `settled` holds for their assignments.
+async fn poll_until(
+    bench: &Bench,
+    members: &mut [Box<dyn Consumer>],
+    sentence: &str,
+    settled: impl Fn(&[BTreeSet<TopicPartition>]) -> bool,
+) -> Result<Vec<ConsumerRecord>, Failure> {
+    let deadline = bench.context().now() + Duration::from_secs(90);
+    let mut records = Vec::new();
+    loop {
+        for member in members.iter_mut() {
+            match member.poll(Duration::from_millis(50)).await {
+                Ok(more) => records.extend(more),
+                Err(error) if error.is_fatal() => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
+        let held: Vec<BTreeSet<_>> =
+            members.iter().map(|member| member.assignment().into_iter().collect()).collect();
+        if settled(&held) {
+            return Ok(records);
+        }
+        if bench.context().now() > deadline {
+            return Err(Failure(format!("not within 90 s: {sentence}; held: {held:?}")));
+        }
+    }
+}
+
+/// Every one of `count` partitions is held once, and each member holds a number within `sizes`.
+fn shared(held: &[BTreeSet<TopicPartition>], count: usize, sizes: std::ops::RangeInclusive<usize>) -> bool {
+    let all: BTreeSet<_> = held.iter().flatten().collect();
+    all.len() == count
+        && held.iter().map(BTreeSet::len).sum::<usize>() == count
+        && held.iter().all(|one| sizes.contains(&one.len()))
+}
+
+async fn member(bench: &Bench, topic: &Arc<str>) -> Result<Box<dyn Consumer>, Failure> {
+    bench.subscriber("g", topic).await
+}
+
+async fn members_share_the_partitions(bench: Bench) -> Result<(), Failure> {
+    let topic = bench.topic("t", 6).await?;
+    let mut members =
+        vec![member(&bench, &topic).await?, member(&bench, &topic).await?, member(&bench, &topic).await?];
+    poll_until(&bench, &mut members, "three members hold two partitions each", |held| shared(held, 6, 2..=2))
+        .await?;
+    for member in members {
+        member.close().await?;
+    }
+    Ok(())
+}
+
+async fn more_members_than_partitions_leave_some_idle(bench: Bench) -> Result<(), Failure> {
+    let topic = bench.topic("t", 2).await?;
+    let mut members = Vec::new();
+    for _ in 0..3 {
+        members.push(member(&bench, &topic).await?);
+    }
+    poll_until(&bench, &mut members, "two of three members hold one partition each", |held| {
+        shared(held, 2, 0..=1)
+    })
+    .await?;
+    for member in members {
+        member.close().await?;
+    }
+    Ok(())
+}
+
+async fn a_member_that_joins_takes_its_share(bench: Bench) -> Result<(), Failure> {
+    let topic = bench.topic("t", 4).await?;
+    let mut members = vec![member(&bench, &topic).await?];
+    poll_until(&bench, &mut members, "the only member holds all", |held| shared(held, 4, 4..=4)).await?;
+    members.push(member(&bench, &topic).await?);
+    poll_until(&bench, &mut members, "two members hold two each", |held| shared(held, 4, 2..=2)).await?;
+    for member in members {
+        member.close().await?;
+    }
+    Ok(())
+}
+
+async fn a_member_that_leaves_gives_its_share_back(bench: Bench) -> Result<(), Failure> {
+    let topic = bench.topic("t", 4).await?;
+    let mut members = vec![member(&bench, &topic).await?, member(&bench, &topic).await?];
+    poll_until(&bench, &mut members, "two members hold two each", |held| shared(held, 4, 2..=2)).await?;
+    let leaver = members.remove(0);
+    let before = bench.context().now();
+    leaver.close().await?;
+    poll_until(&bench, &mut members, "the one that stayed holds all", |held| shared(held, 4, 4..=4)).await?;
+    let took = bench.context().now().since(before);
+    ensure!(took < Duration::from_secs(6), "a leave needs no session timeout (6 s), but it took {took:?}");
+    for member in members {
+        member.close().await?;
+    }
+    Ok(())
+}
+
+async fn a_member_that_dies_is_replaced_after_its_session(bench: Bench) -> Result<(), Failure> {
+    let topic = bench.topic("t", 4).await?;
+    let mut members = vec![member(&bench, &topic).await?, member(&bench, &topic).await?];
+    poll_until(&bench, &mut members, "two members hold two each", |held| shared(held, 4, 2..=2)).await?;
+    let before = bench.context().now();
+    drop(members.remove(0));
+    poll_until(&bench, &mut members, "the survivor holds all", |held| shared(held, 4, 4..=4)).await?;
+    let took = bench.context().now().since(before);
+    // Its last heartbeat was at most one interval (1 s) before the death.
+    ensure!(took >= Duration::from_millis(4_900), "noticed before the session of 6 s could end: {took:?}");
+    for member in members {
+        member.close().await?;
+    }
+    Ok(())
+}
+
+async fn what_a_dead_member_did_not_commit_comes_again(bench: Bench) -> Result<(), Failure> {
+    let topic = bench.topic("t", 1).await?;
+    let producer = bench.producer().await?;
+    bench.send_all(&*producer, &topic, "k", numbered("v", 10)).await?;
+    let mut first = member(&bench, &topic).await?;
+    let records = bench.poll_count(&mut *first, 10).await?;
+    bench.commit_all(&mut *first, &records[..4]).await?;
+    drop(first);
+    let mut second = member(&bench, &topic).await?;
+    let again = bench.poll_count(&mut *second, 6).await?;
+    ensure!(again[0].offset == 4, "committed were 4; it came again from {}", again[0].offset);
+    Ok(second.close().await?)
+}
+
+async fn a_member_that_is_not_polled_is_evicted(bench: Bench) -> Result<(), Failure> {
+    let topic = bench.topic("t", 2).await?;
+    // `max.poll.interval.ms` must not be below `session.timeout.ms`.
+    let slow = Properties::new().set("max.poll.interval.ms", 7_000);
+    let heard = Heard::default();
+    let mut stuck = bench.consumer_with("g", slow).await?;
+    stuck.subscribe(std::slice::from_ref(&topic), heard.listener()).await?;
+    let mut only = vec![stuck];
+    poll_until(&bench, &mut only, "the first member holds both", |held| shared(held, 2, 2..=2)).await?;
+    let mut stuck = only.remove(0);
+    let mut others = vec![member(&bench, &topic).await?];
+    // The first member is stuck in a handler from now on: its heartbeats go on, its polls do not.
+    poll_until(&bench, &mut others, "the second member took over from one that is not polled", |held| {
+        shared(held, 2, 2..=2)
+    })
+    .await?;
+    let mut reported = false;
+    for _ in 0..3 {
+        if let Err(error) = stuck.poll(Duration::from_millis(100)).await {
+            reported |= error.code == ErrorCode::MaxPollExceeded;
+        }
+    }
+    ensure!(reported, "the poll after {:?} did not report MaxPollExceeded", Duration::from_secs(7));
+    let lost =
+        heard.calls().into_iter().any(|(call, partitions)| call == Call::Lost && partitions.len() == 2);
+    ensure!(lost, "the listener did not hear that both partitions were lost: {:?}", heard.calls());
+    others.push(stuck);
+    poll_until(&bench, &mut others, "polled again it joins again", |held| shared(held, 2, 1..=1)).await?;
+    for member in others {
+        member.close().await?;
+    }
+    Ok(())
+}
+
+async fn a_commit_of_an_earlier_generation_is_refused(bench: Bench) -> Result<(), Failure> {
+    let topic = bench.topic("t", 2).await?;
+    let slow = Properties::new().set("max.poll.interval.ms", 7_000);
+    let mut zombie = bench.consumer_with("g", slow).await?;
+    zombie.subscribe(std::slice::from_ref(&topic), Box::new(NoRebalanceListener)).await?;
+    let mut only = vec![zombie];
+    poll_until(&bench, &mut only, "the first member holds both", |held| shared(held, 2, 2..=2)).await?;
+    let mut zombie = only.remove(0);
+    let mut others = vec![member(&bench, &topic).await?];
+    poll_until(&bench, &mut others, "the second member took over", |held| shared(held, 2, 2..=2)).await?;
+    let partition = TopicPartition::new(topic.clone(), 0);
+    let refused = zombie.commit(&[(partition.clone(), OffsetAndMetadata::new(1))]).await;
+    ensure!(refused.is_err(), "a member that its group went on without could commit");
+    let committed = others[0].committed(&[partition], Duration::from_secs(30)).await?;
+    ensure!(committed.is_empty(), "the refused commit is there: {committed:?}");
+    drop(zombie);
+    for member in others {
+        member.close().await?;
+    }
+    Ok(())
+}
+
+async fn the_listener_hears_every_change(bench: Bench) -> Result<(), Failure> {
+    let topic = bench.topic("t", 2).await?;
+    let heard = Heard::default();
+    let mut first = bench.consumer("g").await?;
+    first.subscribe(std::slice::from_ref(&topic), heard.listener()).await?;
+    let mut members = vec![first];
+    poll_until(&bench, &mut members, "the first member holds both", |held| shared(held, 2, 2..=2)).await?;
+    members.push(member(&bench, &topic).await?);
+    poll_until(&bench, &mut members, "each holds one", |held| shared(held, 2, 1..=1)).await?;
+    let first = members.remove(0);
+    let held_last: Vec<_> = first.assignment();
+    first.close().await?;
+    let calls = heard.calls();
+    // Played back, assignments less revocations are what the member held; at the end, nothing.
+    let mut held: BTreeSet<TopicPartition> = BTreeSet::new();
+    for (call, partitions) in &calls {
+        for partition in partitions {
+            let fits = match call {
+                Call::Assigned => held.insert(partition.clone()),
+                Call::Revoked | Call::Lost => held.remove(partition),
+            };
+            ensure!(fits, "{call:?} {partition} does not fit what came before: {calls:?}");
+        }
+    }
+    ensure!(held.is_empty(), "after the close it still held {held:?}: {calls:?}");
+    let last = calls.iter().rev().find(|(_, partitions)| !partitions.is_empty());
+    ensure!(
+        matches!(last, Some((Call::Revoked, partitions)) if *partitions == held_last),
+        "the close must revoke {held_last:?}: {calls:?}"
+    );
+    for member in members {
+        member.close().await?;
+    }
+    Ok(())
+}
+
+async fn two_groups_do_not_disturb_each_other(bench: Bench) -> Result<(), Failure> {
+    let topic = bench.topic("t", 2).await?;
+    let heard = Heard::default();
+    let mut quiet = bench.consumer("quiet").await?;
+    quiet.subscribe(std::slice::from_ref(&topic), heard.listener()).await?;
+    let mut first = vec![quiet];
+    poll_until(&bench, &mut first, "the quiet group's member holds both", |held| shared(held, 2, 2..=2))
+        .await?;
+    let before = heard.calls();
+    let mut busy = bench.subscriber("busy", &topic).await?;
+    bench.poll_for(&mut *busy, Duration::from_secs(4)).await?;
+    busy.close().await?;
+    bench.poll_for(&mut *first[0], Duration::from_secs(2)).await?;
+    ensure!(heard.calls() == before, "another group's join and leave moved this one: {:?}", heard.calls());
+    for member in first {
+        member.close().await?;
+    }
+    Ok(())
+}
+
+async fn concurrent_subscribers_read_each_record_once(bench: Bench) -> Result<(), Failure> {
+    let topic = bench.topic("t", 6).await?;
+    let mut members =
+        vec![member(&bench, &topic).await?, member(&bench, &topic).await?, member(&bench, &topic).await?];
+    let early =
+        poll_until(&bench, &mut members, "each of three holds two", |held| shared(held, 6, 2..=2)).await?;
+    ensure!(early.is_empty(), "records before any was sent");
+    let producer = bench.producer().await?;
+    let mut deliveries = Vec::new();
+    for value in numbered("v", 300) {
+        deliveries.push(producer.send(ProducerRecord::new(topic.clone(), value.clone(), value)));
+    }
+    for delivery in deliveries {
+        delivery.await?;
+    }
+    let mut count: BTreeMap<String, u32> = BTreeMap::new();
+    let mut readers: BTreeMap<TopicPartition, BTreeSet<usize>> = BTreeMap::new();
+    let deadline = bench.context().now() + Duration::from_secs(60);
+    while count.len() < 300 {
+        ensure!(bench.context().now() < deadline, "{} of 300 records came", count.len());
+        for (number, member) in members.iter_mut().enumerate() {
+            for record in member.poll(Duration::from_millis(50)).await? {
+                *count.entry(text(record.value.as_deref())).or_default() += 1;
+                readers.entry(record.partition).or_default().insert(number);
+            }
+        }
+    }
+    let twice: Vec<_> = count.iter().filter(|(_, times)| **times > 1).collect();
+    ensure!(twice.is_empty(), "with nothing going wrong these came twice: {twice:?}");
+    ensure!(readers.values().all(|who| who.len() == 1), "a partition had two readers: {readers:?}");
+    for member in members {
+        member.close().await?;
+    }
+    Ok(())
+}
+
+async fn one_member_reads_several_topics(bench: Bench) -> Result<(), Failure> {
+    let (one, two) = (bench.topic("one", 2).await?, bench.topic("two", 1).await?);
+    let producer = bench.producer().await?;
+    bench.send_all(&*producer, &one, "k", numbered("one", 5)).await?;
+    bench.send_all(&*producer, &two, "k", numbered("two", 5)).await?;
+    let mut consumer = bench.consumer("g").await?;
+    consumer.subscribe(&[one.clone(), two.clone()], Box::new(NoRebalanceListener)).await?;
+    let records = bench.poll_count(&mut *consumer, 10).await?;
+    let from: BTreeSet<_> = records.iter().map(|record| record.partition.topic.clone()).collect();
+    ensure!(from == BTreeSet::from([one, two]), "records came from {from:?}");
+    ensure!(consumer.assignment().len() == 3, "assigned {:?}", consumer.assignment());
+    Ok(consumer.close().await?)
+}

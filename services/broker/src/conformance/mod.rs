@@ -1,0 +1,173 @@
+//! The conformance suite: one function a case, over any Broker.
+//!
+//! A case states something that Kafka's users rely on. It runs in simulated time, where waiting costs nothing, and in
+//! real time against real Kafka; so it waits for facts with [`Bench::eventually`], never for a fixed span.
+//!
+//! Start reading at [`Subject`], which is what an implementation gives to be tested, and [`cases`], which is the list.
+//! What a subject cannot do it says in [`Features`], with the reason, and the cases that need it are listed as skipped.
+//! In the spirit of Watermill's universal Pub/Sub suite; the cases are Kafka's.
+
+mod admin;
+mod bench;
+mod consume;
+mod groups;
+mod produce;
+mod restart;
+
+pub use bench::{Bench, Failure};
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use context::{BoxFuture, Context};
+
+use crate::{Broker, Error};
+
+/// An implementation under test, with the cluster behind it.
+#[async_trait]
+pub trait Subject: Send + Sync + 'static {
+    /// Clock and tasks for the cases themselves.
+    fn context(&self) -> Context;
+
+    /// The Broker under test.
+    fn broker(&self) -> Arc<dyn Broker>;
+
+    /// What it can do.
+    fn features(&self) -> Features;
+
+    /// Kills the broker with this node id and starts it again at once; returns when the process has been started, not
+    /// when it serves again. Called only if [`Features::restart_broker`] is on.
+    ///
+    /// # Errors
+    /// If the cluster cannot be reached for it.
+    async fn restart_broker(&self, node_id: i32) -> Result<(), Error>;
+
+    /// Put into the names of topics and groups, so that runs on one cluster do not meet.
+    fn run_id(&self) -> String;
+}
+
+/// Whether a subject has something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// It has.
+    On,
+    /// It has not, for this reason.
+    Off(String),
+}
+
+/// What a subject can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// A broker of the cluster can be killed and started again.
+    pub restart_broker: Feature,
+    /// Transactions and `read_committed`.
+    pub transactions: Feature,
+    /// A consumer that is dropped without a close leaves its group to notice by `session.timeout.ms`.
+    pub die_without_leaving: Feature,
+}
+
+impl Features {
+    /// Everything.
+    pub fn all() -> Features {
+        Features { restart_broker: Feature::On, transactions: Feature::On, die_without_leaving: Feature::On }
+    }
+
+    fn of(&self, need: Need) -> &Feature {
+        match need {
+            Need::RestartBroker => &self.restart_broker,
+            Need::Transactions => &self.transactions,
+            Need::DieWithoutLeaving => &self.die_without_leaving,
+        }
+    }
+}
+
+/// What a case needs beyond the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// [`Features::restart_broker`].
+    RestartBroker,
+    /// [`Features::transactions`].
+    Transactions,
+    /// [`Features::die_without_leaving`].
+    DieWithoutLeaving,
+}
+
+/// One case.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// The claim, in snake case.
+    pub name: &'static str,
+    /// What it needs.
+    pub needs: &'static [Need],
+    run: fn(Bench) -> BoxFuture<'static, Result<(), Failure>>,
+}
+
+impl Case {
+    /// Runs the case on a subject.
+    pub async fn run(&self, subject: Arc<dyn Subject>) -> Outcome {
+        for need in self.needs {
+            if let Feature::Off(reason) = subject.features().of(*need) {
+                return Outcome::Skipped(reason.clone());
+            }
+        }
+        match (self.run)(Bench::new(subject, self.name)).await {
+            Ok(()) => Outcome::Passed,
+            Err(failure) => Outcome::Failed(failure),
+        }
+    }
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// How a case ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The claim held.
+    Passed,
+    /// The claim broke, with the evidence.
+    Failed(Failure),
+    /// The subject lacks what the case needs, for this reason.
+    Skipped(String),
+}
+
+/// Every case, in the order in which they are best read.
+pub fn cases() -> Vec<Case> {
+    [produce::CASES, consume::CASES, groups::CASES, admin::CASES, restart::CASES].concat()
+}
+
+/// Runs every case, one after the other, and gives each one's outcome.
+pub async fn run_all(subject: Arc<dyn Subject>) -> Vec<(Case, Outcome)> {
+    let mut outcomes = Vec::new();
+    for case in cases() {
+        let outcome = case.run(subject.clone()).await;
+        outcomes.push((case, outcome));
+    }
+    outcomes
+}
+
+/// Lists the cases of a file: each name is the function's.
+macro_rules! case_list {
+    ($($name:ident $([$($need:ident),+])?),+ $(,)?) => {
+        pub(super) const CASES: &[super::Case] = &[$(super::Case {
+            name: stringify!($name),
+            needs: &[$($(super::Need::$need),+)?],
+            run: |bench| Box::pin($name(bench)),
+        }),+];
+    };
+}
+use case_list;
+
+/// Fails the case with a sentence unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($sentence:tt)+) => {
+        if !$condition {
+            return Err(super::Failure(format!($($sentence)+)));
+        }
+    };
+}
+use ensure;
