@@ -120,7 +120,7 @@ impl Context {
 
     /// Records an event of this host.
     pub fn record(&self, kind: EventKind, text: fmt::Arguments<'_>, bytes: &[u8]) {
-        self.host.recorder().record(Event { host: self.host.name(), kind, text, bytes });
+        self.host.recorder().record(Event { at: self.now(), host: self.host.name(), kind, text, bytes });
     }
 
     /// Records something a person would want to read in the trace.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Timestamp;
+
 /// The kinds of events that a run records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventKind {
@@ -34,6 +36,8 @@ impl EventKind {
 /// process: no address, no walk over a `HashMap`.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
+    /// When it happened, on the clock of its host (for the world itself: the world's).
+    pub at: Timestamp,
     /// The host on which it happened; empty for the world itself.
     pub host: &'a str,
     /// Its kind.
@@ -46,7 +50,8 @@ pub struct Event<'a> {
 
 /// Takes events in the order in which they happen.
 pub trait Recorder: Send + Sync + 'static {
-    /// Records one event at the present time.
+    /// Records one event. Called with no lock held that an observer of the run may want: a store records its commit
+    /// after it has let go of its tables.
     fn record(&self, event: Event<'_>);
 }
 
