@@ -56,6 +56,28 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The same change of the opposite direction, if it is one of a link.
+    pub fn reversed(&self) -> Option<Change> {
+        let swap = |from: &String, to: &String| (to.clone(), from.clone());
+        match self {
+            Change::Hold { from, to } => {
+                let (from, to) = swap(from, to);
+                Some(Change::Hold { from, to })
+            }
+            Change::Release { from, to } => {
+                let (from, to) = swap(from, to);
+                Some(Change::Release { from, to })
+            }
+            Change::Latency { from, to, range } => {
+                let (from, to) = swap(from, to);
+                Some(Change::Latency { from, to, range: *range })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A latency is drawn evenly from this range, both ends included, in whole milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LatencyRange {

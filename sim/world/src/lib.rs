@@ -16,8 +16,12 @@
 //! and the decision when something goes wrong.
 
 mod change;
+mod clock;
+mod engine;
 
 pub use change::{Change, HostStats, LatencyRange, LinkStats, Refusal};
+pub use clock::Clock;
+pub use engine::{Engine, NoSuchEngine};
 
 use std::sync::Arc;
 
@@ -34,6 +38,43 @@ pub struct WorldConfig {
     pub latency: LatencyRange,
     /// Hears every event, in order.
     pub recorder: Arc<dyn Recorder>,
+    /// Shows the time of the run. Make it new, and keep a clone in the recorder if events are to be stamped.
+    pub clock: Clock,
+}
+
+/// Why no world can be made in this binary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotReady {
+    /// tokio was built without its unstable interface: `select!` would draw from the process, not from the seed.
+    #[error(
+        "built without `--cfg tokio_unstable`, so a run would not replay; build inside the repository, where \
+         `.cargo/config.toml` sets it, and without `RUSTFLAGS` in the environment, which overrides it"
+    )]
+    TokioStable,
+    /// The engine is not in this build.
+    #[error("the engine `{0}` is not built yet")]
+    NoEngine(Engine),
+}
+
+/// Whether this binary can make a world that replays.
+///
+/// # Errors
+/// [`NotReady::TokioStable`] if it was built without `tokio_unstable`.
+pub fn ready() -> Result<(), NotReady> {
+    if cfg!(tokio_unstable) { Ok(()) } else { Err(NotReady::TokioStable) }
+}
+
+/// Makes a world. One at a time on a thread; several threads may each have one.
+///
+/// # Errors
+/// As [`ready`].
+///
+/// # Panics
+/// If this thread has a world already.
+pub fn build(engine: Engine, config: WorldConfig) -> Result<Box<dyn World>, NotReady> {
+    ready()?;
+    drop(config);
+    Err(NotReady::NoEngine(engine))
 }
 
 /// Hosts, time and network of one run. Not `Send`: a run stays on its thread.
@@ -53,11 +94,21 @@ pub trait World {
     /// A panic of a task passes through: it is a bug, and ends the run.
     fn run_until(&mut self, until: Timestamp);
 
-    /// Changes the world now.
+    /// Makes several changes at this instant, in order. A two-way partition is its holds in both directions, made
+    /// together: an engine whose links know no direction ([`Engine::can`]) takes them only so.
     ///
     /// # Errors
-    /// [`Refusal`] if the engine cannot express it, or it does not fit (no such host, a restart of what runs).
-    fn change(&mut self, change: &Change) -> Result<(), Refusal>;
+    /// [`Refusal::Unsupported`] if the engine cannot express one of them: then none is made. Another [`Refusal`] if one
+    /// does not fit (no such host, a restart of what runs): those before it are made, it and those after it are not.
+    fn change_all(&mut self, changes: &[Change]) -> Result<(), Refusal>;
+
+    /// Makes one change now.
+    ///
+    /// # Errors
+    /// As [`World::change_all`].
+    fn change(&mut self, change: &Change) -> Result<(), Refusal> {
+        self.change_all(std::slice::from_ref(change))
+    }
 
     /// What has happened to a host so far; `None` if there is none of that name.
     fn host(&self, name: &str) -> Option<HostStats>;
