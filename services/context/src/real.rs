@@ -14,7 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::{
-    BoxFuture, BoxListener, BoxStream, Context, Host, Listener, Net, NoRecorder, Recorder, Seed, TaskHandle, Timestamp,
+    BoxFuture, BoxListener, BoxStream, Context, Host, Listener, Net, NoRecorder, Recorder, Seed, TaskHandle,
+    Timestamp,
 };
 
 /// A host on the real network and the real clock.
