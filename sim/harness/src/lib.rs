@@ -1,3 +1,12 @@
-//! Faults, workload, scenario files, checks, trace and runner, generic over the system under test.
+//! The test harness: faults, scenario files, checks, trace and runner, generic over the system under test.
+//!
+//! A run takes a [`scenario::Scenario`], a seed and a [`system::System`], builds a world with a Kafka cluster and the
+//! system's hosts in it, lets things go wrong, heals everything, waits until the system is quiet, and judges what it
+//! saw. Everything that happened goes into a running hash: the same binary, scenario and seed give the same bytes.
+//!
+//! Start reading at [`system::System`], the one trait through which services come in, then [`check`].
+//! Absent on purpose: any knowledge of the services, and the command line.
 
+pub mod check;
 pub mod scenario;
+pub mod system;
