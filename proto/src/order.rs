@@ -2,7 +2,7 @@
 
 pub use crate::generated::order::v1::{
     Address, CancelOrder, CancelReason, CreateOrder, Item, OrderCancelRefused, OrderCancelled,
-    OrderConfirmed, OrderCreated, OrderRejected,
+    OrderConfirmed, OrderCreated, OrderRejected, OrderStatus, OrderStatusChanged,
 };
 
 crate::contract::contracts! {
@@ -12,5 +12,7 @@ crate::contract::contracts! {
 
 crate::contract::contracts! {
     /// What travels on `order.events`.
-    Event on crate::topics::ORDER_EVENTS { OrderCreated, OrderConfirmed, OrderCancelled, OrderRejected, OrderCancelRefused }
+    Event on crate::topics::ORDER_EVENTS {
+        OrderCreated, OrderStatusChanged, OrderConfirmed, OrderCancelled, OrderRejected, OrderCancelRefused
+    }
 }
