@@ -112,6 +112,19 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// Every kind as scenario files name it, and what it does.
+    pub const WORDS: &'static [(&'static str, &'static str)] = &[
+        ("crash_broker", "a broker's process dies, or its machine loses power, and comes back"),
+        ("rolling_restart", "hosts go down and come back one after the other"),
+        ("crash_service", "one replica of a service, or all, die and come back"),
+        ("crash_outside", "an outside system dies and comes back; its ledger stays"),
+        ("pause", "a process stops, as by SIGSTOP, and goes on"),
+        ("partition", "bytes between two sets of hosts wait until it heals"),
+        ("hold", "bytes from one set of hosts to another wait until it heals"),
+        ("latency", "links between two sets of hosts take another latency"),
+        ("duplicate_records", "copies of records are appended to their topic"),
+    ];
+
     /// The word for it in scenario files.
     pub fn word(&self) -> &'static str {
         match self {

@@ -1,17 +1,24 @@
 //! Scenario files: one TOML file, one claim, checked against the words of the system under test before anything runs.
 //!
-//! Loading gives either a plain struct, in which every name is known to exist, every duration is a
-//! [`Duration`] in whole milliseconds and every probability an integer, or an error that points at the
+//! [`Scenario::load`] gives either a plain struct, in which every name is known to exist, every duration is a
+//! [`Duration`] in whole milliseconds and every probability an integer, or a [`ScenarioError`] that points at the
 //! place in the file. The runner reads [`Scenario`] and never sees TOML.
 //!
-//! Start reading at [`Scenario`] and [`Vocabulary`].
-//! Absent on purpose: what a fault does (the runner's), and any knowledge of the six services, which come in as a
+//! Start reading at [`Scenario`] and [`Vocabulary`]. The grammar is in `read`, section by section; `values` holds the
+//! small languages inside strings (`20/s`, `>= 95%`), `table` the walk through TOML, `diagnostic` how an error is shown.
+//! Absent on purpose: what a fault does (the runner's), and any knowledge of the services, which come in as a
 //! [`Vocabulary`].
 
+mod diagnostic;
 mod expect;
 mod fault;
+mod hosts;
+mod read;
+mod table;
+mod values;
 mod vocabulary;
 
+pub use diagnostic::ScenarioError;
 pub use expect::{Bound, Comparison, Expect, Statistic};
 pub use fault::{BrokerChoice, Fault, FaultKind, Start};
 pub use vocabulary::{ServiceWords, Vocabulary};

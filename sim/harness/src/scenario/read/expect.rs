@@ -1,0 +1,160 @@
+//! `[expect]`: what must hold, and whether the file leaves time for it.
+
+use std::time::Duration;
+
+use crate::scenario::diagnostic::{Invalid, did_you_mean, listed};
+use crate::scenario::table::{Table, Value};
+use crate::scenario::{Bound, Cluster, Comparison, Expect, Fault, FaultKind, Statistic, Vocabulary, values};
+
+/// Long enough for every timeout that the six services wait out by default; a claim about recovery names its own.
+const RECOVERS_WITHIN: Duration = Duration::from_secs(120);
+
+const KEYS: &[&str] = &[
+    "saga_success_rate",
+    "completed_sagas",
+    "compensated_sagas",
+    "stuck_sagas",
+    "exactly_once",
+    "recovers_within",
+    "breaks",
+    "order_latency_mean",
+    "order_latency_p50",
+    "order_latency_p95",
+    "order_latency_p99",
+    "order_latency_max",
+    "saga_duration_mean",
+    "saga_duration_p50",
+    "saga_duration_p95",
+    "saga_duration_p99",
+    "saga_duration_max",
+];
+
+pub(super) fn read(
+    top: &Table<'_>,
+    faults: &[Fault],
+    cluster: &Cluster,
+    vocabulary: &Vocabulary,
+) -> Result<Expect, Invalid> {
+    let waits = Waits::of(faults, cluster, vocabulary);
+    let mut expect = Expect {
+        saga_success_rate: None,
+        completed_sagas: None,
+        compensated_sagas: None,
+        stuck_sagas: 0,
+        order_latency: Default::default(),
+        saga_duration: Default::default(),
+        exactly_once: true,
+        recovers_within: RECOVERS_WITHIN.max(waits.longest() * 2),
+        breaks: None,
+    };
+    let Some(section) = top.get("expect") else { return Ok(expect) };
+    let section = section.table("`[expect]`", KEYS, &[], "[expect]")?;
+    if let Some(rate) = section.get("saga_success_rate") {
+        const EXAMPLE: &str = "saga_success_rate = \">= 95%\"";
+        expect.saga_success_rate =
+            Some(rate.parse(EXAMPLE, |text| values::bound(text, EXAMPLE, values::percent))?);
+    }
+    expect.completed_sagas = section.get("completed_sagas").map(|value| number(&value)).transpose()?;
+    expect.compensated_sagas = section.get("compensated_sagas").map(|value| number(&value)).transpose()?;
+    if let Some(stuck) = section.get("stuck_sagas") {
+        expect.stuck_sagas = u64::from(stuck.whole(0..=1_000_000)?);
+    }
+    for statistic in Statistic::ALL {
+        if let Some(value) = section.get(&format!("order_latency_{statistic}")) {
+            expect.order_latency.insert(statistic, time(&value)?);
+        }
+        if let Some(value) = section.get(&format!("saga_duration_{statistic}")) {
+            expect.saga_duration.insert(statistic, time(&value)?);
+        }
+    }
+    if let Some(once) = section.get("exactly_once") {
+        expect.exactly_once = once.boolean()?;
+    }
+    if let Some(within) = section.get("recovers_within") {
+        expect.recovers_within = recovery(&within, &waits)?;
+    }
+    if let Some(check) = section.get("breaks") {
+        expect.breaks = Some(known_check(&check, vocabulary)?);
+    }
+    Ok(expect)
+}
+
+/// `9` or `"<= 9"`.
+fn number(value: &Value<'_>) -> Result<Bound<u64>, Invalid> {
+    if value.integer().is_some() {
+        let limit = u64::from(value.whole(0..=1_000_000)?);
+        return Ok(Bound { comparison: Comparison::Equal, limit });
+    }
+    let example = format!("{} = \">= 9\"", value.key);
+    value.parse(&example, |text| values::bound(text, &example, values::count))
+}
+
+fn time(value: &Value<'_>) -> Result<Bound<Duration>, Invalid> {
+    let example = format!("{} = \"<= 15s\"", value.key);
+    value.parse(&example, |text| values::bound(text, &example, values::duration))
+}
+
+fn known_check(value: &Value<'_>, vocabulary: &Vocabulary) -> Result<String, Invalid> {
+    let name = value.string("breaks = \"no_acknowledged_loss\"")?;
+    let names = || vocabulary.checks.iter().map(String::as_str);
+    if names().any(|check| check == name) {
+        return Ok(name.to_owned());
+    }
+    let invalid =
+        Invalid::new(value.span(), format!("there is no check `{name}`"), did_you_mean(name, names()));
+    Err(invalid.help(format!("the checks are {}", listed(names()))))
+}
+
+fn recovery(value: &Value<'_>, waits: &Waits) -> Result<Duration, Invalid> {
+    let within = value.parse("recovers_within = \"60s\"", values::duration)?;
+    for (setting, wait, line) in &waits.0 {
+        if within < *wait {
+            let says = format!(
+                "`recovers_within` is {within:?}, but the fault in line {line} is noticed only after {wait:?}"
+            );
+            let invalid = Invalid::new(value.span(), says, format!("shorter than `{setting}`"));
+            return Err(invalid.help(format!("allow more than {wait:?}: nobody can recover before noticing")));
+        }
+    }
+    Ok(within)
+}
+
+/// The timeouts that must run out before the system can notice a fault that is already healed: setting, time, line.
+///
+/// Only a crash leaves one: the coordinator keeps a dead consumer's partitions until its session is over, although a
+/// new one is there, and the controller a dead broker's until its session is. What was paused or cut off goes on.
+struct Waits(Vec<(&'static str, Duration, usize)>);
+
+impl Waits {
+    fn of(faults: &[Fault], cluster: &Cluster, vocabulary: &Vocabulary) -> Waits {
+        const BROKER: &str = "broker.session.timeout.ms";
+        let configured =
+            cluster.config.get(BROKER).and_then(|text| text.parse().ok()).map(Duration::from_millis);
+        let broker = configured.unwrap_or(vocabulary.broker_session_timeout);
+        let consumer = vocabulary.consumer_session_timeout;
+        let mut waits = Vec::new();
+        for fault in faults {
+            let of_host = |host: &String| match host.starts_with("broker-") {
+                true => (BROKER, broker, fault.line),
+                false => ("session.timeout.ms", consumer, fault.line),
+            };
+            match &fault.kind {
+                FaultKind::CrashBroker { .. } => waits.push((BROKER, broker, fault.line)),
+                FaultKind::CrashService { hosts, .. } | FaultKind::RollingRestart { hosts, .. } => {
+                    waits.extend(hosts.iter().map(of_host));
+                }
+                FaultKind::CrashOutside { .. }
+                | FaultKind::Pause { .. }
+                | FaultKind::Partition { .. }
+                | FaultKind::Hold { .. }
+                | FaultKind::Latency { .. }
+                | FaultKind::DuplicateRecords { .. } => {}
+            }
+        }
+        Waits(waits)
+    }
+
+    fn longest(&self) -> Duration {
+        self.0.iter().map(|(_, wait, _)| *wait).max().unwrap_or_default()
+    }
+}
