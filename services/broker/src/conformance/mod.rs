@@ -73,6 +73,11 @@ impl Features {
         Features { restart_broker: Feature::On, transactions: Feature::On, die_without_leaving: Feature::On }
     }
 
+    /// What is off and the case needs; `None` if it can run.
+    pub fn lacking(&self, case: &Case) -> Option<&Feature> {
+        case.needs.iter().map(|need| self.of(*need)).find(|feature| **feature != Feature::On)
+    }
+
     fn of(&self, need: Need) -> &Feature {
         match need {
             Need::RestartBroker => &self.restart_broker,
@@ -106,10 +111,8 @@ pub struct Case {
 impl Case {
     /// Runs the case on a subject.
     pub async fn run(&self, subject: Arc<dyn Subject>) -> Outcome {
-        for need in self.needs {
-            if let Feature::Off(reason) = subject.features().of(*need) {
-                return Outcome::Skipped(reason.clone());
-            }
+        if let Some(Feature::Off(reason)) = subject.features().lacking(self) {
+            return Outcome::Skipped(reason.clone());
         }
         match (self.run)(Bench::new(subject, self.name)).await {
             Ok(()) => Outcome::Passed,
