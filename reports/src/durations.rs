@@ -21,6 +21,11 @@ impl Durations {
         self.spans.sort_unstable();
     }
 
+    /// All of them, the shortest first.
+    pub fn iter(&self) -> impl Iterator<Item = Duration> + '_ {
+        self.spans.iter().copied()
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.spans.len()

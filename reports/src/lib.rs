@@ -2,7 +2,7 @@
 //!
 //! [`SeedResult`] is one scenario run with one seed, [`ScenarioResult`] the same over many. Both are plain data without
 //! behaviour of their own beyond sums: the harness fills them in, the program shows them. Start reading at
-//! [`SeedResult`].
+//! [`SeedResult`]; [`text`], [`json`] and [`junit`] show results.
 //!
 //! Absent on purpose: the decision whether a claim holds (the harness makes it and leaves a [`Finding`]), and any
 //! knowledge of a service, a broker or a world.
@@ -12,6 +12,13 @@ mod fault;
 mod finding;
 mod scenario;
 mod seed;
+
+pub mod json;
+pub mod junit;
+pub mod text;
+
+#[cfg(test)]
+mod tests;
 
 pub use durations::Durations;
 pub use fault::FaultReport;

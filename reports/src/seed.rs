@@ -1,5 +1,6 @@
 //! One scenario run with one seed.
 
+use std::ops::Add;
 use std::time::Duration;
 
 use crate::{Durations, FaultReport, Finding};
@@ -41,6 +42,11 @@ impl SeedResult {
     pub fn held(&self) -> bool {
         self.findings.is_empty()
     }
+
+    /// The hash as it is printed: 16 hexadecimal digits.
+    pub fn hash_text(&self) -> String {
+        format!("{:016x}", self.hash)
+    }
 }
 
 /// What became of the sagas of one or more runs. `started = completed + compensated + stuck`.
@@ -61,6 +67,18 @@ impl Sagas {
     pub fn success_rate_ppm(&self) -> Option<u32> {
         let ppm = (self.completed * 1_000_000).checked_div(self.started)?;
         u32::try_from(ppm).ok()
+    }
+}
+
+impl Add for Sagas {
+    type Output = Sagas;
+    fn add(self, other: Sagas) -> Sagas {
+        Sagas {
+            started: self.started + other.started,
+            completed: self.completed + other.completed,
+            compensated: self.compensated + other.compensated,
+            stuck: self.stuck + other.stuck,
+        }
     }
 }
 

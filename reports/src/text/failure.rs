@@ -1,0 +1,78 @@
+//! A broken claim: the claim, the evidence, the files, the replay command, in this order.
+
+use std::fmt::Write as _;
+
+use super::seconds;
+use crate::{Evidence, Finding, ScenarioResult, SeedResult};
+
+/// More of one finding is in the files.
+const EVIDENCE_MAX: usize = 12;
+/// More of one run is in the files.
+const FINDINGS_MAX: usize = 4;
+
+/// What is wrong with a scenario; empty if it held. The first seed that broke it is shown in full, the others named.
+/// `files` are what was written for that seed.
+pub fn failure(result: &ScenarioResult, files: &[String]) -> String {
+    if result.held() {
+        return String::new();
+    }
+    let mut text = format!("\n{}: broken\n", result.name);
+    entry(&mut text, "claim", &result.claim);
+    for finding in &result.findings {
+        tell(&mut text, "over all seeds", finding);
+    }
+    let broken: Vec<&SeedResult> = result.seeds.iter().filter(|seed| !seed.held()).collect();
+    if let Some(seed) = broken.first() {
+        let (shown, more) = seed.findings.split_at(seed.findings.len().min(FINDINGS_MAX));
+        for finding in shown {
+            tell(&mut text, &format!("seed {}", seed.seed), finding);
+        }
+        if !more.is_empty() {
+            entry(&mut text, "", &format!("and {} more findings on this seed: see the files", more.len()));
+        }
+    }
+    if let [_, others @ ..] = broken.as_slice()
+        && !others.is_empty()
+    {
+        let seeds: Vec<String> = others.iter().map(|seed| seed.seed.to_string()).collect();
+        entry(&mut text, "also", &format!("broken on seeds {}", seeds.join(", ")));
+    }
+    for (number, file) in files.iter().enumerate() {
+        entry(&mut text, if number == 0 { "files" } else { "" }, file);
+    }
+    // What is wrong only over all seeds shows on any of them.
+    if let Some(seed) = broken.first().copied().or(result.seeds.first()) {
+        entry(&mut text, "replay", &result.replay_command(seed));
+    }
+    text
+}
+
+fn tell(text: &mut String, scope: &str, finding: &Finding) {
+    entry(text, "broken", &format!("{}, {scope}: {}", finding.check, finding.says));
+    let (shown, more) = finding.evidence.split_at(finding.evidence.len().min(EVIDENCE_MAX));
+    for (number, evidence) in shown.iter().enumerate() {
+        entry(text, if number == 0 { "evidence" } else { "" }, &piece(evidence));
+    }
+    if !more.is_empty() {
+        entry(text, "", &format!("and {} more: see the files", more.len()));
+    }
+}
+
+/// `12.345 s  event 4711  payment.commands/0@17  charge …`
+fn piece(evidence: &Evidence) -> String {
+    let at = evidence.at.map_or_else(|| "at the end".to_owned(), seconds);
+    let mut text = format!("{at:>10}");
+    if let Some(event) = evidence.event {
+        let _ = write!(text, "  event {event}");
+    }
+    if let Some(place) = &evidence.place {
+        let _ = write!(text, "  {place}");
+    }
+    let _ = write!(text, "  {}", evidence.what);
+    text
+}
+
+fn entry(text: &mut String, word: &str, what: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "  {word:<9} {what}");
+}
