@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_position_counts_characters_not_bytes() {
-        assert_eq!(position("ä = 1\nöü = 2", 8), (2, 2));
+        assert_eq!(position("ä = 1\nöü = 2", 9), (2, 2));
         assert_eq!(position("", 0), (1, 1));
         assert_eq!(position("a\n", 99), (2, 1));
     }

@@ -18,6 +18,9 @@ mod table;
 mod values;
 mod vocabulary;
 
+#[cfg(test)]
+mod tests;
+
 pub use diagnostic::ScenarioError;
 pub use expect::{Bound, Comparison, Expect, Statistic};
 pub use fault::{BrokerChoice, Fault, FaultKind, Start};

@@ -8,7 +8,7 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::diagnostic::{Invalid, did_you_mean, listed};
+use super::diagnostic::{Invalid, did_you_mean, listed, nearest};
 use super::values::Unfit;
 
 /// Keys that later work brings: refused with a sentence, instead of as unknown.
@@ -53,9 +53,13 @@ impl<'t> Table<'t> {
                 return Err(Invalid::new(key.span(), *sentence, "not yet"));
             }
             let says = format!("{title} has no `{word}`");
-            let label = did_you_mean(word, known.iter().copied());
-            let help = format!("{title} takes {}", listed(known.iter().copied()));
-            return Err(Invalid::new(key.span(), says, label).help(help));
+            let invalid = Invalid::new(key.span(), says, did_you_mean(word, known.iter().copied()));
+            // A page of names helps only whoever has no name at all.
+            let overwhelming = known.len() > 12 && nearest(word, known.iter().copied()).is_some();
+            return Err(match overwhelming {
+                true => invalid,
+                false => invalid.help(format!("{title} takes {}", listed(known.iter().copied()))),
+            });
         }
         Ok(Table { title, entries, span: pair(span) })
     }

@@ -19,12 +19,8 @@ pub struct Vocabulary {
     pub refusals: Vec<String>,
     /// The checks, as `breaks` names them: those of Kafka and those of the system.
     pub checks: Vec<String>,
-    /// Broker settings by Kafka's names that the simulated brokers know.
-    pub broker_settings: Vec<String>,
     /// How long the group coordinator waits for a silent consumer of the services: their `session.timeout.ms`.
     pub consumer_session_timeout: Duration,
-    /// How long the controller waits for a silent broker when the file does not set `broker.session.timeout.ms`.
-    pub broker_session_timeout: Duration,
 }
 
 /// What can be said of one service.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kafka::Settings;
+
 use crate::scenario::diagnostic::{Invalid, did_you_mean, listed};
 use crate::scenario::table::{Table, Value};
 use crate::scenario::{Bound, Cluster, Comparison, Expect, Fault, FaultKind, Statistic, Vocabulary, values};
@@ -128,9 +130,9 @@ struct Waits(Vec<(&'static str, Duration, usize)>);
 impl Waits {
     fn of(faults: &[Fault], cluster: &Cluster, vocabulary: &Vocabulary) -> Waits {
         const BROKER: &str = "broker.session.timeout.ms";
-        let configured =
-            cluster.config.get(BROKER).and_then(|text| text.parse().ok()).map(Duration::from_millis);
-        let broker = configured.unwrap_or(vocabulary.broker_session_timeout);
+        let settings = Settings::parse(&cluster.config)
+            .expect("the settings of a cluster were parsed when they were read");
+        let broker = Duration::from_millis(u64::from(settings.broker_session_timeout_ms.unsigned_abs()));
         let consumer = vocabulary.consumer_session_timeout;
         let mut waits = Vec::new();
         for fault in faults {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kafka::Settings;
 use toml::de::DeTable;
 
 use super::diagnostic::{Invalid, did_you_mean, listed};
@@ -77,7 +78,7 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ScenarioError> {
 fn read(file: &Path, text: &str, vocabulary: &Vocabulary) -> Result<Scenario, Invalid> {
     let document = DeTable::parse(text).map_err(|error| {
         let span = error.span().unwrap_or(0..0);
-        Invalid::new(span, "this is not TOML", error.message())
+        Invalid::new(span, format!("this is not TOML: {}", error.message()), "here")
             .help("the format is described at https://toml.io")
     })?;
     // What is missing at the top is missing at the beginning of the file.
@@ -86,7 +87,7 @@ fn read(file: &Path, text: &str, vocabulary: &Vocabulary) -> Result<Scenario, In
     let claim = claim(&top)?;
     let run = run(&top)?;
     let refusals = refusals(&top, &run, vocabulary)?;
-    let cluster = cluster(&top, vocabulary)?;
+    let cluster = cluster(&top)?;
     let services = services(&top, vocabulary)?;
     let latency = network(&top)?;
     let hosts = Hosts::new(cluster.brokers, &services, vocabulary);
@@ -160,7 +161,7 @@ fn refusals(top: &Table<'_>, run: &Run, vocabulary: &Vocabulary) -> Result<BTree
     Ok(refusals)
 }
 
-fn cluster(top: &Table<'_>, vocabulary: &Vocabulary) -> Result<Cluster, Invalid> {
+fn cluster(top: &Table<'_>) -> Result<Cluster, Invalid> {
     const KEYS: &[&str] = &["brokers", "replication_factor", "min_insync_replicas", "partitions", "config"];
     const LATER: Later = &[(
         "transaction_version",
@@ -199,11 +200,17 @@ fn cluster(top: &Table<'_>, vocabulary: &Vocabulary) -> Result<Cluster, Invalid>
         cluster.partitions = partitions.whole(1..=1_000)?;
     }
     if let Some(config) = section.get("config") {
-        let known: Vec<&str> = vocabulary.broker_settings.iter().map(String::as_str).collect();
-        let config =
-            config.table("`config`", &known, &[], "config = { \"broker.session.timeout.ms\" = 9000 }")?;
+        let config = config.table(
+            "`config`",
+            kafka::SETTING_NAMES,
+            &[],
+            "config = { \"broker.session.timeout.ms\" = 9000 }",
+        )?;
         for entry in config.entries() {
             cluster.config.insert(entry.key.to_owned(), entry.setting()?);
+            // What the brokers will say to it, said now.
+            Settings::parse(&cluster.config)
+                .map_err(|error| Invalid::new(entry.span(), error.to_string(), "the brokers refuse this"))?;
         }
     }
     Ok(cluster)
