@@ -8,5 +8,6 @@
 //! Absent on purpose: any knowledge of the services, and the command line.
 
 pub mod check;
+pub mod recorder;
 pub mod scenario;
 pub mod system;

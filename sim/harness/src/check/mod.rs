@@ -1,12 +1,17 @@
 //! What must hold, and how it is watched.
 //!
-//! A [`Check`] is one claim. It hears of every commit, fault and note as it happens, of every step of time, and of the
-//! end; whenever it finds its claim broken it says so to [`Breaches`]. An invariant holds after each event; a validation
-//! holds once the run has healed and the system is at rest. One type may do both.
+//! A [`Check`] is one claim. It hears of every commit, fault, note and client call as it happens, of every step of time,
+//! and of the end ([`Occasion`]); whenever it finds its claim broken it says so to [`Breaches`]. An invariant holds
+//! after each event; a validation holds once the run has healed and the system is at rest. One type may do both.
 //!
-//! The checks of Kafka, from what clients saw, are in [`kafka`]. Those of the business come with the system under test.
+//! [`Watch`] holds the checks of a run and turns what they report into findings. The checks of Kafka, from what clients
+//! saw, are in [`kafka`]; [`client`] says what clients saw. Checks of the business come with the system under test.
 
+pub mod client;
 pub mod kafka;
+mod watch;
+
+pub use watch::Watch;
 
 use std::time::Duration;
 
@@ -15,7 +20,8 @@ use reports::Evidence;
 
 /// A claim that is watched during a run.
 ///
-/// Called from within the events of the world: it must not wait, and must not record events itself.
+/// Called from within the events of the world: it must not wait, and must not record events itself. What it looks at
+/// behind a lock must not be locked by whoever records (see [`context::Recorder::record`]).
 pub trait Check: Send {
     /// Its name, as `breaks` and findings give it.
     fn name(&self) -> &'static str;
@@ -36,7 +42,9 @@ pub enum Occasion<'a> {
     /// A store committed, a fault began or ended, a note was made. Frames and timers are not shown: they are too many,
     /// and change nothing that a check may claim.
     Event(&'a Event<'a>),
-    /// A step of simulated time is over.
+    /// A client of Kafka did something, or was told something.
+    Client(&'a client::ClientEvent<'a>),
+    /// A step of simulated time is over; a step is 100 ms or less.
     Step,
     /// The run is over.
     End {
