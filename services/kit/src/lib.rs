@@ -44,6 +44,7 @@
 //! everything that knows what an order is.
 
 pub mod handler;
+pub mod http;
 pub mod inbox;
 pub mod message;
 pub mod naive;
