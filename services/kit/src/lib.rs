@@ -49,7 +49,9 @@ pub mod inbox;
 pub mod message;
 pub mod naive;
 pub mod outbox;
+pub mod saga;
 pub mod store;
+pub mod timer;
 pub mod unit;
 
 pub use handler::{Handler, HandlerError, Prepared, Scope};
