@@ -57,6 +57,18 @@ pub enum Change {
 }
 
 impl Change {
+    /// The host that it changes, if it is not one of a link.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Change::Kill { host }
+            | Change::PowerOff { host }
+            | Change::Restart { host }
+            | Change::Pause { host }
+            | Change::Resume { host } => Some(host),
+            Change::Hold { .. } | Change::Release { .. } | Change::Latency { .. } => None,
+        }
+    }
+
     /// The same change of the opposite direction, if it is one of a link.
     pub fn reversed(&self) -> Option<Change> {
         let swap = |from: &String, to: &String| (to.clone(), from.clone());
