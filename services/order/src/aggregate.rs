@@ -170,21 +170,6 @@ impl Order {
         })))
     }
 
-    /// Whether a customer may still take it back.
-    ///
-    /// # Errors
-    /// If there is no such order, or it has ended, or is on its way to be cancelled.
-    pub fn may_cancel(&self) -> Result<(), Refusal> {
-        match self.status() {
-            OrderStatus::Unspecified => Err(Refusal::Unknown),
-            OrderStatus::Cancelling => Err(Refusal::Cancelling),
-            ended @ (OrderStatus::Confirmed | OrderStatus::Cancelled) => Err(Refusal::Ended(ended)),
-            OrderStatus::Accepted | OrderStatus::Reserved | OrderStatus::Paid | OrderStatus::Shipping => {
-                Ok(())
-            }
-        }
-    }
-
     /// It came further.
     pub fn advance(&self, now: Timestamp, status: OrderStatus) -> Event {
         Event::OrderStatusChanged(OrderStatusChanged {
@@ -287,18 +272,6 @@ mod tests {
         );
         assert_eq!(refusal(|c| c.address = None), "the order has no address");
         assert!(refusal(|c| c.customer_id.clear()).starts_with("customer `` is no id"));
-    }
-
-    #[test]
-    fn an_order_can_be_cancelled_until_it_ends_or_is_being_cancelled() {
-        assert_eq!(Order::default().may_cancel(), Err(Refusal::Unknown));
-        let (order, created) = accepted();
-        assert_eq!(order.may_cancel(), Ok(()));
-        let cancelling = order.advance(at(6), OrderStatus::Cancelling);
-        assert_eq!(Order::from_history([&created, &cancelling]).may_cancel(), Err(Refusal::Cancelling));
-        let confirmed = order.confirm(at(6));
-        let confirmed = Order::from_history([&created, &confirmed]).may_cancel().unwrap_err();
-        assert_eq!(confirmed.to_string(), "the order is already confirmed");
     }
 
     #[test]

@@ -23,19 +23,16 @@ pub struct Config {
 pub enum Defect {
     /// Cancels orders without undoing what was done for them (D1.1).
     NoCompensation,
-    /// Keeps sagas in memory: a replica that starts knows of none (D0.7).
-    SagasInMemory,
 }
 
 impl Defect {
     /// All there are.
-    pub const ALL: [Defect; 2] = [Defect::NoCompensation, Defect::SagasInMemory];
+    pub const ALL: [Defect; 1] = [Defect::NoCompensation];
 
     /// As a scenario names it.
     pub fn name(self) -> &'static str {
         match self {
             Defect::NoCompensation => "no_compensation",
-            Defect::SagasInMemory => "sagas_in_memory",
         }
     }
 }

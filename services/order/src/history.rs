@@ -4,6 +4,7 @@
 //! cannot both be right. A snapshot only saves reading: [`replay`] gives the same order without it.
 
 use kit::store::{Protobuf, ReadTables, StoreError, Table, Tables};
+use kit::{HandlerError, Unit};
 use proto::OrderId;
 use proto::order::Event;
 
@@ -41,6 +42,15 @@ pub enum AppendError {
     /// The store's own.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<AppendError> for HandlerError {
+    fn from(error: AppendError) -> HandlerError {
+        match error {
+            AppendError::WrongVersion { .. } => HandlerError::Transient(error.to_string()),
+            AppendError::Store(error) => error.into(),
+        }
+    }
 }
 
 impl StoredEvent {
@@ -107,6 +117,30 @@ pub fn append<T: Tables + ?Sized>(
     if snapshot_every > 0 && expected / snapshot_every != state.version / snapshot_every {
         SNAPSHOTS.put(tables, order, state)?;
     }
+    Ok(())
+}
+
+/// Appends one event that was decided on `state`, and publishes it.
+///
+/// # Errors
+/// As [`append`]; a wrong version is transient, since the order can be loaded again.
+pub fn record(
+    unit: &mut Unit<'_>,
+    order: &OrderId,
+    state: &mut Order,
+    event: Event,
+    snapshot_every: u64,
+) -> Result<(), HandlerError> {
+    let expected = state.version;
+    append(unit.tables(), order, expected, state, std::slice::from_ref(&event), snapshot_every)?;
+    match event {
+        Event::OrderCreated(event) => unit.publish(&event)?,
+        Event::OrderStatusChanged(event) => unit.publish(&event)?,
+        Event::OrderConfirmed(event) => unit.publish(&event)?,
+        Event::OrderCancelled(event) => unit.publish(&event)?,
+        Event::OrderRejected(event) => unit.publish(&event)?,
+        Event::OrderCancelRefused(event) => unit.publish(&event)?,
+    };
     Ok(())
 }
 

@@ -1,395 +1,269 @@
-//! The order's saga as a core without IO: which step next, what to undo, when to try again.
+//! The order's saga: what each step asks of whom, and how it is taken back.
 //!
-//! Inventory first: reserve, charge, ship, commit, then the order is confirmed and the customer told. The commit is the
-//! last step that can be undone; its answer is the pivot, after which the saga only goes forward.
+//! Inventory first, so that no money moves for goods that are not there. The kit keeps the mechanics
+//! ([`kit::saga`]: deadlines, compensation in reverse, repetition); this is the order's part of it:
 //!
-//! Each step has a time. A refusal, a step without an answer, an expired reservation or the customer's own wish sends
-//! the saga back: what was done is undone in reverse, one at a time, each sent again until it is acknowledged. A step
-//! without an answer is undone too, since it may have happened, or may yet happen: participants remember an undo of
-//! something they never saw and refuse it when it comes. So a late reply changes nothing.
+//! | step | asks | is undone by |
+//! |---|---|---|
+//! | accept | the order itself | cancelling it and telling the customer |
+//! | reserve | inventory to set the goods aside | a release |
+//! | charge | payment to capture the total | a refund |
+//! | ship | shipping to book a carrier | calling the carrier off |
+//! | commit | inventory to let the goods go | the release of the reservation, which takes back what was committed |
+//! | confirm | the order itself: from here on it only goes forward | |
+//! | notify | notification to tell the customer | |
 //!
-//! State is small and serialisable; the caller keeps it in the same transaction as the messages in `out`, and an
-//! orchestrator that crashes goes on where its store is. Start reading at [`Saga::handle`]. Absent on purpose:
-//! messages, topics and stores, which are [`crate::service`]'s.
+//! A step without an answer in its time is undone too, since it may have happened, or may yet: participants remember
+//! the undo of something they never saw and refuse it when it comes. A reservation that expires by itself is not acted
+//! upon here: its commit will be refused.
 
-use std::fmt;
 use std::time::Duration;
 
-use context::Timestamp;
-use proto::order::CancelReason;
-use serde::{Deserialize, Serialize};
+use kit::saga::{Answer, Cause, Definition, Kind, Logic, Reason, Saga};
+use kit::{HandlerError, Unit};
+use proto::inventory::{CommitStock, Line, ReleaseStock, ReserveStock};
+use proto::notification::{NoticeKind, NotifyCustomer};
+use proto::order::{CancelReason, Event, OrderCreated, OrderStatus};
+use proto::payment::{ChargePayment, RefundPayment};
+use proto::shipping::{CancelShipment, ScheduleShipment};
+use proto::{OrderId, PaymentId, ShipmentId};
 
-/// What the saga does for an order, each by one participant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Step {
-    /// Inventory sets the goods aside. Undone by a release.
-    Reserve,
-    /// Payment captures the total. Undone by a refund.
-    Charge,
-    /// Shipping books a carrier. Undone by a cancellation.
-    Ship,
-    /// Inventory lets the goods go. Undone by the release of the reservation, which takes back what was committed.
-    Commit,
-}
+use crate::aggregate::Order;
+use crate::config::{Config, Defect};
+use crate::history;
 
-/// How a saga ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Outcome {
-    /// All of its effects.
-    Confirmed,
-    /// None of them.
-    Cancelled,
-}
+/// The order is taken.
+pub const ACCEPT: &str = "accept";
+/// Inventory sets the goods aside.
+pub const RESERVE: &str = "reserve";
+/// Payment captures the total.
+pub const CHARGE: &str = "charge";
+/// Shipping books a carrier.
+pub const SHIP: &str = "ship";
+/// Inventory lets the goods go.
+pub const COMMIT: &str = "commit";
+/// The order is confirmed.
+pub const CONFIRM: &str = "confirm";
+/// The customer is told.
+pub const NOTIFY: &str = "notify";
 
-/// Where a saga is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum State {
-    /// Waits for the answer to a step.
-    Doing(Step),
-    /// Waits for the acknowledgement that a step is undone.
-    Undoing(Step),
-    /// Waits until the customer was told.
-    Notifying(Outcome),
-    /// Nothing is left to do.
-    Ended(Outcome),
-}
-
-/// The order of the steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Definition {
-    /// First to last; the answer to the last is the pivot.
-    pub steps: &'static [Step],
-}
-
-/// Reserve, charge, ship, commit: stock is held before money moves.
-pub const INVENTORY_FIRST: Definition =
-    Definition { steps: &[Step::Reserve, Step::Charge, Step::Ship, Step::Commit] };
-
-/// How long the saga waits.
+/// How long the saga waits for an answer: to a step, and to its undo before that is sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// For the answer to a reservation or its commit.
+    /// Of inventory.
     pub inventory: Duration,
-    /// For the answer to a charge.
+    /// Of payment.
     pub payment: Duration,
-    /// For the answer to a shipment.
+    /// Of shipping.
     pub shipping: Duration,
-    /// Before an undo or a notice without acknowledgement is sent a second time; doubled each time.
-    pub resend_after: Duration,
-    /// The longest wait between two sends.
-    pub resend_after_max: Duration,
+    /// Of notification; then the notice is asked for again.
+    pub notification: Duration,
 }
 
-/// All that can happen to a saga.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// A participant did its step.
-    Done(Step),
-    /// A participant refused, and did nothing.
-    Refused(Step, String),
-    /// A participant acknowledged that there is nothing left of a step.
-    Undone(Step),
-    /// Inventory gave the reservation up at its end.
-    Expired,
-    /// The customer was told.
-    Notified(Outcome),
-    /// The customer wants it no more.
-    CancelRequested(String),
-    /// Time has passed: if the saga's deadline is over, it acts.
-    Woken,
-}
-
-/// What the outside must do, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Ask a participant to do a step.
-    Do(Step),
-    /// Tell a participant to undo a step; the number counts the sends, from 1.
-    Undo(Step, u32),
-    /// Have the customer told; the number counts the sends, from 1.
-    Notify(Outcome, u32),
-    /// The order came past this step.
-    Passed(Step),
-    /// The order is on its way back.
-    TurnedBack,
-    /// The order is confirmed.
-    Confirm,
-    /// The order is cancelled, all is undone.
-    Cancel(CancelReason, String),
-    /// Nothing is left to do.
-    End(Outcome),
-    /// The input was late or double and changed nothing.
-    Stray,
-}
-
-/// One saga.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Saga {
-    /// Where it is.
-    pub state: State,
-    /// How often the present message was sent.
-    pub sends: u32,
-    /// When it acts by itself, in Unix milliseconds; `None` once it has ended.
-    pub deadline_ms: Option<u64>,
-    /// Why it turned back, if it did: a [`CancelReason`] and words for people.
-    pub turned_back: Option<(i32, String)>,
-    /// When it started, in Unix milliseconds.
-    pub started_ms: u64,
-    /// When it ended, in Unix milliseconds.
-    pub ended_ms: Option<u64>,
-}
-
-impl Definition {
-    fn first(&self) -> Step {
-        self.steps[0]
-    }
-
-    fn place(&self, step: Step) -> usize {
-        self.steps
-            .iter()
-            .position(|other| *other == step)
-            .expect("a saga does only the steps of its definition")
-    }
-
-    fn after(&self, step: Step) -> Option<Step> {
-        self.steps.get(self.place(step) + 1).copied()
-    }
-
-    /// The last step before `step` that needs an undo of its own; with `step` itself if it is `included`.
-    fn to_undo(&self, step: Step, included: bool) -> Option<Step> {
-        let end = self.place(step) + usize::from(included);
-        self.steps[..end].iter().rev().copied().find(|step| step.has_undo())
-    }
-}
-
-impl Step {
-    fn has_undo(self) -> bool {
-        match self {
-            Step::Reserve | Step::Charge | Step::Ship => true,
-            // The release of the reservation takes back what was committed.
-            Step::Commit => false,
-        }
-    }
-
-    /// Why an order is cancelled when this step is refused.
-    fn refusal(self) -> CancelReason {
-        match self {
-            Step::Reserve | Step::Commit => CancelReason::OutOfStock,
-            Step::Charge => CancelReason::PaymentDeclined,
-            Step::Ship => CancelReason::ShipmentRefused,
-        }
+impl Default for Timing {
+    /// 30 s each.
+    fn default() -> Timing {
+        Timing::all(Duration::from_secs(30))
     }
 }
 
 impl Timing {
-    fn of(&self, step: Step) -> Duration {
+    /// The same for each participant.
+    pub fn all(wait: Duration) -> Timing {
+        Timing { inventory: wait, payment: wait, shipping: wait, notification: wait }
+    }
+}
+
+/// The steps of an order whose stock is held before money moves.
+pub fn inventory_first(timing: &Timing) -> Definition {
+    Definition::new("inventory first")
+        .step(ACCEPT, Kind::Compensatable, timing.notification)
+        .step(RESERVE, Kind::Compensatable, timing.inventory)
+        .step(CHARGE, Kind::Compensatable, timing.payment)
+        .step(SHIP, Kind::Compensatable, timing.shipping)
+        .step(COMMIT, Kind::Compensatable, timing.inventory)
+        // Answers at once, in the transaction that takes the answer to the commit: it has no time to run out.
+        .step(CONFIRM, Kind::Pivot, timing.notification)
+        .step(NOTIFY, Kind::Retriable, timing.notification)
+}
+
+/// What the steps mean for an order.
+#[derive(Clone, Debug)]
+pub struct OrderSaga {
+    definition: Definition,
+    config: Config,
+}
+
+impl OrderSaga {
+    /// With these settings.
+    pub fn new(config: Config) -> OrderSaga {
+        OrderSaga { definition: inventory_first(&config.timing), config }
+    }
+
+    /// Asks a participant, or the order itself, to do a step.
+    fn ask(&self, work: &mut Work<'_, '_>, step: &str) -> Result<Answer, HandlerError> {
+        let placed = work.order.placed().clone();
+        let order_id = placed.order_id.clone();
         match step {
-            Step::Reserve | Step::Commit => self.inventory,
-            Step::Charge => self.payment,
-            Step::Ship => self.shipping,
+            // The saga starts with an order that was accepted.
+            ACCEPT => return Ok(Answer::Done),
+            RESERVE => {
+                let expires_at_ms = (work.unit.now() + self.config.reservation).as_millis();
+                work.publish(step, &ReserveStock { order_id, lines: lines(&placed), expires_at_ms })?;
+            }
+            CHARGE => {
+                work.advance(OrderStatus::Reserved)?;
+                let charge = ChargePayment {
+                    order_id,
+                    payment_id: PaymentId::of(&work.id).into(),
+                    amount: placed.total,
+                    currency: placed.currency,
+                    payment_method: placed.payment_method,
+                };
+                work.publish(step, &charge)?;
+            }
+            SHIP => {
+                work.advance(OrderStatus::Paid)?;
+                let shipment_id = ShipmentId::of(&work.id).into();
+                let (address, items) = (placed.address, placed.items);
+                work.publish(step, &ScheduleShipment { order_id, shipment_id, address, items })?;
+            }
+            COMMIT => {
+                work.advance(OrderStatus::Shipping)?;
+                work.publish(step, &CommitStock { order_id })?;
+            }
+            CONFIRM => {
+                let confirmed = work.order.confirm(work.unit.now());
+                work.append(confirmed)?;
+                return Ok(Answer::Done);
+            }
+            NOTIFY => work.notify(step, NoticeKind::Confirmed)?,
+            _ => unreachable!("the saga of an order has no step `{step}`"),
         }
+        Ok(Answer::Later)
     }
 
-    /// The wait after so many sends: doubled each time, never beyond the longest.
-    fn resend(&self, sends: u32) -> Duration {
-        let doubled = self.resend_after.saturating_mul(1_u32.checked_shl(sends - 1).unwrap_or(u32::MAX));
-        doubled.min(self.resend_after_max)
+    /// Has a step undone. Repeated until it is acknowledged.
+    fn undo(&self, work: &mut Work<'_, '_>, step: &str, reason: &Reason) -> Result<Answer, HandlerError> {
+        let order_id = work.order.placed().order_id.clone();
+        if step == ACCEPT {
+            // Everything else is undone: now the order is cancelled.
+            if !work.order.is_ended() {
+                let cancelled =
+                    work.order.cancel(work.unit.now(), cancel_reason(reason), reason.detail.clone());
+                work.append(cancelled)?;
+            }
+            work.notify(step, NoticeKind::Cancelled)?;
+            return Ok(Answer::Later);
+        }
+        if work.order.status() != OrderStatus::Cancelling {
+            work.advance(OrderStatus::Cancelling)?;
+        }
+        if self.config.has(Defect::NoCompensation) {
+            return Ok(Answer::Done);
+        }
+        let why = format!("the order is cancelled: {}", reason.detail);
+        match step {
+            RESERVE => work.publish(step, &ReleaseStock { order_id, reason: why })?,
+            CHARGE => {
+                let payment_id = PaymentId::of(&work.id).into();
+                work.publish(step, &RefundPayment { order_id, payment_id, reason: why })?;
+            }
+            SHIP => {
+                let shipment_id = ShipmentId::of(&work.id).into();
+                work.publish(step, &CancelShipment { order_id, shipment_id, reason: why })?;
+            }
+            // The release of the reservation takes it back.
+            COMMIT => return Ok(Answer::Done),
+            _ => unreachable!("the step `{step}` of an order's saga is never undone"),
+        }
+        Ok(Answer::Later)
     }
 }
 
-impl Default for Timing {
-    /// 30 s for each step, which outlasts a broker's session of 9 s and a consumer's of 45 s only in part: what takes
-    /// longer is compensated. Undos and notices again after 10 s, at most a minute apart.
-    fn default() -> Timing {
-        Timing {
-            inventory: Duration::from_secs(30),
-            payment: Duration::from_secs(30),
-            shipping: Duration::from_secs(30),
-            resend_after: Duration::from_secs(10),
-            resend_after_max: Duration::from_secs(60),
-        }
+impl Logic for OrderSaga {
+    fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    fn command(&self, unit: &mut Unit<'_>, saga: &Saga<'_>, step: &str) -> Result<Answer, HandlerError> {
+        self.ask(&mut Work::load(unit, saga, &self.config)?, step)
+    }
+
+    fn compensate(&self, unit: &mut Unit<'_>, saga: &Saga<'_>, step: &str) -> Result<Answer, HandlerError> {
+        let reason = saga.state.reason.as_ref().expect("a saga that goes back knows why");
+        self.undo(&mut Work::load(unit, saga, &self.config)?, step, reason)
+    }
+
+    fn ended(&self, unit: &mut Unit<'_>, saga: &Saga<'_>) -> Result<(), HandlerError> {
+        let work = Work::load(unit, saga, &self.config)?;
+        assert!(work.order.is_ended(), "the saga of {} ended before its order", work.id);
+        Ok(())
     }
 }
 
-impl Saga {
-    /// Starts a saga with its first step.
-    pub fn start(definition: &Definition, timing: &Timing, now: Timestamp, out: &mut Vec<Output>) -> Saga {
-        let mut saga = Saga {
-            state: State::Doing(definition.first()),
-            sends: 0,
-            deadline_ms: None,
-            turned_back: None,
-            started_ms: now.as_millis(),
-            ended_ms: None,
+/// One order within one transaction.
+struct Work<'u, 't> {
+    unit: &'u mut Unit<'t>,
+    saga: &'u Saga<'u>,
+    id: OrderId,
+    order: Order,
+    snapshot_every: u64,
+}
+
+impl<'u, 't> Work<'u, 't> {
+    fn load(unit: &'u mut Unit<'t>, saga: &'u Saga<'u>, config: &Config) -> Result<Self, HandlerError> {
+        let id = OrderId::new(&saga.state.key)?;
+        let order = history::load(unit.tables(), &id)?;
+        Ok(Work { unit, saga, id, order, snapshot_every: config.snapshot_every })
+    }
+
+    fn publish<M: proto::Contract>(&mut self, step: &str, message: &M) -> Result<(), HandlerError> {
+        self.unit.publish_for(self.saga.id, step, message)?;
+        Ok(())
+    }
+
+    fn notify(&mut self, step: &str, kind: NoticeKind) -> Result<(), HandlerError> {
+        let placed = self.order.placed();
+        let became = if kind == NoticeKind::Confirmed { "is on its way" } else { "was cancelled" };
+        let notify = NotifyCustomer {
+            order_id: placed.order_id.clone(),
+            customer_id: placed.customer_id.clone(),
+            kind: kind.into(),
+            text: format!("Your order {} {became}.", placed.order_id),
         };
-        saga.enter(saga.state, timing, now, out);
-        saga
+        self.publish(step, &notify)
     }
 
-    /// Applies one input; what the outside must now do is appended to `out`.
-    pub fn handle(
-        &mut self,
-        definition: &Definition,
-        timing: &Timing,
-        now: Timestamp,
-        input: Input,
-        out: &mut Vec<Output>,
-    ) {
-        match (self.state, input) {
-            (State::Doing(step), Input::Done(done)) if done == step => match definition.after(step) {
-                Some(next) => {
-                    out.push(Output::Passed(step));
-                    self.enter(State::Doing(next), timing, now, out);
-                }
-                None => {
-                    out.push(Output::Confirm);
-                    self.enter(State::Notifying(Outcome::Confirmed), timing, now, out);
-                }
-            },
-            (State::Doing(step), Input::Refused(refused, why)) if refused == step => {
-                let undo = definition.to_undo(step, false);
-                self.turn_back(undo, step.refusal(), why, timing, now, out);
-            }
-            (State::Doing(step), Input::Expired) => {
-                let undo = definition.to_undo(step, true);
-                self.turn_back(
-                    undo,
-                    CancelReason::OutOfStock,
-                    "the reservation expired".into(),
-                    timing,
-                    now,
-                    out,
-                );
-            }
-            (State::Doing(step), Input::CancelRequested(why)) => {
-                let undo = definition.to_undo(step, true);
-                self.turn_back(undo, CancelReason::Customer, why, timing, now, out);
-            }
-            (State::Doing(step), Input::Woken) if self.is_due(now) => {
-                let why = format!("no answer to {step} within {:?}", timing.of(step));
-                let undo = definition.to_undo(step, true);
-                self.turn_back(undo, CancelReason::StepTimedOut, why, timing, now, out);
-            }
-            (State::Undoing(step), Input::Undone(undone)) if undone == step => {
-                match definition.to_undo(step, false) {
-                    Some(next) => self.enter(State::Undoing(next), timing, now, out),
-                    None => self.cancel(timing, now, out),
-                }
-            }
-            (State::Notifying(outcome), Input::Notified(told)) if told == outcome => {
-                self.enter(State::Ended(outcome), timing, now, out);
-            }
-            (State::Undoing(_) | State::Notifying(_), Input::Woken) if self.is_due(now) => {
-                self.send(timing, now, out);
-            }
-            // A deadline that was moved since.
-            (_, Input::Woken) => {}
-            _ => out.push(Output::Stray),
-        }
+    fn advance(&mut self, status: OrderStatus) -> Result<(), HandlerError> {
+        let event = self.order.advance(self.unit.now(), status);
+        self.append(event)
     }
 
-    /// Whether it waits for nothing any more.
-    pub fn outcome(&self) -> Option<Outcome> {
-        match self.state {
-            State::Ended(outcome) => Some(outcome),
-            _ => None,
-        }
-    }
-
-    fn is_due(&self, now: Timestamp) -> bool {
-        self.deadline_ms.is_some_and(|deadline| now.as_millis() >= deadline)
-    }
-
-    fn turn_back(
-        &mut self,
-        undo: Option<Step>,
-        reason: CancelReason,
-        why: String,
-        timing: &Timing,
-        now: Timestamp,
-        out: &mut Vec<Output>,
-    ) {
-        assert!(self.turned_back.is_none(), "a saga turns back once");
-        self.turned_back = Some((reason.into(), why));
-        match undo {
-            Some(step) => {
-                out.push(Output::TurnedBack);
-                self.enter(State::Undoing(step), timing, now, out);
-            }
-            None => self.cancel(timing, now, out),
-        }
-    }
-
-    fn cancel(&mut self, timing: &Timing, now: Timestamp, out: &mut Vec<Output>) {
-        let (reason, why) = self.turned_back.clone().expect("a saga that cancels knows why");
-        let reason = CancelReason::try_from(reason).expect("it was made from one");
-        out.push(Output::Cancel(reason, why));
-        self.enter(State::Notifying(Outcome::Cancelled), timing, now, out);
-    }
-
-    fn enter(&mut self, state: State, timing: &Timing, now: Timestamp, out: &mut Vec<Output>) {
-        self.state = state;
-        self.sends = 0;
-        self.send(timing, now, out);
-    }
-
-    /// Sends what the present state sends, and sets when to look again.
-    fn send(&mut self, timing: &Timing, now: Timestamp, out: &mut Vec<Output>) {
-        self.sends = self.sends.saturating_add(1);
-        let wait = match self.state {
-            State::Doing(step) => {
-                out.push(Output::Do(step));
-                timing.of(step)
-            }
-            State::Undoing(step) => {
-                out.push(Output::Undo(step, self.sends));
-                timing.resend(self.sends)
-            }
-            State::Notifying(outcome) => {
-                out.push(Output::Notify(outcome, self.sends));
-                timing.resend(self.sends)
-            }
-            State::Ended(outcome) => {
-                out.push(Output::End(outcome));
-                self.deadline_ms = None;
-                self.ended_ms = Some(now.as_millis());
-                return;
-            }
-        };
-        self.deadline_ms = Some((now + wait).as_millis());
+    fn append(&mut self, event: Event) -> Result<(), HandlerError> {
+        history::record(self.unit, &self.id, &mut self.order, event, self.snapshot_every)
     }
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Step::Reserve => "reserve",
-            Step::Charge => "charge",
-            Step::Ship => "ship",
-            Step::Commit => "commit",
-        })
+/// Why the order is cancelled, from what turned its saga round.
+fn cancel_reason(reason: &Reason) -> CancelReason {
+    match (reason.cause, reason.step.as_str()) {
+        (Cause::Cancelled, _) => CancelReason::Customer,
+        (Cause::TimedOut, _) => CancelReason::StepTimedOut,
+        (Cause::Refused, CHARGE) => CancelReason::PaymentDeclined,
+        (Cause::Refused, SHIP) => CancelReason::ShipmentRefused,
+        (Cause::Refused, _) => CancelReason::OutOfStock,
     }
 }
 
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Outcome::Confirmed => "confirmed",
-            Outcome::Cancelled => "cancelled",
-        })
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            State::Doing(step) => write!(f, "waits for {step}"),
-            State::Undoing(step) => write!(f, "waits for the undo of {step}"),
-            State::Notifying(outcome) => write!(f, "{outcome}, waits for the notice"),
-            State::Ended(outcome) => write!(f, "{outcome}"),
+/// How many of each SKU: an order may name one twice.
+fn lines(placed: &OrderCreated) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
+    for item in &placed.items {
+        match lines.iter_mut().find(|line| line.sku == item.sku) {
+            Some(line) => line.quantity = line.quantity.saturating_add(item.quantity),
+            None => lines.push(Line { sku: item.sku.clone(), quantity: item.quantity }),
         }
     }
+    lines
 }
-
-#[cfg(test)]
-mod tests;
