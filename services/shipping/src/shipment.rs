@@ -1,0 +1,118 @@
+//! One order's shipment: the core of the service, without carrier, store or broker.
+//!
+//! Shipping runs a small saga of its own with the carrier: book, and either tell the tracking number or the refusal;
+//! cancel to compensate. The carrier binds the shipment's key to one fate, so schedule and cancel commute: a
+//! cancellation of something never booked has closed the key at the carrier first, and a booking still under way in
+//! the network is refused when it arrives.
+
+use proto::shipping::{
+    CancelShipment, Event, ScheduleShipment, ShipmentCancelled, ShipmentRefused, ShipmentScheduled,
+};
+use serde::{Deserialize, Serialize};
+
+/// What the service remembers of an order's shipment. An order has at most one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shipment {
+    /// Its id.
+    pub shipment_id: String,
+    /// The order that is sent.
+    pub order_id: String,
+    /// Where it stands.
+    pub status: Status,
+}
+
+/// Where a shipment stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    /// The carrier took it.
+    Scheduled {
+        /// The carrier's tracking number.
+        tracking: String,
+    },
+    /// The carrier will not take it, for this reason. Final.
+    Refused(String),
+    /// It was cancelled. Final.
+    Cancelled {
+        /// The tracking number it had, if it was scheduled as far as this service knew.
+        tracking: Option<String>,
+    },
+}
+
+/// What the carrier says of a booking's key, once it is known for certain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BookingFate {
+    /// It is booked.
+    Booked {
+        /// The carrier's tracking number.
+        tracking: String,
+    },
+    /// The carrier does not take it.
+    Refused(String),
+    /// Nothing is carried under this key, ever.
+    Cancelled,
+}
+
+/// The carrier confirms that nothing is carried under a shipment's key, from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NothingCarried;
+
+impl Shipment {
+    /// A shipment and the answer to its schedule, from what was known of it and what the carrier says.
+    pub fn scheduled(
+        known: Option<Shipment>,
+        command: &ScheduleShipment,
+        fate: BookingFate,
+    ) -> (Shipment, Event) {
+        let shipment = known.unwrap_or_else(|| Shipment {
+            shipment_id: command.shipment_id.clone(),
+            order_id: command.order_id.clone(),
+            status: match fate {
+                BookingFate::Booked { tracking } => Status::Scheduled { tracking },
+                BookingFate::Refused(reason) => Status::Refused(reason),
+                BookingFate::Cancelled => Status::Cancelled { tracking: None },
+            },
+        });
+        let refused = |reason: &str| ShipmentRefused {
+            order_id: shipment.order_id.clone(),
+            shipment_id: shipment.shipment_id.clone(),
+            reason: reason.into(),
+        };
+        let event = match &shipment.status {
+            Status::Scheduled { tracking } => ShipmentScheduled {
+                order_id: shipment.order_id.clone(),
+                shipment_id: shipment.shipment_id.clone(),
+                tracking: tracking.clone(),
+            }
+            .into(),
+            Status::Refused(reason) => refused(reason).into(),
+            Status::Cancelled { .. } => refused("the shipment was cancelled").into(),
+        };
+        (shipment, event)
+    }
+
+    /// A shipment and the answer to its cancellation, once the carrier has confirmed it.
+    pub fn cancelled(
+        known: Option<Shipment>,
+        command: &CancelShipment,
+        _confirmed: NothingCarried,
+    ) -> (Shipment, Event) {
+        let mut shipment = known.unwrap_or_else(|| Shipment {
+            shipment_id: command.shipment_id.clone(),
+            order_id: command.order_id.clone(),
+            status: Status::Cancelled { tracking: None },
+        });
+        if let Status::Scheduled { tracking } = shipment.status {
+            shipment.status = Status::Cancelled { tracking: Some(tracking) };
+        }
+        let tracking = match &shipment.status {
+            Status::Cancelled { tracking: Some(tracking) } => tracking.clone(),
+            _ => String::new(),
+        };
+        let event = ShipmentCancelled {
+            order_id: shipment.order_id.clone(),
+            shipment_id: shipment.shipment_id.clone(),
+            tracking,
+        };
+        (shipment, event.into())
+    }
+}
