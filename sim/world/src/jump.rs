@@ -169,10 +169,16 @@ impl Jump {
         self.shared.tasks.engine_at_work();
         loop {
             self.read_clock();
+            let turns_before = self.turns;
             self.settle();
-            let now = self.shared.clock.millis();
-            if now >= until {
-                return Poll::Ready(());
+            if self.shared.clock.millis() >= until {
+                if self.turns == turns_before {
+                    return Poll::Ready(());
+                }
+                // A task that yields leaves its waker with tokio, which uses it when this future waits, and forgets it
+                // when this future ends.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             let next = self.links.next_due().map_or(until, |due| due.min(until));
             if self.poll_alarm(next, cx).is_pending() {
