@@ -43,19 +43,31 @@
 //! Absent on purpose: event sourcing, a CQRS bus, circuit breakers and replay of dead letters (they come later), and
 //! everything that knows what an order is.
 
+pub mod backoff;
 pub mod handler;
 pub mod http;
 pub mod inbox;
 pub mod message;
+pub mod metrics;
+pub mod middleware;
 pub mod naive;
 pub mod outbox;
+pub mod relay;
+pub mod router;
 pub mod saga;
+pub mod service;
 pub mod store;
 pub mod timer;
 pub mod unit;
 
+pub use backoff::Backoff;
 pub use handler::{Handler, HandlerError, Prepared, Scope};
 pub use message::{Message, Outgoing, ParseError};
+pub use metrics::Metrics;
+pub use middleware::Policy;
 pub use naive::{Naive, NaiveSwitch, UnknownNaive};
+pub use router::Subscription;
+pub use service::{Health, Service, ServiceConfig, ServiceHandle};
 pub use store::{MemStore, ReadTables, Store, StoreError, StoreExt, Table, Tables};
+pub use timer::Timer;
 pub use unit::Unit;

@@ -1,0 +1,318 @@
+//! Sends what waits in the outbox, in order, and deletes what is acknowledged.
+//!
+//! # Order
+//! Of each lane (a topic with a key) at most one record is in flight; lanes do not wait for each other. So a record that
+//! fails is never overtaken by a later one of its key, whatever the client does with what it has in flight, and a lane
+//! that cannot be sent (a topic that is not there) holds up no other.
+//!
+//! # One relay at a time
+//! The replicas of a service share the store, and each runs a relay; a lease row says which one sends. The lease is by
+//! time, so a replica that was paused may go on sending for a moment after another took over. That does no harm: each
+//! relay sends a lane from its first unacknowledged record on, so the *first* appearance of every record is in order;
+//! what comes again has the same message id, and the inbox of its reader knows it. The same goes for a crash between the
+//! acknowledgement and the delete.
+//!
+//! Absent on purpose: batches (the producer lingers by itself) and transactions (a reader's inbox does their work).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Broker, Producer, ProducerRecord, Properties};
+use bytes::Bytes;
+use context::{BoxFuture, Context, Timestamp};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use serde::{Deserialize, Serialize};
+
+use crate::backoff::Backoff;
+use crate::metrics::Metrics;
+use crate::store::Json;
+use crate::{Store, StoreError, StoreExt, Table, outbox};
+
+const LEASE: Table<(), Lease, Json> = Table::new("kit.outbox.lease");
+
+/// How long a lease lasts: the time for which a crashed relay holds up the others.
+const LEASE_TIME: Duration = Duration::from_secs(3);
+/// Records that the relay holds in memory.
+const WINDOW: usize = 1024;
+/// Waits after a failed send, of its lane only; and after a store or a broker that fails, of all.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+
+/// Who sends, and until when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Lease {
+    /// A host's name: its next incarnation takes the lease over at once.
+    holder: String,
+    /// In Unix milliseconds.
+    until_ms: u64,
+}
+
+/// The producer's properties that the relay needs: idempotence, hence `acks=all`.
+pub fn properties() -> Properties {
+    Properties::new().set("enable.idempotence", true).set("acks", "all")
+}
+
+/// Runs a relay until the host stops. `overrides` go over [`properties`].
+pub async fn run(
+    context: Context,
+    broker: Arc<dyn Broker>,
+    store: Arc<dyn Store>,
+    overrides: Properties,
+    metrics: Metrics,
+) {
+    let properties = properties().with(&overrides);
+    let mut rng = context.rng("relay");
+    let mut failed = 0;
+    loop {
+        // Cheap when there is nothing to do: no lease, no producer.
+        until_not_empty(&store).await;
+        let held = take_lease(&context, &store);
+        match held {
+            Ok(Held::Mine(_)) => {}
+            Ok(Held::Other(until)) => {
+                context.sleep_until(until).await;
+                continue;
+            }
+            Err(error) => {
+                failed += 1;
+                context.note(format_args!("relay: no lease: {error}"));
+                context.sleep(BACKOFF.wait(failed, &mut rng)).await;
+                continue;
+            }
+        }
+        let producer = match broker.producer(&properties).await {
+            Ok(producer) => producer,
+            Err(error) => {
+                failed += 1;
+                metrics.relay_failed();
+                context.note(format_args!("relay: no producer: {error}"));
+                context.sleep(BACKOFF.wait(failed, &mut rng)).await;
+                continue;
+            }
+        };
+        let mut relay = Relay::new(&context, &store, producer, &metrics);
+        let ended = relay.send_all().await;
+        failed += 1;
+        context.note(format_args!("relay: stopped: {ended}"));
+        context.sleep(BACKOFF.wait(failed, &mut rng)).await;
+    }
+}
+
+/// Waits until the outbox has rows. A store that cannot be read counts as not empty: the next step will say so.
+async fn until_not_empty(store: &Arc<dyn Store>) {
+    let changed = store.changed();
+    loop {
+        // Before the look, so that no commit goes unseen between the look and the wait.
+        let mut committed = std::pin::pin!(changed.notified());
+        committed.as_mut().enable();
+        if outbox::depth(&**store).is_ok_and(|depth| depth == 0) {
+            committed.await;
+        } else {
+            return;
+        }
+    }
+}
+
+enum Held {
+    Mine(Timestamp),
+    Other(Timestamp),
+}
+
+/// Takes the lease if it is free, and renews it in its second half.
+fn take_lease(context: &Context, store: &Arc<dyn Store>) -> Result<Held, StoreError> {
+    let now = context.now();
+    let (mine, until) = match store.read_with::<_, StoreError>(|tables| LEASE.get(tables, &()))? {
+        Some(lease) => (lease.holder == context.name(), Timestamp::from_millis(lease.until_ms)),
+        None => (false, Timestamp::ZERO),
+    };
+    if mine && until > now + LEASE_TIME / 2 {
+        return Ok(Held::Mine(until));
+    }
+    if !mine && until > now {
+        return Ok(Held::Other(until));
+    }
+    store.transact_with(context, |tables| {
+        // Another replica may have been first.
+        let lease = LEASE.get(tables, &())?;
+        if let Some(lease) = lease.filter(|lease| lease.holder != context.name()) {
+            let until = Timestamp::from_millis(lease.until_ms);
+            if until > now {
+                return Ok(Held::Other(until));
+            }
+            context.note(format_args!("relay: takes over from {}", lease.holder));
+        }
+        let until = now + LEASE_TIME;
+        let lease = Lease { holder: context.name().to_owned(), until_ms: until.as_millis() };
+        LEASE.put(tables, &(), &lease)?;
+        Ok(Held::Mine(until))
+    })
+}
+
+/// A topic with a key.
+type Lane = (Arc<str>, Option<Bytes>);
+
+/// What the relay holds in memory while it has the lease.
+struct Relay<'a> {
+    context: &'a Context,
+    store: &'a Arc<dyn Store>,
+    producer: Arc<dyn Producer>,
+    metrics: &'a Metrics,
+    /// The next row to read.
+    next: u64,
+    /// Rows read and not yet deleted.
+    held: usize,
+    /// Rows that wait behind the one in flight of their lane. A lane is here exactly while it has one in flight.
+    lanes: BTreeMap<Lane, VecDeque<(u64, ProducerRecord)>>,
+    flights: FuturesUnordered<BoxFuture<'static, Flight>>,
+}
+
+/// The end of a record's flight.
+struct Flight {
+    lane: Lane,
+    sequence: u64,
+    result: Result<(), broker::Error>,
+}
+
+/// Why a relay starts anew.
+#[derive(Debug, thiserror::Error)]
+enum Stop {
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("the producer is done: {0}")]
+    Producer(broker::Error),
+    #[error("another replica holds the lease until {0:?}")]
+    LeaseLost(Timestamp),
+}
+
+impl<'a> Relay<'a> {
+    fn new(
+        context: &'a Context,
+        store: &'a Arc<dyn Store>,
+        producer: Arc<dyn Producer>,
+        metrics: &'a Metrics,
+    ) -> Relay<'a> {
+        Relay {
+            context,
+            store,
+            producer,
+            metrics,
+            next: 0,
+            held: 0,
+            lanes: BTreeMap::new(),
+            flights: FuturesUnordered::new(),
+        }
+    }
+
+    /// Sends until something ends it.
+    async fn send_all(&mut self) -> Stop {
+        loop {
+            if let Err(stop) = self.step().await {
+                return stop;
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), Stop> {
+        let changed = self.store.changed();
+        let mut committed = std::pin::pin!(changed.notified());
+        committed.as_mut().enable();
+        let until = if self.flights.is_empty() && !self.has_more()? {
+            // Idle: the lease may run out, and another replica may take it.
+            committed.await;
+            return Ok(());
+        } else {
+            match take_lease(self.context, self.store)? {
+                Held::Mine(until) => until,
+                Held::Other(until) => return Err(Stop::LeaseLost(until)),
+            }
+        };
+        self.read()?;
+        tokio::select! {
+            biased;
+            Some(flight) = self.flights.next() => self.land(flight),
+            () = committed => Ok(()),
+            // Time to renew the lease, though nothing else happens.
+            () = self.context.sleep_until(until - LEASE_TIME / 4) => Ok(()),
+        }
+    }
+
+    fn has_more(&self) -> Result<bool, StoreError> {
+        let rows = self.store.read_with(|tables| outbox::pending(tables, self.next, 1))?;
+        Ok(!rows.is_empty())
+    }
+
+    /// Reads rows into the window, and sends those whose lane is free.
+    fn read(&mut self) -> Result<(), StoreError> {
+        let room = WINDOW - self.held;
+        let rows =
+            self.store.read_with::<_, StoreError>(|tables| outbox::pending(tables, self.next, room))?;
+        for (sequence, record) in rows {
+            self.next = sequence + 1;
+            self.held += 1;
+            let lane = (record.topic.clone(), record.key.clone());
+            match self.lanes.get_mut(&lane) {
+                Some(waiting) => waiting.push_back((sequence, record)),
+                None => {
+                    self.lanes.insert(lane.clone(), VecDeque::new());
+                    self.launch(lane, sequence, record);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a record until it is acknowledged, or the producer is done.
+    fn launch(&self, lane: Lane, sequence: u64, record: ProducerRecord) {
+        let (producer, context, metrics) =
+            (self.producer.clone(), self.context.clone(), self.metrics.clone());
+        // Queued now, so that the sends of one reading go out in its order.
+        let mut delivery = producer.send(record.clone());
+        self.flights.push(Box::pin(async move {
+            let mut rng = None;
+            let mut failed = 0;
+            loop {
+                let error = match delivery.await {
+                    Ok(_) => return Flight { lane, sequence, result: Ok(()) },
+                    Err(error) => error,
+                };
+                metrics.relay_failed();
+                if error.is_fatal() || error.code == broker::ErrorCode::Closed {
+                    return Flight { lane, sequence, result: Err(error) };
+                }
+                failed += 1;
+                let rng = rng.get_or_insert_with(|| context.rng(&format!("relay/{sequence}")));
+                let wait = BACKOFF.wait(failed, rng);
+                context.note(format_args!(
+                    "relay: a record for {} failed, try {failed}, again in {wait:?}: {error}",
+                    record.topic
+                ));
+                context.sleep(wait).await;
+                delivery = producer.send(record.clone());
+            }
+        }));
+    }
+
+    /// Deletes what has landed, and sends the next of each lane.
+    fn land(&mut self, first: Flight) -> Result<(), Stop> {
+        let mut landed = vec![first];
+        // Others may have landed at the same moment: one transaction for all.
+        while let Some(Some(flight)) = futures_util::FutureExt::now_or_never(self.flights.next()) {
+            landed.push(flight);
+        }
+        let done: Vec<u64> =
+            landed.iter().filter(|flight| flight.result.is_ok()).map(|flight| flight.sequence).collect();
+        self.store.transact_with(self.context, |tables| outbox::delete(tables, &done))?;
+        self.metrics.relayed(done.len() as u64);
+        self.held -= done.len();
+        for flight in landed {
+            flight.result.map_err(Stop::Producer)?;
+            let waiting =
+                self.lanes.get_mut(&flight.lane).expect("a lane is there while it has a record in flight");
+            match waiting.pop_front() {
+                Some((sequence, record)) => self.launch(flight.lane, sequence, record),
+                None => drop(self.lanes.remove(&flight.lane)),
+            }
+        }
+        Ok(())
+    }
+}
