@@ -7,24 +7,49 @@
 //! Start reading at [`WireBroker`]. Absent on purpose: compression, TLS, SASL, incremental fetch sessions. Transactions
 //! have their calls in the interface and answer [`broker::ErrorCode::InvalidState`] until they are built.
 
+mod accumulator;
+mod backoff;
+mod batch;
+mod cluster;
+mod connection;
+mod error;
+mod partitioner;
+mod producer;
+mod properties;
+mod sender;
+mod sequences;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use broker::{Admin, Broker, Consumer, Error, ErrorClass, ErrorCode, Producer, Properties};
 use context::Context;
+
+use crate::producer::WireProducer;
+use crate::properties::Settings;
 
 /// A Kafka cluster reached over the wire protocol.
 #[derive(Clone, Debug)]
 pub struct WireBroker {
     context: Context,
     properties: Properties,
+    /// Numbers the clients, so that each has randomness of its own.
+    clients: Arc<AtomicU64>,
 }
 
 impl WireBroker {
     /// Clients of one host. `properties` are the defaults of every client made here and must hold `bootstrap.servers`;
     /// what a client is given on top wins.
     pub fn new(context: Context, properties: Properties) -> WireBroker {
-        WireBroker { context, properties }
+        WireBroker { context, properties, clients: Arc::default() }
+    }
+
+    /// The settings of one more client, and its label, which no other client of this host's has.
+    fn client(&self, kind: &str, properties: &Properties) -> Result<(Settings, String), Error> {
+        let settings = Settings::read(&self.properties.clone().with(properties))?;
+        let number = self.clients.fetch_add(1, Ordering::Relaxed);
+        Ok((settings, format!("{kind} {number}")))
     }
 
     fn not_yet<T>(&self, what: &str, properties: &Properties) -> Result<T, Error> {
@@ -37,7 +62,8 @@ impl WireBroker {
 #[async_trait]
 impl Broker for WireBroker {
     async fn producer(&self, properties: &Properties) -> Result<Arc<dyn Producer>, Error> {
-        self.not_yet("the producer", properties)
+        let (settings, label) = self.client("producer", properties)?;
+        Ok(Arc::new(WireProducer::new(self.context.clone(), settings, label)))
     }
 
     async fn consumer(&self, properties: &Properties) -> Result<Box<dyn Consumer>, Error> {

@@ -1,0 +1,316 @@
+//! The idempotent producer's numbering, and what a broker's answer means for a batch.
+//!
+//! A batch gets its sequence with its first attempt and keeps it, so that the broker can tell a repetition. At most
+//! five batches of a partition are without an answer, which is how many the broker remembers. When a numbered batch is
+//! given up, its sequence is a gap that no later batch may step over: the producer drains (it sends again only what may
+//! have been written, until its fate is certain), then goes on under the next epoch from sequence 0, as librdkafka and
+//! Java's client do without a coordinator.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use broker::{Error, ErrorClass, ErrorCode, Offset, TopicPartition};
+
+use crate::accumulator::Batch;
+use crate::batch::ProducerStamp;
+use crate::error::{self, code};
+
+/// How many batches of a producer a broker remembers for each partition.
+const OUTSTANDING_MAX: usize = 5;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Not idempotent.
+    Off,
+    /// A producer id must be asked for.
+    Wanted,
+    Ready {
+        producer_id: i64,
+        epoch: i16,
+    },
+    /// Nothing new is numbered until the fate of what may have been written is certain.
+    Draining {
+        producer_id: i64,
+        epoch: i16,
+    },
+}
+
+/// Numbers batches.
+pub(crate) struct Sequences {
+    state: State,
+    next: BTreeMap<TopicPartition, i32>,
+    /// Ids of numbered batches without a fate: in flight, or waiting for another attempt.
+    outstanding: BTreeMap<TopicPartition, BTreeSet<u64>>,
+}
+
+impl Sequences {
+    pub(crate) fn new(idempotence: bool) -> Sequences {
+        let state = if idempotence { State::Wanted } else { State::Off };
+        Sequences { state, next: BTreeMap::new(), outstanding: BTreeMap::new() }
+    }
+
+    /// A producer id must be asked for before anything is sent.
+    pub(crate) fn wants_producer_id(&self) -> bool {
+        self.state == State::Wanted
+    }
+
+    /// The cluster gave a producer id.
+    pub(crate) fn begin(&mut self, producer_id: i64, epoch: i16) {
+        self.state = State::Ready { producer_id, epoch };
+        self.next.clear();
+    }
+
+    /// Whether the batch that is next in its partition may be sent now.
+    pub(crate) fn may_send(&self, batch: &Batch) -> bool {
+        match self.state {
+            State::Off => true,
+            State::Wanted => false,
+            State::Draining { .. } => batch.stamp.is_some() && batch.maybe_written,
+            State::Ready { .. } if batch.stamp.is_some() => true,
+            State::Ready { .. } => {
+                self.outstanding.get(&batch.partition).is_none_or(|ids| ids.len() < OUTSTANDING_MAX)
+            }
+        }
+    }
+
+    /// Numbers a batch before its first attempt.
+    pub(crate) fn number(&mut self, batch: &mut Batch) {
+        let State::Ready { producer_id, epoch } = self.state else { return };
+        if batch.stamp.is_some() {
+            return;
+        }
+        let next = self.next.entry(batch.partition.clone()).or_insert(0);
+        batch.stamp = Some(ProducerStamp { producer_id, producer_epoch: epoch, base_sequence: *next });
+        *next = after(*next, batch.count());
+        self.outstanding.entry(batch.partition.clone()).or_default().insert(batch.id);
+    }
+
+    /// The batch has its fate. `given_up`: it failed, and its sequence with it.
+    pub(crate) fn finish(&mut self, batch: &Batch, given_up: bool) {
+        if batch.stamp.is_none() {
+            return;
+        }
+        if let Some(ids) = self.outstanding.get_mut(&batch.partition) {
+            ids.remove(&batch.id);
+        }
+        if given_up {
+            self.drain();
+        }
+    }
+
+    /// Goes on under the next epoch once nothing is in flight and nothing uncertain.
+    pub(crate) fn drain(&mut self) {
+        if let State::Ready { producer_id, epoch } = self.state {
+            self.state = State::Draining { producer_id, epoch };
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        matches!(self.state, State::Draining { .. })
+    }
+
+    /// Everything is certain: later batches are numbered from 0 under the next epoch. The caller takes the stamps off
+    /// what is queued.
+    pub(crate) fn bump(&mut self) {
+        let State::Draining { producer_id, epoch } = self.state else { return };
+        self.state = match epoch.checked_add(1).filter(|epoch| *epoch < i16::MAX) {
+            Some(epoch) => State::Ready { producer_id, epoch },
+            None => State::Wanted,
+        };
+        self.next.clear();
+        self.outstanding.clear();
+    }
+
+    /// No earlier batch of its partition is without a fate.
+    fn is_first(&self, batch: &Batch) -> bool {
+        self.outstanding
+            .get(&batch.partition)
+            .and_then(BTreeSet::first)
+            .is_none_or(|first| *first >= batch.id)
+    }
+}
+
+/// The sequence after `count` records from `base`; after 2^31 - 1 comes 0.
+fn after(base: i32, count: i32) -> i32 {
+    let sum = (i64::from(base) + i64::from(count)) % (i64::from(i32::MAX) + 1);
+    i32::try_from(sum).expect("a remainder of 2^31")
+}
+
+/// What becomes of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is in the log; its offset may be unknown.
+    Written(Option<Offset>),
+    /// Send it again. Whether this counts as an attempt, and whether it may have been written.
+    Again { counts: bool, maybe_written: bool },
+    /// Give it up.
+    Failed(Error),
+    /// Give it up, and the producer with it.
+    Fatal(Error),
+    /// The broker forgot the producer: send it again under the next epoch.
+    AgainUnderNextEpoch,
+}
+
+/// Reads a broker's answer for one batch, with librdkafka's rules (`rd_kafka_handle_idempotent_Produce_error`), but for
+/// one: a batch that is out of order because an earlier one is being sent again is sent again behind it under its old
+/// sequence, as Java's client does, where librdkafka begins a new epoch.
+pub(crate) fn judge(sequences: &Sequences, batch: &Batch, error_code: i16, base_offset: Offset) -> Verdict {
+    let what = || {
+        let (at, count) = (&batch.partition, batch.count());
+        match batch.stamp {
+            Some(stamp) => format!(
+                "{count} records for {at} (producer {}, epoch {}, sequence {})",
+                stamp.producer_id, stamp.producer_epoch, stamp.base_sequence
+            ),
+            None => format!("{count} records for {at}"),
+        }
+    };
+    let fatal = || Verdict::Fatal(Error::new(ErrorCode::Broker(error_code), ErrorClass::Fatal, what()));
+    match error_code {
+        0 => Verdict::Written(Some(base_offset).filter(|offset| *offset >= 0)),
+        code::DUPLICATE_SEQUENCE_NUMBER => Verdict::Written(None),
+        // The broker did not write it, now or before: else it would have known the sequence as a repetition.
+        code::OUT_OF_ORDER_SEQUENCE_NUMBER if batch.stamp.is_some() => {
+            if sequences.is_draining() || !sequences.is_first(batch) {
+                Verdict::Again { counts: false, maybe_written: false }
+            } else {
+                fatal()
+            }
+        }
+        code::UNKNOWN_PRODUCER_ID if batch.stamp.is_some() => {
+            if batch.attempts <= 1 && sequences.is_first(batch) {
+                Verdict::AgainUnderNextEpoch
+            } else {
+                fatal()
+            }
+        }
+        code::INVALID_PRODUCER_EPOCH => {
+            Verdict::Fatal(Error::new(ErrorCode::Broker(error_code), ErrorClass::Fenced, what()))
+        }
+        code::REQUEST_TIMED_OUT | code::NOT_ENOUGH_REPLICAS_AFTER_APPEND => {
+            Verdict::Again { counts: true, maybe_written: true }
+        }
+        _ if error::class_of(error_code) == ErrorClass::Retriable => {
+            Verdict::Again { counts: true, maybe_written: batch.maybe_written }
+        }
+        _ => Verdict::Failed(error::answered(error_code, what())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accumulator::tests::{accumulator, append, at};
+    use crate::accumulator::{Accumulator, Batch};
+
+    fn queue(count: u64) -> Accumulator {
+        let mut accumulator = accumulator(&[("batch.num.messages", 1)]);
+        for id in 1..=count {
+            append(&mut accumulator, 0, 0, id);
+        }
+        accumulator
+    }
+
+    fn ready() -> Sequences {
+        let mut sequences = Sequences::new(true);
+        sequences.begin(7, 0);
+        sequences
+    }
+
+    fn sent(sequences: &mut Sequences, queue: &mut Accumulator) -> Batch {
+        let mut batch = queue.take(&at(0)).unwrap();
+        assert!(sequences.may_send(&batch));
+        sequences.number(&mut batch);
+        batch.attempts += 1;
+        batch
+    }
+
+    #[test]
+    fn sequences_rise_by_the_records_of_a_batch_and_wrap() {
+        let (mut sequences, mut queue) = (ready(), queue(3));
+        for expected in 0..3 {
+            assert_eq!(sent(&mut sequences, &mut queue).stamp.unwrap().base_sequence, expected);
+        }
+        assert_eq!(after(i32::MAX - 1, 1), i32::MAX);
+        assert_eq!(after(i32::MAX, 1), 0);
+        assert_eq!(after(i32::MAX - 1, 5), 3);
+    }
+
+    #[test]
+    fn nothing_goes_out_before_there_is_a_producer_id() {
+        let mut queue = queue(1);
+        let batch = queue.take(&at(0)).unwrap();
+        assert!(!Sequences::new(true).may_send(&batch));
+        assert!(Sequences::new(false).may_send(&batch));
+    }
+
+    #[test]
+    fn at_most_five_batches_of_a_partition_are_without_an_answer() {
+        let (mut sequences, mut queue) = (ready(), queue(6));
+        let first = sent(&mut sequences, &mut queue);
+        for _ in 0..4 {
+            sent(&mut sequences, &mut queue);
+        }
+        let sixth = queue.take(&at(0)).unwrap();
+        assert!(!sequences.may_send(&sixth));
+        sequences.finish(&first, false);
+        assert!(sequences.may_send(&sixth));
+    }
+
+    #[test]
+    fn a_repetition_keeps_its_sequence() {
+        let (mut sequences, mut queue) = (ready(), queue(2));
+        let mut first = sent(&mut sequences, &mut queue);
+        let stamp = first.stamp;
+        sent(&mut sequences, &mut queue);
+        sequences.number(&mut first);
+        assert_eq!(first.stamp, stamp);
+    }
+
+    #[test]
+    fn out_of_order_behind_another_is_sent_again_and_at_the_head_is_fatal() {
+        let (mut sequences, mut queue) = (ready(), queue(2));
+        let first = sent(&mut sequences, &mut queue);
+        let second = sent(&mut sequences, &mut queue);
+        let judged = judge(&sequences, &second, code::OUT_OF_ORDER_SEQUENCE_NUMBER, -1);
+        assert_eq!(judged, Verdict::Again { counts: false, maybe_written: false });
+        let judged = judge(&sequences, &first, code::OUT_OF_ORDER_SEQUENCE_NUMBER, -1);
+        assert!(matches!(judged, Verdict::Fatal(error) if error.class == ErrorClass::Fatal));
+    }
+
+    #[test]
+    fn an_unknown_producer_is_harmless_at_the_first_attempt_only() {
+        let (mut sequences, mut queue) = (ready(), queue(1));
+        let mut first = sent(&mut sequences, &mut queue);
+        assert_eq!(judge(&sequences, &first, code::UNKNOWN_PRODUCER_ID, -1), Verdict::AgainUnderNextEpoch);
+        first.attempts += 1;
+        assert!(matches!(judge(&sequences, &first, code::UNKNOWN_PRODUCER_ID, -1), Verdict::Fatal(_)));
+    }
+
+    #[test]
+    fn after_a_batch_is_given_up_the_rest_drains_and_starts_anew() {
+        let (mut sequences, mut queue) = (ready(), queue(3));
+        let first = sent(&mut sequences, &mut queue);
+        let mut second = sent(&mut sequences, &mut queue);
+        sequences.finish(&first, true);
+        let third = queue.take(&at(0)).unwrap();
+        assert!(sequences.is_draining() && !sequences.may_send(&third), "a gap is not stepped over");
+        second.maybe_written = true;
+        assert!(sequences.may_send(&second), "what may be written is asked for until it is certain");
+        // The gap: the broker refuses it, which makes certain that it is not there.
+        let judged = judge(&sequences, &second, code::OUT_OF_ORDER_SEQUENCE_NUMBER, -1);
+        assert_eq!(judged, Verdict::Again { counts: false, maybe_written: false });
+        sequences.bump();
+        second.stamp = None;
+        sequences.number(&mut second);
+        let stamp = second.stamp.unwrap();
+        assert_eq!((stamp.producer_epoch, stamp.base_sequence), (1, 0));
+    }
+
+    #[test]
+    fn a_duplicate_is_written() {
+        let (mut sequences, mut queue) = (ready(), queue(1));
+        let first = sent(&mut sequences, &mut queue);
+        assert_eq!(judge(&sequences, &first, code::DUPLICATE_SEQUENCE_NUMBER, -1), Verdict::Written(None));
+        assert_eq!(judge(&sequences, &first, 0, 41), Verdict::Written(Some(41)));
+    }
+}
