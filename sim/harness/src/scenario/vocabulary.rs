@@ -3,9 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::check::kafka::CHECKS;
-use crate::system::System;
-
 /// The names that exist in a system under test. A scenario that uses any other is refused before anything runs, with
 /// the nearest of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,20 +32,4 @@ pub struct ServiceWords {
     pub flaws: BTreeMap<String, String>,
     /// It runs sagas, so that `step_timeout` means something.
     pub has_steps: bool,
-}
-
-impl Vocabulary {
-    /// The words of a system, with the checks and the host that the harness adds.
-    pub fn of(system: &dyn System) -> Vocabulary {
-        let checks = CHECKS.iter().cloned().chain(system.checks()).map(|check| check.name.to_owned());
-        Vocabulary {
-            services: system.services(),
-            outside: system.outside(),
-            others: system.workload().into_iter().chain(["observer".to_owned()]).collect(),
-            topics: system.topics(),
-            refusals: system.refusals(),
-            checks: checks.collect(),
-            consumer_session_timeout: system.consumer_session_timeout(),
-        }
-    }
 }
