@@ -7,7 +7,14 @@
 //! Start reading at [`system::System`], the one trait through which services come in, then [`check`].
 //! Absent on purpose: any knowledge of the services, and the command line.
 
+pub mod system;
+
 pub mod check;
+pub mod fault;
+pub mod observed;
+pub mod observer;
 pub mod recorder;
 pub mod scenario;
-pub mod system;
+mod words;
+
+pub use words::{checks, vocabulary};

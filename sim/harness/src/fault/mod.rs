@@ -1,0 +1,42 @@
+//! What goes wrong in a run: when, to whom, what it did, and how it heals.
+//!
+//! [`crate::scenario::Fault`] says what a file asks for. [`Plan`] fixes what the seed draws; [`Wounds`] keeps who hurts
+//! what, so that faults may overlap and the last to heal is the one that heals; [`Faults`] brings it all to the world and
+//! counts what it did there. A fault without effect is inert, and its report says so.
+//!
+//! Absent: faults inside a service or a broker. They are planted flaws, and belong to the system under test.
+
+mod describe;
+mod driver;
+mod plan;
+mod wounds;
+
+pub use driver::{Faults, Scene};
+pub use plan::{Occurrence, Plan};
+pub use wounds::{Wound, Wounds};
+
+use world::{Change, Engine, Refusal};
+
+use crate::scenario::{BrokerChoice, FaultKind, Scenario};
+
+/// Whether an engine can bring every fault of a scenario; known before anything runs.
+///
+/// # Errors
+/// [`Refusal::Unsupported`] names the first change that it cannot make.
+pub fn supported(scenario: &Scenario, engine: Engine) -> Result<(), Refusal> {
+    for fault in &scenario.faults {
+        let wounds = match &fault.kind {
+            // Which broker it is does not matter to an engine.
+            FaultKind::CrashBroker { broker: BrokerChoice::LeaderOf { .. }, power_loss } => {
+                vec![Wound::Down { host: "broker-1".to_owned(), power_loss: *power_loss }]
+            }
+            kind => driver::wounds_of(kind),
+        };
+        let mut state = Wounds::default();
+        let hurt: Vec<Change> = wounds.iter().flat_map(|wound| state.hurt(0, wound)).collect();
+        engine.can(&hurt)?;
+        let healed: Vec<Change> = wounds.iter().flat_map(|wound| state.heal(0, wound)).collect();
+        engine.can(&healed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! All that the seed decides about what goes wrong, fixed before the first event.
+
+use std::fmt;
+use std::time::Duration;
+
+use context::Seed;
+use rand::RngExt as _;
+use world::{Engine, LatencyRange};
+
+use super::describe::{describe, span};
+use crate::scenario::{Fault, FaultKind, Scenario, Start};
+
+/// What a run will do, before its first event: printed by `replay`, and the first note of every trace.
+///
+/// What else is random in a run (latencies, ties, the services' own draws) comes from streams of the same seed, each
+/// named after the part that draws.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The seed.
+    pub seed: Seed,
+    /// The engine.
+    pub engine: Engine,
+    /// The latency of a link that no fault has changed.
+    pub latency: LatencyRange,
+    /// When each fault begins, in the order of time, then of the file.
+    pub occurrences: Vec<Occurrence>,
+}
+
+/// One time that a fault happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occurrence {
+    /// Its place among the scenario's faults, from 0.
+    pub fault: usize,
+    /// When it begins, from the start of the workload; whole milliseconds.
+    pub begins: Duration,
+    /// When it is over and healed.
+    pub ends: Duration,
+    what: String,
+    line: usize,
+}
+
+impl Plan {
+    /// Draws what the seed decides.
+    pub fn draw(scenario: &Scenario, seed: u64, engine: Engine) -> Plan {
+        let seed = Seed(seed);
+        let mut occurrences = Vec::new();
+        for (number, fault) in scenario.faults.iter().enumerate() {
+            for begins in beginnings(number, fault, seed) {
+                let (what, line) = (describe(fault), fault.line);
+                occurrences.push(Occurrence {
+                    fault: number,
+                    begins,
+                    ends: begins + length(fault),
+                    what,
+                    line,
+                });
+            }
+        }
+        occurrences.sort_by_key(|occurrence| (occurrence.begins, occurrence.fault));
+        Plan { scenario: scenario.name.clone(), seed, engine, latency: scenario.latency, occurrences }
+    }
+
+    /// When the last fault is over; zero without faults.
+    pub fn last_fault_ends(&self) -> Duration {
+        self.occurrences.iter().map(|occurrence| occurrence.ends).max().unwrap_or_default()
+    }
+}
+
+fn beginnings(number: usize, fault: &Fault, seed: Seed) -> Vec<Duration> {
+    match fault.start {
+        Start::At(at) => vec![at],
+        Start::Within { from, to } => {
+            let millis = |span: Duration| u64::try_from(span.as_millis()).expect("a scenario's times fit");
+            // A stream for each fault: taking one out of the file leaves the others where they were drawn.
+            let mut rng = seed.stream(&format!("fault/{number}/begins"));
+            vec![Duration::from_millis(rng.random_range(millis(from)..=millis(to)))]
+        }
+        Start::Every { from, to, every } => {
+            assert!(!every.is_zero(), "a fault that repeats without time between would never end");
+            std::iter::successors(Some(from), |begins| Some(*begins + every))
+                .take_while(|begins| *begins <= to)
+                .collect()
+        }
+    }
+}
+
+/// From the beginning of one occurrence to the moment that all of it is healed.
+fn length(fault: &Fault) -> Duration {
+    match &fault.kind {
+        FaultKind::RollingRestart { hosts, gap, .. } => {
+            let hosts = u32::try_from(hosts.len()).expect("a cluster's hosts fit");
+            fault.lasts * hosts + *gap * hosts.saturating_sub(1)
+        }
+        _ => fault.lasts,
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (min, max) = (span(self.latency.min), span(self.latency.max));
+        write!(
+            f,
+            "scenario {}, seed {}, engine {}, latency {min}..{max}",
+            self.scenario, self.seed.0, self.engine
+        )?;
+        for Occurrence { begins, line, what, .. } in &self.occurrences {
+            write!(f, "; at {} {what} (line {line})", span(*begins))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(start: Start) -> Fault {
+        let lasts = Duration::from_secs(1);
+        Fault { line: 1, start, lasts, kind: FaultKind::Pause { host: "a".into() } }
+    }
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_time_within_a_window_is_drawn_from_the_seed_and_the_faults_place() {
+        let fault = fault(Start::Within { from: seconds(2), to: seconds(20) });
+        let drawn = |number, seed| beginnings(number, &fault, Seed(seed))[0];
+        assert_eq!(drawn(0, 7), drawn(0, 7));
+        assert_ne!(drawn(0, 7), drawn(0, 8));
+        assert_ne!(drawn(0, 7), drawn(1, 7));
+        assert!((0..100).all(|seed| (seconds(2)..=seconds(20)).contains(&drawn(0, seed))));
+    }
+
+    #[test]
+    fn a_repeated_fault_begins_up_to_the_end_of_its_window() {
+        let every = fault(Start::Every { from: seconds(1), to: seconds(7), every: seconds(3) });
+        assert_eq!(beginnings(0, &every, Seed(0)), [seconds(1), seconds(4), seconds(7)]);
+    }
+
+    #[test]
+    fn a_rolling_restart_is_over_when_its_last_host_is_up() {
+        let hosts = vec!["a".into(), "b".into(), "c".into()];
+        let kind = FaultKind::RollingRestart { hosts, gap: seconds(5), power_loss: false };
+        assert_eq!(length(&Fault { kind, ..fault(Start::At(Duration::ZERO)) }), seconds(13));
+    }
+}
