@@ -116,3 +116,73 @@ impl Shipment {
         (shipment, event.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule() -> ScheduleShipment {
+        ScheduleShipment {
+            order_id: "o-1".into(),
+            shipment_id: "ship-o-1".into(),
+            address: None,
+            items: Vec::new(),
+        }
+    }
+
+    fn cancel() -> CancelShipment {
+        CancelShipment {
+            order_id: "o-1".into(),
+            shipment_id: "ship-o-1".into(),
+            reason: "compensation".into(),
+        }
+    }
+
+    fn booked() -> BookingFate {
+        BookingFate::Booked { tracking: "TRACK-1".into() }
+    }
+
+    #[test]
+    fn a_booked_shipment_has_its_tracking_number_and_keeps_it() {
+        let (shipment, event) = Shipment::scheduled(None, &schedule(), booked());
+        assert!(matches!(&event, Event::ShipmentScheduled(told) if told.tracking == "TRACK-1"), "{event:?}");
+        let other = BookingFate::Booked { tracking: "TRACK-2".into() };
+        assert_eq!(Shipment::scheduled(Some(shipment.clone()), &schedule(), other), (shipment, event));
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_its_reason_and_stays() {
+        let refused = BookingFate::Refused("address_unserved".into());
+        let (shipment, event) = Shipment::scheduled(None, &schedule(), refused);
+        assert!(
+            matches!(&event, Event::ShipmentRefused(told) if told.reason == "address_unserved"),
+            "{event:?}"
+        );
+        let (after, event) = Shipment::cancelled(Some(shipment.clone()), &cancel(), NothingCarried);
+        assert!(matches!(&event, Event::ShipmentCancelled(told) if told.tracking.is_empty()), "{event:?}");
+        assert_eq!(after, shipment);
+    }
+
+    #[test]
+    fn a_cancelled_shipment_is_told_with_what_it_was() {
+        let (shipment, _) = Shipment::scheduled(None, &schedule(), booked());
+        let (cancelled, event) = Shipment::cancelled(Some(shipment), &cancel(), NothingCarried);
+        assert!(matches!(&event, Event::ShipmentCancelled(told) if told.tracking == "TRACK-1"), "{event:?}");
+        assert_eq!(
+            Shipment::cancelled(Some(cancelled.clone()), &cancel(), NothingCarried),
+            (cancelled, event)
+        );
+    }
+
+    #[test]
+    fn a_schedule_that_comes_after_its_cancellation_is_refused() {
+        let (cancelled, event) = Shipment::cancelled(None, &cancel(), NothingCarried);
+        assert!(matches!(&event, Event::ShipmentCancelled(told) if told.tracking.is_empty()), "{event:?}");
+        // What the carrier says comes second: a replica that died may have asked it before the cancellation.
+        for fate in [BookingFate::Cancelled, booked()] {
+            let (after, event) = Shipment::scheduled(Some(cancelled.clone()), &schedule(), fate);
+            assert!(matches!(event, Event::ShipmentRefused(_)), "{event:?}");
+            assert_eq!(after, cancelled);
+        }
+    }
+}
