@@ -4,7 +4,8 @@
 //! system's hosts in it, lets things go wrong, heals everything, waits until the system is quiet, and judges what it
 //! saw. Everything that happened goes into a running hash: the same binary, scenario and seed give the same bytes.
 //!
-//! Start reading at [`system::System`], the one trait through which services come in, then [`check`].
+//! Start reading at [`system::System`], the one trait through which services come in, then [`mod@run`], which is one run
+//! from its first event to its result, and [`sweep`], which is many.
 //! Absent on purpose: any knowledge of the services, and the command line.
 
 pub mod system;
@@ -14,7 +15,12 @@ pub mod fault;
 pub mod observed;
 pub mod observer;
 pub mod recorder;
+pub mod run;
 pub mod scenario;
+pub mod sweep;
+pub mod verdict;
 mod words;
 
+pub use run::{RunError, run};
+pub use sweep::{Swept, Work, sweep};
 pub use words::{checks, vocabulary};
