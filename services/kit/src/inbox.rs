@@ -62,6 +62,14 @@ pub fn is_settled(
     }))
 }
 
+/// All entries, by group and message id: what a harness measures hops by.
+///
+/// # Errors
+/// As [`Table::all`].
+pub fn all(tables: &(impl ReadTables + ?Sized)) -> Result<Vec<((String, MessageId), Entry)>, StoreError> {
+    INBOX.all(tables)
+}
+
 /// Remembers the fate of a message.
 ///
 /// # Errors

@@ -279,7 +279,7 @@ impl Instance {
 
     fn wake(&mut self, definition: &Definition, now: Timestamp, out: &mut Vec<Output>) {
         if self.deadline_ms.is_none_or(|deadline| now.as_millis() < deadline) {
-            return out.push(Output::Ignored("its deadline has moved"));
+            return out.push(Output::Ignored("its deadline is not yet"));
         }
         match self.status {
             Status::Forward(at) if definition.steps[at].kind == Kind::Compensatable => {
@@ -467,48 +467,115 @@ mod tests {
 
     #[test]
     fn a_saga_without_trouble_goes_forward_to_its_end() {
-        insta::assert_snapshot!(play("start\ndone reserve\ndone charge\ndone confirm\ndone notify"), @"");
+        insta::assert_snapshot!(play("start\ndone reserve\ndone charge\ndone confirm\ndone notify"), @r"
+        start            -> do reserve (1)
+        done reserve     -> do charge (1)
+        done charge      -> do confirm (1)
+        done confirm     -> do notify (1)
+        done notify      -> ended Completed
+        Succeeded Succeeded Succeeded Succeeded
+        ");
     }
 
     #[test]
     fn a_refusal_undoes_what_was_done_in_reverse_and_not_what_was_refused() {
-        insta::assert_snapshot!(play("start\ndone reserve\ndone charge\nrefused confirm\nundone charge\nundone reserve"), @"");
+        insta::assert_snapshot!(play("start\ndone reserve\ndone charge\nrefused confirm\nundone charge\nundone reserve"), @r"
+        start            -> do reserve (1)
+        done reserve     -> do charge (1)
+        done charge      -> do confirm (1)
+        refused confirm  -> undo charge (1)
+        undone charge    -> undo reserve (1)
+        undone reserve   -> ended Compensated
+        Compensated Compensated Refused Untouched
+        ");
     }
 
     #[test]
     fn a_refusal_of_the_first_step_ends_it_at_once() {
-        insta::assert_snapshot!(play("start\nrefused reserve\ndone reserve"), @"");
+        insta::assert_snapshot!(play("start\nrefused reserve\ndone reserve"), @r"
+        start            -> do reserve (1)
+        refused reserve  -> ended Compensated
+        done reserve     -> ignored: the answer is late: the saga has turned round
+        Refused Untouched Untouched Untouched
+        ");
     }
 
     #[test]
     fn a_timeout_undoes_the_silent_step_too_and_a_late_answer_changes_nothing() {
         insta::assert_snapshot!(
             play("start\ndone reserve\n+1999\n+1\ndone charge\nundone reserve\nundone charge\nundone reserve"),
-            @""
+            @r"
+            start            -> do reserve (1)
+            done reserve     -> do charge (1)
+            +1999            -> ignored: its deadline is not yet
+            +1               -> undo charge (1)
+            done charge      -> ignored: the answer is late: the saga has turned round
+            undone reserve   -> ignored: it does not wait for this compensation
+            undone charge    -> undo reserve (1)
+            undone reserve   -> ended Compensated
+            Compensated Compensated Untouched Untouched
+            "
         );
     }
 
     #[test]
     fn a_compensation_is_repeated_until_it_is_acknowledged() {
-        insta::assert_snapshot!(play("start\n+1000\n+1000\n+999\n+1\nundone reserve\nundone reserve"), @"");
+        insta::assert_snapshot!(play("start\n+1000\n+1000\n+999\n+1\nundone reserve\nundone reserve"), @r"
+        start            -> do reserve (1)
+        +1000            -> undo reserve (1)
+        +1000            -> undo reserve (2)
+        +999             -> ignored: its deadline is not yet
+        +1               -> undo reserve (3)
+        undone reserve   -> ended Compensated
+        undone reserve   -> ignored: it does not wait for this compensation
+        Compensated Untouched Untouched Untouched
+        ");
     }
 
     #[test]
     fn from_the_pivot_on_a_command_is_repeated_and_a_cancellation_is_too_late() {
         insta::assert_snapshot!(
             play("start\ndone reserve\ndone charge\ncancel\n+1000\ndone confirm\n+1000\nrefused notify\ncancel"),
-            @""
+            @r"
+            start            -> do reserve (1)
+            done reserve     -> do charge (1)
+            done charge      -> do confirm (1)
+            cancel           -> ignored: it cannot be undone any more
+            +1000            -> do confirm (2)
+            done confirm     -> do notify (1)
+            +1000            -> do notify (2)
+            refused notify   -> ended Completed
+            cancel           -> ignored: it cannot be undone any more
+            Succeeded Succeeded Succeeded Refused
+            "
         );
     }
 
     #[test]
     fn a_cancellation_undoes_the_step_that_is_out_and_those_before_it() {
-        insta::assert_snapshot!(play("start\ndone reserve\ncancel\ncancel\nundone charge\nundone reserve\ncancel"), @"");
+        insta::assert_snapshot!(play("start\ndone reserve\ncancel\ncancel\nundone charge\nundone reserve\ncancel"), @r"
+        start            -> do reserve (1)
+        done reserve     -> do charge (1)
+        cancel           -> undo charge (1)
+        cancel           -> ignored: it is being undone already
+        undone charge    -> undo reserve (1)
+        undone reserve   -> ended Compensated
+        cancel           -> ignored: it is being undone already
+        Compensated Compensated Untouched Untouched
+        ");
     }
 
     #[test]
     fn an_answer_to_another_step_and_a_second_start_change_nothing() {
-        insta::assert_snapshot!(play("start\nstart\ndone charge\nundone reserve\ndone reserve\ndone reserve"), @"");
+        insta::assert_snapshot!(play("start\nstart\ndone charge\nundone reserve\ndone reserve\ndone reserve"), @r"
+        start            -> do reserve (1)
+        start            -> ignored: it has begun already
+        done charge      -> ignored: it does not wait for this step
+        undone reserve   -> ignored: it does not wait for this compensation
+        done reserve     -> do charge (1)
+        done reserve     -> ignored: it does not wait for this step
+        Succeeded Sent Untouched Untouched
+        ");
     }
 
     #[test]

@@ -68,7 +68,8 @@ impl Key for Uuid {
     }
 }
 
-/// Text ends with a zero byte; a zero byte within it is followed by 255, which keeps the order.
+/// Text ends with two zero bytes; a zero byte within it is followed by 255. So a text comes before its continuations,
+/// whatever key follows it in a tuple.
 impl Key for String {
     fn encode_into(&self, out: &mut Vec<u8>) {
         for &byte in self.as_bytes() {
@@ -77,7 +78,7 @@ impl Key for String {
                 out.push(0xff);
             }
         }
-        out.push(0);
+        out.extend_from_slice(&[0, 0]);
     }
 
     fn decode_from(bytes: &mut &[u8]) -> Option<String> {
@@ -89,14 +90,15 @@ impl Key for String {
                     text.push(0);
                     at += 2;
                 }
-                (0, _) => break,
+                (0, Some(0)) => break,
+                (0, _) => return None,
                 (&byte, _) => {
                     text.push(byte);
                     at += 1;
                 }
             }
         }
-        *bytes = &bytes[at + 1..];
+        *bytes = &bytes[at + 2..];
         String::from_utf8(text).ok()
     }
 }
