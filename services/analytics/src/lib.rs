@@ -11,5 +11,22 @@ pub mod service;
 
 pub use facts::{Event, Facts, Totals, fold};
 
+use std::sync::Arc;
+
+use broker::Broker;
+use context::Context;
+use kit::{Service, ServiceConfig, Store, Subscription};
+
+/// The group that reads [`proto::topics::EVENTS`].
+pub const GROUP: &str = "analytics";
+
+/// Runs a replica until its host stops. All replicas share `store`.
+pub async fn run(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: ServiceConfig) {
+    Service::new(context, broker, store, config)
+        .subscribe(Subscription::new(GROUP, proto::topics::EVENTS, service::Analytics))
+        .run()
+        .await;
+}
+
 #[cfg(test)]
 mod tests;

@@ -3,11 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kit::ServiceConfig;
+
 use crate::saga::Timing;
 
 /// How the service runs. The same on every replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
+    /// The kit's settings.
+    pub service: ServiceConfig,
     /// How long sagas wait.
     pub timing: Timing,
     /// How long stock stays set aside for an order that comes to no end. Longer than the steps take together.
@@ -35,6 +39,13 @@ impl Defect {
             Defect::NoCompensation => "no_compensation",
         }
     }
+
+    /// What it does wrong.
+    pub fn about(self) -> &'static str {
+        match self {
+            Defect::NoCompensation => "cancels orders without undoing what was done for them",
+        }
+    }
 }
 
 impl Config {
@@ -48,6 +59,7 @@ impl Default for Config {
     /// Steps of 30 s, reservations of 10 min, a snapshot every 10 events, no defect.
     fn default() -> Config {
         Config {
+            service: ServiceConfig::default(),
             timing: Timing::default(),
             reservation: Duration::from_secs(600),
             snapshot_every: 10,

@@ -20,3 +20,28 @@ mod testing;
 mod tests;
 
 pub use config::{Config, Defect};
+
+use std::sync::Arc;
+
+use broker::Broker;
+use context::Context;
+use kit::{Service, Store, Subscription};
+
+use service::{Orders, Projection};
+
+/// The group that takes commands and answers: [`service::TOPICS`].
+pub const GROUP: &str = "order";
+/// The group that keeps the read side.
+pub const VIEW_GROUP: &str = "order-view";
+
+/// Runs a replica until its host stops. All replicas share `store`.
+pub async fn run(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: Config) {
+    let kit = config.service.clone();
+    let orders = Orders::new(config);
+    Service::new(context, broker, store, kit)
+        .timer(orders.sagas())
+        .subscribe(Subscription::new(GROUP, service::TOPICS, orders))
+        .subscribe(Subscription::new(VIEW_GROUP, [proto::topics::ORDER_EVENTS], Projection))
+        .run()
+        .await;
+}
