@@ -29,6 +29,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, Sleep};
 use turmoil_net::{EnterGuard, HostId, KernelConfig, Net, NetstatState, Packet};
 
+use crate::panic::with_blame;
 use crate::{Change, EPOCH, HostStats, LatencyRange, LinkStats, Refusal, World, WorldConfig};
 use host::{Entry, Incarnation, Shared};
 use links::Links;
@@ -230,9 +231,7 @@ impl Jump {
             let machine = &self.machines[number];
             let (incarnation, now) = (machine.stats.incarnation, self.shared.clock.now());
             let name = &machine.name;
-            self.turns += tasks.run(number, |task, message| {
-                format!("task `{task}` of {name}#{incarnation} panicked at {now:?}: {message}")
-            });
+            self.turns += tasks.run(number, |panic, task| with_blame(panic, task, name, incarnation, now));
             self.stirred = true;
             assert!(
                 self.turns < TURNS_AT_ONE_INSTANT_MAX,

@@ -20,6 +20,8 @@ mod clock;
 mod digest;
 mod engine;
 mod jump;
+mod panic;
+mod turmoil_sim;
 
 pub use change::{Change, HostStats, LatencyRange, LinkStats, Refusal};
 pub use digest::Digest;
@@ -51,9 +53,6 @@ pub enum NotReady {
          `.cargo/config.toml` sets it, and without `RUSTFLAGS` in the environment, which overrides it"
     )]
     TokioStable,
-    /// The engine is not in this build.
-    #[error("the engine `{0}` is not built yet")]
-    NoEngine(Engine),
 }
 
 /// Whether this binary can make a world that replays.
@@ -75,7 +74,7 @@ pub fn build(engine: Engine, config: WorldConfig) -> Result<Box<dyn World>, NotR
     ready()?;
     match engine {
         Engine::Jump => Ok(Box::new(jump::Jump::new(config))),
-        Engine::Turmoil => Err(NotReady::NoEngine(engine)),
+        Engine::Turmoil => Ok(Box::new(turmoil_sim::TurmoilSim::new(config))),
     }
 }
 

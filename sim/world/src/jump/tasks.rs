@@ -17,6 +17,9 @@ use context::{BoxFuture, Rng, TaskHandle};
 
 use super::draw_below;
 
+/// What a task that panics throws.
+type Panic = Box<dyn Any + Send>;
+
 /// The tasks of one world.
 #[derive(Default)]
 pub(crate) struct Tasks {
@@ -121,8 +124,8 @@ impl Tasks {
     /// Polls the tasks of `host` that are ready now, and says how many it polled. Tasks that become ready meanwhile
     /// wait for the host's next turn.
     ///
-    /// `blame` gives the words for a panic that passes through, given the task's name and the panic's message.
-    pub(crate) fn run(&self, host: usize, blame: impl Fn(&str, &str) -> String) -> u64 {
+    /// `blame` adds to a panic that passes through what the task's name cannot say.
+    pub(crate) fn run(&self, host: usize, blame: impl Fn(Panic, &str) -> Panic) -> u64 {
         let count = self.state().hosts[host].ready.len();
         let mut polled = 0;
         for _ in 0..count {
@@ -134,7 +137,7 @@ impl Tasks {
     }
 
     /// One poll of one task; false if it has ended already.
-    fn turn(&self, ready: Ready, blame: &impl Fn(&str, &str) -> String) -> bool {
+    fn turn(&self, ready: Ready, blame: &impl Fn(Panic, &str) -> Panic) -> bool {
         let mut state = self.state();
         let Some(slot) = state.slot(ready) else { return false };
         slot.signal.queued.store(false, Ordering::Relaxed);
@@ -154,7 +157,7 @@ impl Tasks {
                     slot.future = Some(future);
                     return true;
                 }
-                Err(panic) => resume_unwind(with_blame(panic, |message| blame(name, message))),
+                Err(panic) => resume_unwind(blame(panic, name)),
             }
         }
         drop(future);
@@ -271,14 +274,5 @@ impl Wake for Signal {
         if let Some(engine) = engine {
             engine.wake();
         }
-    }
-}
-
-/// The panic with its task named, where its message can be read.
-fn with_blame(panic: Box<dyn Any + Send>, blame: impl Fn(&str) -> String) -> Box<dyn Any + Send> {
-    let message = panic.downcast_ref::<String>().map(String::as_str);
-    match message.or_else(|| panic.downcast_ref::<&str>().copied()) {
-        Some(message) => Box::new(blame(message)),
-        None => panic,
     }
 }
