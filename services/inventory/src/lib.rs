@@ -13,3 +13,32 @@ mod stock;
 pub use config::Config;
 pub use service::{EXPIRIES, Expiry, RESERVATIONS, Reservations, STOCK};
 pub use stock::Stock;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::Broker;
+use context::Context;
+use kit::{Service, Store, Subscription};
+
+/// The consumer group that takes commands.
+pub const GROUP: &str = "inventory";
+
+/// How long a start rests before it tries the store again.
+const OPEN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs a replica until its host stops. All replicas share `store`.
+pub async fn run(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: Config) {
+    while let Err(error) = service::open(&context, &*store, &config) {
+        context.note(format_args!("the initial stock was not written: {error}"));
+        context.sleep(OPEN_PAUSE).await;
+    }
+    let handler = Reservations::new(config.reservation_life);
+    let commands =
+        Subscription::new(GROUP, [proto::topics::INVENTORY_COMMANDS], handler).policy(config.policy);
+    Service::new(context, broker, store, config.service)
+        .timer(Arc::new(Expiry))
+        .subscribe(commands)
+        .run()
+        .await;
+}

@@ -8,10 +8,30 @@
 //! handler between the two. [`run`] is the service. Absent on purpose: partial refunds, authorisation without capture,
 //! a circuit breaker (it comes with the kit's).
 
+mod config;
 pub mod gateway;
 pub mod payment;
 mod service;
 
+pub use config::Config;
 pub use gateway::{Gateway, HttpGateway};
 pub use payment::{Payment, Status};
 pub use service::{PAYMENTS, Payments};
+
+use std::sync::Arc;
+
+use broker::Broker;
+use context::Context;
+use kit::{Service, Store, Subscription, http};
+
+/// The consumer group that takes commands.
+pub const GROUP: &str = "payment";
+
+/// Runs a replica until its host stops. All replicas share `store`.
+pub async fn run(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: Config) {
+    let client = http::Client::new(context.clone(), &config.gateway_host, config.gateway_port)
+        .with_timeout(config.answer_timeout);
+    let handler = Payments::new(Arc::new(HttpGateway::new(client)));
+    let commands = Subscription::new(GROUP, [proto::topics::PAYMENT_COMMANDS], handler).policy(config.policy);
+    Service::new(context, broker, store, config.service).subscribe(commands).run().await;
+}

@@ -14,8 +14,8 @@ use broker::TopicPartition;
 use context::real::RealHost;
 use context::{Context, Seed, Timestamp};
 use kit::{
-    Handler, HandlerError, MemStore, Message, Naive, NaiveSwitch, Scope, StoreError, StoreExt, Unit,
-    inbox, outbox,
+    Handler, HandlerError, MemStore, Message, Naive, NaiveSwitch, Scope, StoreError, StoreExt, Unit, inbox,
+    outbox,
 };
 use outside::gateway::{ChargeRequest, RefundRequest, Request, Response};
 use payment::payment::{Captured, ChargeFate};

@@ -4,9 +4,30 @@
 //! service. Absent on purpose: transport and delivery, several parcels for an order.
 
 mod carrier;
+mod config;
 mod service;
 pub mod shipment;
 
 pub use carrier::Carrier;
+pub use config::Config;
 pub use service::{SHIPMENTS, Shipments};
 pub use shipment::Shipment;
+
+use std::sync::Arc;
+
+use broker::Broker;
+use context::Context;
+use kit::{Service, Store, Subscription, http};
+
+/// The consumer group that takes commands.
+pub const GROUP: &str = "shipping";
+
+/// Runs a replica until its host stops. All replicas share `store`.
+pub async fn run(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: Config) {
+    let client = http::Client::new(context.clone(), &config.carrier_host, config.carrier_port)
+        .with_timeout(config.answer_timeout);
+    let handler = Shipments::new(Carrier::new(client));
+    let commands =
+        Subscription::new(GROUP, [proto::topics::SHIPPING_COMMANDS], handler).policy(config.policy);
+    Service::new(context, broker, store, config.service).subscribe(commands).run().await;
+}
