@@ -130,3 +130,137 @@ fn move_expiry(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use broker::TopicPartition;
+    use context::Seed;
+    use context::real::RealHost;
+    use kit::{MemStore, outbox};
+    use proto::MessageId;
+    use proto::headers::EVENT_TYPE;
+    use proto::inventory::{CommitStock, Line, ReserveStock};
+
+    use super::*;
+
+    /// One replica over a store.
+    struct Bench {
+        context: Context,
+        store: MemStore,
+        handler: Reservations,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let bench = Bench {
+                context: RealHost::new("inventory-1", Seed(1)).into_context(),
+                store: MemStore::new("inventory"),
+                handler: Reservations::new(Config::default().reservation_life),
+            };
+            bench.open();
+            bench
+        }
+
+        fn open(&self) {
+            let initial_stock = [("tea".to_owned(), 10)].into();
+            open(&self.context, &self.store, &Config { initial_stock, ..Config::default() }).unwrap();
+        }
+
+        fn handle(&self, command: impl Into<Command>) {
+            let command = command.into();
+            let message = Message {
+                id: MessageId::derived(command.kind()),
+                kind: command.kind().into(),
+                key: "o-1".into(),
+                correlation_id: MessageId::derived("request"),
+                causation_id: None,
+                saga_id: None,
+                step: None,
+                schema_version: 1,
+                timestamp: Timestamp::ZERO,
+                partition: TopicPartition::new(Command::TOPIC, 0),
+                offset: 0,
+                payload: command.encode().into(),
+            };
+            let handled = self.store.transact_with::<_, HandlerError>(&self.context, |tables| {
+                let mut unit = Unit::caused_by(&self.context, tables, "inventory", &message);
+                self.handler.apply(&mut unit, &message, Prepared::nothing())
+            });
+            handled.unwrap();
+        }
+
+        fn fire(&self) {
+            let now = self.context.now();
+            let fired =
+                self.store.transact_with(&self.context, |tables| Expiry.fire(&self.context, tables, now));
+            fired.unwrap();
+        }
+
+        /// When the timer wakes next.
+        fn next(&self) -> Option<Timestamp> {
+            self.store.read_with(|tables| Expiry.next(tables)).unwrap()
+        }
+
+        fn tea(&self) -> Stock {
+            let stock = self.store.read_with::<_, StoreError>(|tables| STOCK.get(tables, &"tea".to_owned()));
+            stock.unwrap().expect("the house carries tea")
+        }
+
+        /// The kinds of events told, in order.
+        fn told(&self) -> Vec<String> {
+            let pending =
+                self.store.read_with::<_, StoreError>(|tables| outbox::pending(tables, 0, usize::MAX));
+            let kind =
+                |(_, record): (u64, broker::ProducerRecord)| record.headers.text(EVENT_TYPE).unwrap().into();
+            pending.unwrap().into_iter().map(kind).collect()
+        }
+    }
+
+    fn reserve(expires_at_ms: u64) -> ReserveStock {
+        let lines = vec![Line { sku: "tea".into(), quantity: 4 }];
+        ReserveStock { order_id: "o-1".into(), lines, expires_at_ms }
+    }
+
+    #[test]
+    fn a_store_that_is_opened_again_keeps_its_stock() {
+        let bench = Bench::new();
+        assert_eq!(bench.tea(), Stock::new(10));
+        bench.handle(reserve(0));
+        bench.open();
+        assert_eq!((bench.tea().available, bench.tea().reserved), (6, 4));
+    }
+
+    #[test]
+    fn a_reservation_that_names_no_end_has_the_default_life() {
+        let bench = Bench::new();
+        let earliest = bench.context.now() + Duration::from_secs(599);
+        bench.handle(reserve(0));
+        let end = bench.next().expect("it ends");
+        assert!(end > earliest && end < earliest + Duration::from_secs(60), "{end:?}");
+        bench.fire();
+        assert_eq!(bench.told(), ["StockReserved"], "its time is not over");
+    }
+
+    #[test]
+    fn a_reservation_that_is_over_is_released_once() {
+        let bench = Bench::new();
+        bench.handle(reserve(1));
+        assert_eq!(bench.next(), Some(Timestamp::from_millis(1)));
+        bench.fire();
+        bench.fire();
+        bench.handle(CommitStock { order_id: "o-1".into() });
+        assert_eq!(bench.told(), ["StockReserved", "StockReleased", "CommitRefused"]);
+        assert_eq!((bench.next(), bench.tea()), (None, Stock::new(10)));
+    }
+
+    #[test]
+    fn a_committed_reservation_never_expires() {
+        let bench = Bench::new();
+        bench.handle(reserve(1));
+        bench.handle(CommitStock { order_id: "o-1".into() });
+        assert_eq!(bench.next(), None);
+        bench.fire();
+        assert_eq!(bench.told(), ["StockReserved", "StockCommitted"]);
+        assert_eq!(bench.tea().shipped, 4);
+    }
+}
