@@ -120,14 +120,20 @@ impl Cluster {
         Backoff::new(self.settings.retry_backoff, self.settings.retry_backoff_max)
     }
 
+    /// The backoff of questions for a leader that is not there.
+    pub(crate) fn metadata_backoff(&self) -> Backoff {
+        Backoff::new(self.settings.metadata_refresh_fast, self.settings.retry_backoff_max)
+    }
+
+    /// When metadata is too old; `None` before the first was heard.
+    pub(crate) fn refresh_due(&self) -> Option<Timestamp> {
+        let state = self.state();
+        (state.version > 0).then(|| state.refreshed_at + self.settings.metadata_max_age)
+    }
+
     /// The number of the last metadata answer; pass it to [`Cluster::refresh`] as what was known when the error came.
     pub(crate) fn version(&self) -> u64 {
         self.state().version
-    }
-
-    /// When metadata was last heard.
-    pub(crate) fn refreshed_at(&self) -> Timestamp {
-        self.state().refreshed_at
     }
 
     /// The topic as last heard of; `None` if never asked for.

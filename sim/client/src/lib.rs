@@ -8,14 +8,22 @@
 //! have their calls in the interface and answer [`broker::ErrorCode::InvalidState`] until they are built.
 
 mod accumulator;
+mod admin;
+mod assignor;
 mod backoff;
 mod batch;
 mod cluster;
 mod connection;
+mod consumer;
+mod coordinator;
 mod error;
+mod fetcher;
+mod membership;
+mod offsets;
 mod partitioner;
 mod producer;
 mod properties;
+mod reading;
 mod sender;
 mod sequences;
 
@@ -23,9 +31,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use broker::{Admin, Broker, Consumer, Error, ErrorClass, ErrorCode, Producer, Properties};
+use broker::{Admin, Broker, Consumer, Error, Producer, Properties};
 use context::Context;
 
+use crate::admin::WireAdmin;
+use crate::consumer::WireConsumer;
 use crate::producer::WireProducer;
 use crate::properties::Settings;
 
@@ -51,12 +61,6 @@ impl WireBroker {
         let number = self.clients.fetch_add(1, Ordering::Relaxed);
         Ok((settings, format!("{kind} {number}")))
     }
-
-    fn not_yet<T>(&self, what: &str, properties: &Properties) -> Result<T, Error> {
-        let servers = self.properties.clone().with(properties).get("bootstrap.servers").map(str::to_owned);
-        let text = format!("{what} of {:?} for {servers:?} is not built yet", self.context);
-        Err(Error::new(ErrorCode::InvalidState, ErrorClass::Fatal, text))
-    }
 }
 
 #[async_trait]
@@ -67,10 +71,12 @@ impl Broker for WireBroker {
     }
 
     async fn consumer(&self, properties: &Properties) -> Result<Box<dyn Consumer>, Error> {
-        self.not_yet("the consumer", properties)
+        let (settings, label) = self.client("consumer", properties)?;
+        Ok(Box::new(WireConsumer::new(self.context.clone(), settings, label)))
     }
 
     async fn admin(&self, properties: &Properties) -> Result<Arc<dyn Admin>, Error> {
-        self.not_yet("the admin client", properties)
+        let (settings, label) = self.client("admin", properties)?;
+        Ok(Arc::new(WireAdmin::new(self.context.clone(), settings, label)))
     }
 }

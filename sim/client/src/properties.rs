@@ -165,9 +165,9 @@ pub(crate) struct Settings {
     pub(crate) bootstrap: Vec<(String, u16)>,
     pub(crate) receive_message_max_bytes: usize,
     pub(crate) max_in_flight: usize,
-    /// `None`: only on errors and on age.
-    pub(crate) metadata_refresh_interval: Option<Duration>,
+    /// How old metadata may become.
     pub(crate) metadata_max_age: Duration,
+    /// The first wait while a topic has no leader; it grows to `retry_backoff_max`.
     pub(crate) metadata_refresh_fast: Duration,
     pub(crate) metadata_propagation_max: Duration,
     pub(crate) socket_timeout: Duration,
@@ -312,11 +312,12 @@ impl<'a> Values<'a> {
             bootstrap: bootstrap(self.text("bootstrap.servers"))?,
             receive_message_max_bytes: self.size("receive.message.max.bytes"),
             max_in_flight: self.max_in_flight()?,
-            metadata_refresh_interval: match self.number("topic.metadata.refresh.interval.ms") {
-                ..=0 => None,
-                _ => Some(self.millis("topic.metadata.refresh.interval.ms")),
+            metadata_max_age: match self.number("topic.metadata.refresh.interval.ms") {
+                ..=0 => self.millis("metadata.max.age.ms"),
+                _ => {
+                    self.millis("topic.metadata.refresh.interval.ms").min(self.millis("metadata.max.age.ms"))
+                }
             },
-            metadata_max_age: self.millis("metadata.max.age.ms"),
             metadata_refresh_fast: self.millis("topic.metadata.refresh.fast.interval.ms"),
             metadata_propagation_max: self.millis("topic.metadata.propagation.max.ms"),
             socket_timeout: self.millis("socket.timeout.ms"),

@@ -66,14 +66,13 @@ impl Inquiry {
 
 impl Sender {
     pub(crate) fn new(shared: Arc<Shared>) -> Sender {
-        let backoff = shared.cluster.backoff();
         Sender {
             rng: shared.cluster.rng("sender"),
-            shared,
             events: FuturesUnordered::new(),
             in_flight: BTreeMap::new(),
-            metadata: Inquiry::new(backoff.clone()),
-            producer_id: Inquiry::new(backoff),
+            metadata: Inquiry::new(shared.cluster.metadata_backoff()),
+            producer_id: Inquiry::new(shared.cluster.backoff()),
+            shared,
         }
     }
 
@@ -237,10 +236,7 @@ impl Sender {
     fn ask(&mut self, state: &State, now: Timestamp) -> Option<Timestamp> {
         let cluster = self.shared.cluster.clone();
         let topics: BTreeSet<Arc<str>> = state.unplaced.keys().cloned().collect();
-        let periodic = match cluster.version() {
-            0 => None,
-            _ => cluster.settings.metadata_refresh_interval.map(|interval| cluster.refreshed_at() + interval),
-        };
+        let periodic = cluster.refresh_due();
         self.metadata.wanted |= periodic.is_some_and(|due| due <= now);
         let mut next = periodic;
         if self.metadata.wanted {

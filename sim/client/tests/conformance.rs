@@ -15,7 +15,7 @@ use context::real::RealHost;
 use context::{Context, NoRecorder, Program, Seed};
 use kafka::{Cluster, ClusterConfig};
 use libtest_mimic::{Arguments, Failed, Trial};
-use world::{Change, Clock, Engine, LatencyRange, WorldConfig};
+use world::{Change, Engine, LatencyRange, WorldConfig};
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -109,12 +109,7 @@ fn in_the_world(case: Case) -> Outcome {
     let cluster = Cluster::new(ClusterConfig::simulated(3)).expect("the default configuration is sound");
     let mut world = world::build(
         Engine::Jump,
-        WorldConfig {
-            seed: Seed(7),
-            latency: LatencyRange::millis(1, 5),
-            recorder: Arc::new(NoRecorder),
-            clock: Clock::new(),
-        },
+        WorldConfig { seed: Seed(7), latency: LatencyRange::millis(1, 5), recorder: Arc::new(NoRecorder) },
     )
     .expect("built with tokio_unstable");
     for (name, program) in cluster.hosts() {
