@@ -110,6 +110,11 @@ fn a_scenario_that_held_is_one_line() {
 }
 
 #[test]
+fn a_scenario_without_a_result_did_not_hold() {
+    assert!(text::line(&scenario(Vec::new())).starts_with("not run "));
+}
+
+#[test]
 fn a_broken_claim_shows_claim_evidence_files_and_replay_in_this_order() {
     let shown = text::failure(&broken(), &files());
     let places: Vec<usize> = ["claim ", "evidence ", "files ", "replay "]

@@ -18,10 +18,15 @@ use crate::{Durations, ScenarioResult, SeedResult};
 
 /// One line: whether the scenario held, over how many seeds and sagas, and its claim.
 pub fn line(result: &ScenarioResult) -> String {
-    let verdict = if result.held() { "held  " } else { "BROKEN" };
+    let verdict = match result.held() {
+        // A seed that gave no result is told of elsewhere; no result is no claim that held.
+        _ if result.seeds.is_empty() => "not run",
+        true => "held   ",
+        false => "BROKEN ",
+    };
     let (seeds, sagas) = (result.seeds.len(), result.sagas().started);
     let plural = if seeds == 1 { " " } else { "s" };
-    format!("{verdict}  {:<26} {seeds:>4} seed{plural} {sagas:>7} sagas  {}\n", result.name, result.claim)
+    format!("{verdict} {:<26} {seeds:>4} seed{plural} {sagas:>7} sagas  {}\n", result.name, result.claim)
 }
 
 /// One run in full, as `replay` shows it: its hash and size, its faults, its figures.
