@@ -60,7 +60,7 @@ pub async fn run(
     overrides: Properties,
     metrics: Metrics,
 ) {
-    let properties = properties().with(&overrides);
+    let properties = properties().set("client.id", context.name()).with(&overrides);
     let mut rng = context.rng("relay");
     let mut failed = 0;
     loop {
@@ -92,9 +92,12 @@ pub async fn run(
         };
         let mut relay = Relay::new(&context, &store, producer, &metrics);
         let ended = relay.send_all().await;
-        failed += 1;
-        context.note(format_args!("relay: stopped: {ended}"));
-        context.sleep(BACKOFF.wait(failed, &mut rng)).await;
+        context.note(format_args!("relay: stopped after {} records: {ended}", relay.landed));
+        // After progress this is a new trouble, not the old one again.
+        failed = if relay.landed > 0 { 1 } else { failed + 1 };
+        if !matches!(ended, Stop::LeaseLost(_)) {
+            context.sleep(BACKOFF.wait(failed, &mut rng)).await;
+        }
     }
 }
 
@@ -161,6 +164,8 @@ struct Relay<'a> {
     next: u64,
     /// Rows read and not yet deleted.
     held: usize,
+    /// Rows acknowledged and deleted.
+    landed: u64,
     /// Rows that wait behind the one in flight of their lane. A lane is here exactly while it has one in flight.
     lanes: BTreeMap<Lane, VecDeque<(u64, ProducerRecord)>>,
     flights: FuturesUnordered<BoxFuture<'static, Flight>>,
@@ -198,6 +203,7 @@ impl<'a> Relay<'a> {
             metrics,
             next: 0,
             held: 0,
+            landed: 0,
             lanes: BTreeMap::new(),
             flights: FuturesUnordered::new(),
         }
@@ -304,6 +310,7 @@ impl<'a> Relay<'a> {
         self.store.transact_with(self.context, |tables| outbox::delete(tables, &done))?;
         self.metrics.relayed(done.len() as u64);
         self.held -= done.len();
+        self.landed += done.len() as u64;
         for flight in landed {
             flight.result.map_err(Stop::Producer)?;
             let waiting =

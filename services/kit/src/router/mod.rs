@@ -196,7 +196,10 @@ impl Router {
         };
         let core = Innermost { handler };
         Router {
-            properties: properties(&group).with(&around.properties).with(&own),
+            properties: properties(&group)
+                .set("client.id", around.context.name())
+                .with(&around.properties)
+                .with(&own),
             around,
             topics,
             pipeline: Arc::new(Pipeline { scope, layers, core }),
