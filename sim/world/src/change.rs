@@ -127,7 +127,8 @@ pub struct HostStats {
     pub wakes_deferred: u64,
 }
 
-/// What has happened on a link in one direction, counted in packets from the start of the run.
+/// What has happened on a link in one direction, counted in packets from the start of the run (on `turmoil` in reads and
+/// writes).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkStats {
     /// Packets that arrived.

@@ -5,15 +5,25 @@
 //! restarts hosts, holds and slows links.
 //!
 //! # What the changes mean, whatever the engine
-//! - **Kill**: the process dies, its machine lives. Its connections close (peers read end of file), new ones are refused.
+//! - **Kill**: the process dies, its machine lives. Its connections close (peers read end of file, and a reset if they go
+//!   on writing), new ones are refused.
 //! - **Power off**: the machine is silent. Peers hear nothing; connects wait. When it is back it resets the connections
-//!   on which a peer has sent meanwhile, as a machine does that knows nothing of them.
-//! - **Pause**: no task of the host is polled (SIGSTOP); its kernel goes on acknowledging. On resume its timers are late.
-//! - **Hold**: bytes on a link wait, in one direction, connects too; they arrive after the release, in order.
+//!   on which a peer has sent meanwhile, as a machine does that knows nothing of them. What it had sent before arrives.
+//! - **Restart**: the program starts anew, as the host's next incarnation, and may listen on its ports at once.
+//! - **Pause**: no task of the host is polled (SIGSTOP); its kernel goes on acknowledging and takes connects. On resume
+//!   its timers are late.
+//! - **Hold**: bytes on a link wait, in one direction, connects too, and what is under way; they arrive a latency after
+//!   the release, in order. A hold does not nest: one release ends it. Nothing is ever lost on a link.
 //! - **Ties** between hosts that are ready at the same instant are drawn from the seed.
+//! - A program that ends leaves the tasks that it started running, and its host up.
+//! - Time moves in whole milliseconds.
 //!
-//! An engine that cannot express a change refuses it by name ([`Refusal`]). Absent on purpose: Kafka, scenario files,
-//! and the decision when something goes wrong.
+//! An engine that cannot express a change refuses it by name ([`Refusal`]); [`Engine::can`] says so before a run. The
+//! claims above are tests (`tests/meaning`), the same for every engine; what turmoil does otherwise without refusing
+//! stands in the header of its module.
+//!
+//! Start reading at [`World`] and [`Change`]; then `jump.rs`, the engine that matters. Absent on purpose: Kafka, scenario
+//! files, and the decision when something goes wrong. Clock skew is absent too: all hosts have one time.
 
 mod change;
 mod clock;
