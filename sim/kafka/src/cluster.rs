@@ -1,14 +1,18 @@
 //! A cluster as its harness holds it: programs for the hosts, disks that outlive them, and a view of the whole.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use context::Program;
+use context::{Context, Program, Timestamp};
 
-use crate::config::{ClusterConfig, ConfigError, Settings};
-
-/// The number of a broker, from 1.
-pub type NodeId = i32;
+use crate::broker::{Broker, BrokerDisk};
+use crate::config::{ClusterConfig, ConfigError, Endpoint, Settings};
+use crate::controller::{Controller, ControllerDisk};
+use crate::core::{Input, Output};
+use crate::group::{OFFSETS_TOPIC, partition_for};
+use crate::metadata::{NO_LEADER, NodeId, PartitionKey};
+use crate::shell::{Berth, Node, run};
 
 /// A cluster. Clones share it.
 ///
@@ -21,6 +25,35 @@ pub struct Cluster {
 
 struct Inner {
     config: ClusterConfig,
+    settings: Settings,
+    controller: Arc<Mutex<ControllerNode>>,
+    brokers: Vec<Arc<Mutex<BrokerNode>>>,
+}
+
+#[derive(Default)]
+struct ControllerNode {
+    disk: ControllerDisk,
+    /// The last process; `None` before the first.
+    core: Option<Controller>,
+}
+
+#[derive(Default)]
+struct BrokerNode {
+    disk: BrokerDisk,
+    /// The last process; `None` before the first.
+    core: Option<Broker>,
+}
+
+impl Node for ControllerNode {
+    fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Output>) {
+        self.core.as_mut().expect("a running node has its core").handle(now, input, &mut self.disk, out);
+    }
+}
+
+impl Node for BrokerNode {
+    fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Output>) {
+        self.core.as_mut().expect("a running node has its core").handle(now, input, &mut self.disk, out);
+    }
 }
 
 impl Cluster {
@@ -32,20 +65,61 @@ impl Cluster {
         if config.brokers.is_empty() {
             return Err(ConfigError::NoBrokers);
         }
-        Settings::parse(&config.config)?;
-        Ok(Cluster { inner: Arc::new(Inner { config }) })
+        let settings = Settings::parse(&config.config)?;
+        let brokers = config.brokers.iter().map(|_| Arc::default()).collect();
+        Ok(Cluster { inner: Arc::new(Inner { config, settings, controller: Arc::default(), brokers }) })
     }
 
     /// The hosts to add to a world: the controller, then the brokers.
     pub fn hosts(&self) -> Vec<(String, Program)> {
-        let nodes = std::iter::once(&self.inner.config.controller).chain(&self.inner.config.brokers);
-        nodes.map(|node| (node.name.clone(), context::program(|_| std::future::pending()))).collect()
+        let config = &self.inner.config;
+        let controller = (config.controller.name.clone(), self.controller_program());
+        let brokers = config.brokers.iter().zip(1..);
+        let brokers =
+            brokers.map(|(endpoint, node)| (endpoint.name.clone(), self.broker_program(node, endpoint)));
+        std::iter::once(controller).chain(brokers).collect()
+    }
+
+    fn controller_program(&self) -> Program {
+        let cluster = self.clone();
+        context::program(move |context: Context| {
+            let inner = cluster.inner.clone();
+            async move {
+                let core = Controller::new(inner.settings.clone(), context.rng("controller"));
+                lock(&inner.controller).core = Some(core);
+                let port = inner.config.controller.port;
+                let frame_bytes_max = inner.settings.socket_request_max_bytes;
+                run(context, inner.controller.clone(), Berth { port, frame_bytes_max, controller: None })
+                    .await;
+            }
+        })
+    }
+
+    fn broker_program(&self, node: NodeId, endpoint: &Endpoint) -> Program {
+        let (cluster, endpoint) = (self.clone(), endpoint.clone());
+        context::program(move |context: Context| {
+            let (inner, endpoint) = (cluster.inner.clone(), endpoint.clone());
+            async move {
+                let port = endpoint.port;
+                let broker = inner.brokers[node as usize - 1].clone();
+                let core = Broker::new(node, endpoint, inner.settings.clone(), context.rng("broker"));
+                lock(&broker).core = Some(core);
+                let frame_bytes_max = inner.settings.socket_request_max_bytes;
+                let controller = Some(inner.config.controller.clone());
+                run(context, broker, Berth { port, frame_bytes_max, controller }).await;
+            }
+        })
     }
 
     /// What clients bootstrap from: `broker-1:9092,broker-2:9092`.
     pub fn bootstrap_servers(&self) -> String {
         let servers = self.inner.config.brokers.iter().map(|node| format!("{}:{}", node.host, node.port));
         servers.collect::<Vec<_>>().join(",")
+    }
+
+    /// The node ids of the brokers, from 1.
+    pub fn brokers(&self) -> impl Iterator<Item = NodeId> + use<> {
+        1..=self.inner.brokers.len() as NodeId
     }
 
     /// The host name of a broker.
@@ -55,30 +129,78 @@ impl Cluster {
     }
 
     /// The leader of a partition as the controller has it; `None` if it has none, or does not exist.
-    pub fn leader_of(&self, _topic: &str, _partition: i32) -> Option<NodeId> {
-        None
+    pub fn leader_of(&self, topic: &str, partition: i32) -> Option<NodeId> {
+        let controller = lock(&self.inner.controller);
+        let (_, image) = controller.core.as_ref()?.image().partition_of(topic, partition)?;
+        (image.leader != NO_LEADER).then_some(image.leader)
     }
 
-    /// The log end offset of every partition of the cluster, from its leader's (or last leader's) disk.
+    /// Whether the controller counts a broker among the living: registered and not fenced.
+    pub fn is_live(&self, node: NodeId) -> bool {
+        let controller = lock(&self.inner.controller);
+        let live = |core: &Controller| core.image().brokers.get(&node).is_some_and(|broker| !broker.fenced);
+        controller.core.as_ref().is_some_and(live)
+    }
+
+    /// The log end offset of every partition, internal topics too, from the disk of its leader, or of the broker that
+    /// will lead again.
     pub fn log_end_offsets(&self) -> BTreeMap<(String, i32), i64> {
-        BTreeMap::new()
-    }
-
-    /// The offsets that a group has committed; empty if it has none.
-    pub fn committed_offsets(&self, _group: &str) -> BTreeMap<(String, i32), i64> {
-        BTreeMap::new()
-    }
-
-    /// Whether a group is stable: it has members and none waits for a rebalance.
-    pub fn group_is_stable(&self, _group: &str) -> bool {
-        false
+        let mut ends = BTreeMap::new();
+        let controller = lock(&self.inner.controller);
+        let topics = controller.core.iter().flat_map(|core| core.image().topics.values());
+        for topic in topics {
+            for (index, partition) in (0..).zip(&topic.partitions) {
+                let holder =
+                    if partition.leader == NO_LEADER { partition.in_sync[0] } else { partition.leader };
+                let broker = lock(&self.inner.brokers[holder as usize - 1]);
+                let log = broker.disk.logs.get(&PartitionKey { topic: topic.id, index });
+                ends.insert((topic.name.to_string(), index), log.map_or(0, |log| log.end_offset()));
+            }
+        }
+        ends
     }
 
     /// The broker that coordinates a group, once the offsets topic exists and that partition has a leader.
-    pub fn coordinator_of(&self, _group: &str) -> Option<NodeId> {
-        None
+    pub fn coordinator_of(&self, group: &str) -> Option<NodeId> {
+        let partitions = {
+            let controller = lock(&self.inner.controller);
+            controller.core.as_ref()?.image().topic(OFFSETS_TOPIC)?.partitions.len()
+        };
+        self.leader_of(OFFSETS_TOPIC, partition_for(group, partitions) as i32)
+    }
+
+    /// The offsets that a group has committed, as its coordinator has them; empty if it has none.
+    pub fn committed_offsets(&self, group: &str) -> BTreeMap<(String, i32), i64> {
+        self.at_coordinator(group, |broker| broker.coordinator().committed(group)).unwrap_or_default()
+    }
+
+    /// Whether a group is stable: it has members and none waits for a rebalance.
+    pub fn group_is_stable(&self, group: &str) -> bool {
+        self.at_coordinator(group, |broker| broker.coordinator().is_stable(group)).unwrap_or(false)
+    }
+
+    fn at_coordinator<T>(&self, group: &str, ask: impl FnOnce(&Broker) -> T) -> Option<T> {
+        let node = self.coordinator_of(group)?;
+        let broker = lock(&self.inner.brokers[node as usize - 1]);
+        broker.core.as_ref().map(ask)
     }
 
     /// The machine of a broker lost power: what its disk had not flushed is gone. Call it while the host is off.
-    pub fn power_lost(&self, _node: NodeId) {}
+    ///
+    /// # Panics
+    /// If there is no such broker.
+    pub fn power_lost(&self, node: NodeId) {
+        let mut broker = lock(&self.inner.brokers[node as usize - 1]);
+        broker.disk.logs.values_mut().for_each(|log| log.lose_power());
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cluster({})", self.bootstrap_servers())
+    }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

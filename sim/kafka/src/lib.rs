@@ -1,10 +1,35 @@
 //! The simulated Kafka: cores without IO, and a thin shell that speaks the wire protocol.
+//!
+//! What a client can see is meant to be Kafka 4.1's behaviour. A [`Cluster`] gives the programs of a controller and its
+//! brokers; they run in a simulated world and over real TCP alike, since all they take from outside is a
+//! [`context::Context`].
+//!
+//! Where to start: [`Cluster`] for those who run one; [`broker`] for what a broker does, one file for each API;
+//! [`controller`] for who leads; [`group`] for consumer groups; [`partition`] and [`log`] for what is stored;
+//! [`wire`] for frames and their checks. The shell is `shell.rs`.
+//!
+//! Absent for now: followers (a partition has one replica), transactions, retention and compaction.
 
+pub mod broker;
 mod cluster;
 mod config;
+pub mod controller;
+pub mod core;
+pub mod group;
+pub mod log;
+pub mod metadata;
+pub mod partition;
+mod shell;
+mod timers;
+pub mod wire;
 
-pub use cluster::{Cluster, NodeId};
+pub use cluster::Cluster;
 pub use config::{
     BROKER_PORT, CONTROLLER_PORT, ClusterConfig, ConfigError, Endpoint, SETTING_NAMES, Settings,
     TOPIC_SETTING_NAMES, TimestampType, TopicSettings,
 };
+pub use core::ConnectionId;
+pub use metadata::NodeId;
+
+/// The cluster id that brokers and controller agree on and clients are told.
+pub const CLUSTER_ID: &str = "shakedown-simulated-01";

@@ -1,0 +1,61 @@
+//! ApiVersions (18), versions 0 to 4: what this broker serves.
+//!
+//! The response's header is always version 0, and a version that is not served is answered in version 0 with error 35,
+//! so that any client can learn what is. Supported and finalized features come with transactions.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use kafka_protocol::protocol::{Encodable, StrBytes};
+
+use super::{Broker, Turn};
+use crate::ConnectionId;
+use crate::wire::{BROKER_APIS, Call};
+
+impl Broker {
+    pub(super) fn api_versions(
+        &self,
+        turn: &mut Turn<'_>,
+        connection: ConnectionId,
+        call: &Call,
+        request: &ApiVersionsRequest,
+    ) {
+        let named = legal_name(&request.client_software_name) && legal_name(&request.client_software_version);
+        let response = if call.version >= 3 && !named {
+            ApiVersionsResponse::default().with_error_code(ResponseError::InvalidRequest.code())
+        } else {
+            ApiVersionsResponse::default().with_api_keys(served())
+        };
+        turn.respond(connection, call, response);
+    }
+}
+
+/// Kafka's rule (KIP-511): `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`.
+fn legal_name(name: &StrBytes) -> bool {
+    let bytes = name.as_bytes();
+    let inside = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    let at_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    at_end(bytes.first()) && at_end(bytes.last()) && bytes.iter().all(inside)
+}
+
+fn served() -> Vec<ApiVersion> {
+    let version = |served: &crate::wire::Served| {
+        ApiVersion::default()
+            .with_api_key(served.api as i16)
+            .with_min_version(served.advertised_from)
+            .with_max_version(served.to)
+    };
+    BROKER_APIS.iter().map(version).collect()
+}
+
+/// The answer to a version that is not served.
+pub(super) fn unsupported(correlation: i32) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_i32(correlation);
+    let response = ApiVersionsResponse::default()
+        .with_error_code(ResponseError::UnsupportedVersion.code())
+        .with_api_keys(served());
+    response.encode(&mut frame, 0).expect("version 0 holds nothing but keys");
+    frame.freeze()
+}

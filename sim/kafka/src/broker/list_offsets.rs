@@ -1,0 +1,129 @@
+//! ListOffsets (2), versions 1 to 10: first, last, and by time.
+//!
+//! -1 is the latest that readers see, -2 and -4 the earliest, -3 the record with the largest time, -5 (tiered) is never
+//! there. A time finds the first record with it or a later one; inside a compressed batch, which is not opened, the
+//! batch's first record.
+//!
+//! Version notes: leader epochs from 4 on; -3 from 7, -4 from 8, -5 from 9 on.
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
+use uuid::Uuid;
+
+use super::{Broker, Turn};
+use crate::ConnectionId;
+use crate::log::record;
+use crate::log::{Log, StoredBatch};
+use crate::metadata::PartitionKey;
+use crate::wire::Call;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+
+impl Broker {
+    pub(super) fn list_offsets(
+        &self,
+        turn: &mut Turn<'_>,
+        connection: ConnectionId,
+        call: &Call,
+        request: &ListOffsetsRequest,
+    ) {
+        let mut response = ListOffsetsResponse::default();
+        for topic in &request.topics {
+            let found = topic.partitions.iter().map(|asked| self.list_offset(turn, call, &topic.name, asked));
+            let found = found.collect();
+            response.topics.push(
+                ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(found),
+            );
+        }
+        turn.respond(connection, call, response);
+    }
+
+    fn list_offset(
+        &self,
+        turn: &Turn<'_>,
+        call: &Call,
+        name: &TopicName,
+        asked: &ListOffsetsPartition,
+    ) -> ListOffsetsPartitionResponse {
+        let mut response = ListOffsetsPartitionResponse::default()
+            .with_partition_index(asked.partition_index)
+            .with_timestamp(-1)
+            .with_offset(-1);
+        let found = self.asked_topic(false, name, Uuid::nil()).and_then(|image| {
+            let key = PartitionKey { topic: image.id, index: asked.partition_index };
+            let partition = self.led(key)?;
+            partition.check_epoch(asked.current_leader_epoch)?;
+            find(&turn.disk.logs[&key], partition.high_watermark, partition.leader_epoch, asked.timestamp)
+        });
+        match found {
+            Ok(Some(found)) => {
+                response.offset = found.offset;
+                response.timestamp = found.timestamp;
+                if call.version >= 4 {
+                    response.leader_epoch = found.epoch;
+                }
+            }
+            Ok(None) => {}
+            Err(error) => response.error_code = error.code(),
+        }
+        response
+    }
+}
+
+struct FoundOffset {
+    offset: i64,
+    timestamp: i64,
+    epoch: i32,
+}
+
+fn find(
+    log: &Log,
+    high_watermark: i64,
+    leader_epoch: i32,
+    asked: i64,
+) -> Result<Option<FoundOffset>, ResponseError> {
+    let at = |offset, epoch| Ok(Some(FoundOffset { offset, timestamp: -1, epoch }));
+    let committed = || log.batches().take_while(|batch| batch.header.next_offset() <= high_watermark);
+    match asked {
+        LATEST => at(high_watermark, leader_epoch),
+        EARLIEST | EARLIEST_LOCAL => {
+            at(log.start_offset(), log.epoch_of(log.start_offset()).unwrap_or(leader_epoch))
+        }
+        LATEST_TIERED => Ok(None),
+        MAX_TIMESTAMP => {
+            let newest = committed().map(|batch| batch.header.max_timestamp).max();
+            Ok(newest.and_then(|time| committed().find_map(|batch| in_batch(batch, time))))
+        }
+        time if time >= 0 => Ok(committed().find_map(|batch| in_batch(batch, time))),
+        _ => Err(ResponseError::UnsupportedForMessageFormat),
+    }
+}
+
+/// The first record of the batch with `time` or a later one.
+fn in_batch(batch: &StoredBatch, time: i64) -> Option<FoundOffset> {
+    let header = &batch.header;
+    if header.max_timestamp < time {
+        return None;
+    }
+    let epoch = header.leader_epoch;
+    if header.is_log_append_time() || header.compression() != 0 {
+        let timestamp =
+            if header.is_log_append_time() { header.max_timestamp } else { header.base_timestamp };
+        return Some(FoundOffset { offset: header.base_offset, timestamp, epoch });
+    }
+    let records = record::read_all(header, &batch.bytes).ok()?;
+    let found = records.iter().find(|record| header.base_timestamp + record.timestamp_delta >= time)?;
+    Some(FoundOffset {
+        offset: header.base_offset + i64::from(found.offset_delta),
+        timestamp: header.base_timestamp + found.timestamp_delta,
+        epoch,
+    })
+}

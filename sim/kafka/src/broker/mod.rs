@@ -1,0 +1,242 @@
+//! A broker as a core: requests and the controller's answers go in, responses and timers come out.
+//!
+//! It owns what a broker's process holds in memory: its image of the metadata, the partitions that it leads, fetches
+//! that wait, groups that it coordinates. What must outlive the process is on the [`BrokerDisk`], handed in with each
+//! call. One handler a file, named by its API key; the life of a broker (registration, heartbeats, the metadata that it
+//! applies) is in `lifecycle`.
+//!
+//! A broker opens its client port only when it was unfenced, as Kafka does: until then connects are refused. Cut off
+//! from the controller later, it goes on answering from what it knows.
+//!
+//! Absent: followers, transactions, quotas, SASL.
+
+mod api_versions;
+mod create_topics;
+mod describe_cluster;
+mod fetch;
+mod find_coordinator;
+mod groups;
+mod init_producer_id;
+mod lifecycle;
+mod list_offsets;
+mod metadata;
+mod produce;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use context::{Rng, Timestamp};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::{RequestKind, ResponseKind, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use rand::Rng as _;
+use uuid::Uuid;
+
+use crate::config::{Endpoint, Settings};
+use crate::core::{Channel, ConnectionId, Input, Output};
+use crate::group::Coordinator;
+use crate::log::Log;
+use crate::metadata::{MetadataImage, NodeId, PartitionKey, TopicImage};
+use crate::partition::Partition;
+use crate::timers::Timers;
+use crate::wire::{BROKER_APIS, Call, Request, Unreadable};
+
+use fetch::WaitingFetch;
+use lifecycle::{Lifecycle, Pending};
+
+/// What outlives a broker's process: the logs of its replicas.
+#[derive(Clone, Debug, Default)]
+pub struct BrokerDisk {
+    /// By topic id and number.
+    pub logs: BTreeMap<PartitionKey, Log>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Communicate,
+    RetryMetadata,
+    Housekeeping,
+    Fetch(u64),
+    Group(crate::group::Timer),
+}
+
+/// What one call of [`Broker::handle`] works with.
+pub(crate) struct Turn<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) disk: &'a mut BrokerDisk,
+    pub(crate) out: &'a mut Vec<Output>,
+}
+
+impl Turn<'_> {
+    fn note(&mut self, line: String) {
+        self.out.push(Output::Note(line));
+    }
+
+    fn respond(&mut self, connection: ConnectionId, call: &Call, response: impl Into<ResponseKind>) {
+        self.out.push(Output::Respond { connection, frame: call.answer(&response.into()) });
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.now.as_millis() as i64
+    }
+}
+
+/// A broker.
+pub struct Broker {
+    node: NodeId,
+    endpoint: Endpoint,
+    settings: Settings,
+    rng: Rng,
+    image: MetadataImage,
+    life: Lifecycle,
+    pending: BTreeMap<Channel, VecDeque<Pending>>,
+    partitions: BTreeMap<PartitionKey, Partition>,
+    waiting: BTreeMap<u64, WaitingFetch>,
+    next_fetch: u64,
+    /// Topics whose creation this broker has asked for.
+    creating: BTreeSet<String>,
+    producer_ids: Range<i64>,
+    /// Clients that wait for the next block of producer ids.
+    waiting_for_producer_ids: Vec<(ConnectionId, Call)>,
+    coordinator: Coordinator,
+    timers: Timers<Timer>,
+    woken_at: Option<Timestamp>,
+}
+
+impl Broker {
+    /// A broker that has not started. Member ids are drawn from `rng`.
+    pub fn new(node: NodeId, endpoint: Endpoint, settings: Settings, rng: Rng) -> Broker {
+        Broker {
+            node,
+            endpoint,
+            rng,
+            image: MetadataImage::default(),
+            life: Lifecycle::default(),
+            pending: BTreeMap::new(),
+            partitions: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            next_fetch: 0,
+            creating: BTreeSet::new(),
+            producer_ids: 0..0,
+            waiting_for_producer_ids: Vec::new(),
+            coordinator: Coordinator::new(settings.clone()),
+            settings,
+            timers: Timers::new(),
+            woken_at: None,
+        }
+    }
+
+    /// The metadata as far as this broker has it.
+    pub fn image(&self) -> &MetadataImage {
+        &self.image
+    }
+
+    /// The groups that it coordinates.
+    pub fn coordinator(&self) -> &Coordinator {
+        &self.coordinator
+    }
+
+    /// Applies one input; what the outside must now do is appended to `out`.
+    pub fn handle(&mut self, now: Timestamp, input: Input, disk: &mut BrokerDisk, out: &mut Vec<Output>) {
+        let turn = &mut Turn { now, disk, out };
+        match input {
+            Input::Start { incarnation } => self.start(turn, incarnation),
+            Input::Request { connection, peer, frame } => self.request(turn, connection, &peer, &frame),
+            Input::FromController { channel, frame } => self.from_controller(turn, channel, frame),
+            Input::Wake => self.woken_at = None,
+        }
+        while let Some(timer) = self.timers.due(now) {
+            match timer {
+                Timer::Communicate => self.communicate(turn),
+                Timer::RetryMetadata => self.fetch_metadata(turn),
+                Timer::Housekeeping => self.keep_house(turn),
+                Timer::Fetch(id) => self.fetch_due(turn, id),
+                Timer::Group(timer) => self.group_timer(turn, timer),
+            }
+        }
+        if let Some(next) = self.timers.next()
+            && self.woken_at.is_none_or(|at| at > next)
+        {
+            self.woken_at = Some(next);
+            turn.out.push(Output::WakeAt(next));
+        }
+    }
+
+    fn request(&mut self, turn: &mut Turn<'_>, connection: ConnectionId, peer: &Arc<str>, frame: &Bytes) {
+        let Request { call, body } = match Request::read(frame, BROKER_APIS) {
+            Ok(request) => request,
+            Err(Unreadable::UnknownApiVersions { correlation }) => {
+                let frame = api_versions::unsupported(correlation);
+                return turn.out.push(Output::Respond { connection, frame });
+            }
+            Err(Unreadable::Close(error)) => {
+                return turn.out.push(Output::Close { connection, reason: error.to_string() });
+            }
+        };
+        match body {
+            RequestKind::ApiVersions(request) => self.api_versions(turn, connection, &call, &request),
+            RequestKind::Metadata(request) => self.metadata(turn, connection, &call, &request),
+            RequestKind::DescribeCluster(request) => self.describe_cluster(turn, connection, &call, &request),
+            RequestKind::CreateTopics(_) | RequestKind::DeleteTopics(_) => {
+                self.forward(turn, connection, call, body, frame)
+            }
+            RequestKind::Produce(request) => self.produce(turn, connection, &call, request),
+            RequestKind::Fetch(request) => self.fetch(turn, connection, call, request),
+            RequestKind::ListOffsets(request) => self.list_offsets(turn, connection, &call, &request),
+            RequestKind::InitProducerId(request) => self.init_producer_id(turn, connection, call, &request),
+            RequestKind::FindCoordinator(request) => self.find_coordinator(turn, connection, &call, &request),
+            RequestKind::JoinGroup(request) => self.join_group(turn, connection, peer, call, request),
+            RequestKind::SyncGroup(request) => self.sync_group(turn, connection, call, request),
+            RequestKind::Heartbeat(request) => self.heartbeat(turn, connection, &call, &request),
+            RequestKind::LeaveGroup(request) => self.leave_group(turn, connection, &call, &request),
+            RequestKind::OffsetCommit(request) => self.offset_commit(turn, connection, &call, &request),
+            RequestKind::OffsetFetch(request) => self.offset_fetch(turn, connection, &call, &request),
+            _ => unreachable!("only the broker's APIs are read"),
+        }
+    }
+
+    /// The topic that a request names: by id in newer versions, else by name.
+    fn asked_topic(&self, by_id: bool, name: &TopicName, id: Uuid) -> Result<&TopicImage, ResponseError> {
+        if by_id {
+            self.image.topics.get(&id).ok_or(ResponseError::UnknownTopicId)
+        } else {
+            self.image.topic(name.as_str()).ok_or(ResponseError::UnknownTopicOrPartition)
+        }
+    }
+
+    /// A partition that this broker leads.
+    fn led(&self, key: PartitionKey) -> Result<&Partition, ResponseError> {
+        if self.image.partition(key).is_none() {
+            return Err(ResponseError::UnknownTopicOrPartition);
+        }
+        self.partitions
+            .get(&key)
+            .filter(|partition| partition.leads)
+            .ok_or(ResponseError::NotLeaderOrFollower)
+    }
+
+    /// Leader and its epoch, as this broker has them: told to clients that came to the wrong one.
+    fn leader_and_epoch(&self, key: PartitionKey) -> (NodeId, i32) {
+        self.image.partition(key).map_or((-1, -1), |partition| (partition.leader, partition.leader_epoch))
+    }
+
+    fn new_uuid(&mut self) -> Uuid {
+        let mut random = [0; 16];
+        self.rng.fill_bytes(&mut random);
+        uuid::Builder::from_random_bytes(random).into_uuid()
+    }
+}
+
+/// Text of ours as the codec wants it.
+pub(crate) fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Broker({} at metadata offset {})", self.node, self.image.next_offset)
+    }
+}

@@ -1,0 +1,175 @@
+//! Records inside an uncompressed batch: read for validation and for replay of internal topics, written by coordinators.
+//!
+//! Data topics' batches are never taken apart to be stored. Compressed batches are not opened at all.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::batch::{self, BatchHeader, HEADER_LEN};
+
+/// One record, without its headers' content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Offset, counted from the batch's first.
+    pub offset_delta: i32,
+    /// Time, in milliseconds from the batch's first.
+    pub timestamp_delta: i64,
+    /// `None` for a record without a key.
+    pub key: Option<Bytes>,
+    /// `None` for a tombstone.
+    pub value: Option<Bytes>,
+}
+
+/// The bytes after a batch's header are no records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record {index} of the batch cannot be read")]
+pub struct MalformedRecord {
+    /// Which one, from 0.
+    pub index: i32,
+}
+
+/// Reads the records of an uncompressed batch.
+///
+/// # Errors
+/// [`MalformedRecord`] if they are cut short, or bytes are left over.
+pub fn read_all(header: &BatchHeader, batch: &Bytes) -> Result<Vec<Record>, MalformedRecord> {
+    let mut rest = batch.slice(HEADER_LEN..header.size());
+    // Seven bytes is the smallest record: the count in the header is the producer's word only.
+    let mut records = Vec::with_capacity((header.record_count.max(0) as usize).min(rest.len() / 7 + 1));
+    for index in 0..header.record_count {
+        records.push(read(&mut rest).ok_or(MalformedRecord { index })?);
+    }
+    if rest.is_empty() { Ok(records) } else { Err(MalformedRecord { index: header.record_count }) }
+}
+
+fn read(rest: &mut Bytes) -> Option<Record> {
+    let length = usize::try_from(varlong(rest)?).ok()?;
+    if length > rest.len() {
+        return None;
+    }
+    let mut body = rest.split_to(length);
+    body.try_get_i8().ok()?;
+    let timestamp_delta = varlong(&mut body)?;
+    let offset_delta = i32::try_from(varlong(&mut body)?).ok()?;
+    let key = nullable(&mut body)?;
+    let value = nullable(&mut body)?;
+    for _ in 0..usize::try_from(varlong(&mut body)?).ok()? {
+        nullable(&mut body)??;
+        nullable(&mut body)?;
+    }
+    body.is_empty().then_some(Record { offset_delta, timestamp_delta, key, value })
+}
+
+fn nullable(body: &mut Bytes) -> Option<Option<Bytes>> {
+    match varlong(body)? {
+        -1 => Some(None),
+        length => {
+            let length = usize::try_from(length).ok().filter(|&length| length <= body.len())?;
+            Some(Some(body.split_to(length)))
+        }
+    }
+}
+
+fn varlong(buf: &mut Bytes) -> Option<i64> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let byte = buf.try_get_u8().ok()?;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+        }
+    }
+    None
+}
+
+fn put_varlong(buf: &mut BytesMut, value: i64) {
+    let mut value = ((value << 1) ^ (value >> 63)) as u64;
+    while value >= 0x80 {
+        buf.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    buf.put_u8(value as u8);
+}
+
+fn put_nullable(buf: &mut BytesMut, bytes: Option<&[u8]>) {
+    match bytes {
+        None => put_varlong(buf, -1),
+        Some(bytes) => {
+            put_varlong(buf, bytes.len() as i64);
+            buf.put_slice(bytes);
+        }
+    }
+}
+
+/// An uncompressed batch without a producer, as a coordinator or the controller appends to its own log. The leader's
+/// stamp gives it offset and epoch.
+///
+/// # Panics
+/// If there are no records: Kafka has no such batch.
+pub fn write_batch(now_ms: i64, records: &[(Option<Bytes>, Option<Bytes>)]) -> Bytes {
+    assert!(!records.is_empty(), "a batch holds at least one record");
+    let mut body = BytesMut::new();
+    let mut record = BytesMut::new();
+    for (index, (key, value)) in records.iter().enumerate() {
+        record.clear();
+        record.put_i8(0);
+        put_varlong(&mut record, 0);
+        put_varlong(&mut record, index as i64);
+        put_nullable(&mut record, key.as_deref());
+        put_nullable(&mut record, value.as_deref());
+        put_varlong(&mut record, 0);
+        put_varlong(&mut body, record.len() as i64);
+        body.put_slice(&record);
+    }
+    let count = records.len() as i32;
+    let header = BatchHeader {
+        base_offset: 0,
+        batch_length: 0,
+        leader_epoch: -1,
+        crc: 0,
+        attributes: 0,
+        last_offset_delta: count - 1,
+        base_timestamp: now_ms,
+        max_timestamp: now_ms,
+        producer_id: batch::NO_PRODUCER_ID,
+        producer_epoch: batch::NO_PRODUCER_EPOCH,
+        base_sequence: batch::NO_SEQUENCE,
+        record_count: count,
+    };
+    batch::assemble(&header, &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn records_read_back_as_written(
+            records in proptest::collection::vec((proptest::option::of(".{0,20}"), proptest::option::of(".{0,200}")), 1..20)
+        ) {
+            let records: Vec<_> = records
+                .into_iter()
+                .map(|(key, value)| (key.map(Bytes::from), value.map(Bytes::from)))
+                .collect();
+            let batch = write_batch(1_000, &records);
+            let header = BatchHeader::parse(&batch).unwrap();
+            let read = read_all(&header, &batch).unwrap();
+            prop_assert_eq!(read.len(), records.len());
+            for (index, (read, (key, value))) in read.into_iter().zip(records).enumerate() {
+                prop_assert_eq!(read, Record { offset_delta: index as i32, timestamp_delta: 0, key, value });
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100), count in -5..i32::MAX) {
+            let mut batch = write_batch(1, &[(None, None)]).to_vec();
+            batch.truncate(HEADER_LEN);
+            batch.extend_from_slice(&bytes);
+            let batch = Bytes::from(batch);
+            let header = BatchHeader { batch_length: 49 + bytes.len() as i32, record_count: count, ..BatchHeader::parse(&write_batch(1, &[(None, None)])).unwrap() };
+            read_all(&header, &batch).ok();
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The shell around a core: it carries frames, timers and notes between the core and the world, and decides nothing.
+//!
+//! On a connection one request is handled at a time: the next is read after the answer to the one before went out. What
+//! was read is handled even if its connection closes meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use context::{BoxStream, Context, Timestamp};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{Notify, mpsc};
+
+use crate::config::Endpoint;
+use crate::core::{CHANNELS, Channel, ConnectionId, Input, Output};
+use crate::wire::{FrameError, read_frame, with_length};
+
+/// How long a broker waits for the controller before it gives a request up: half a default session, as Kafka's
+/// heartbeat channel.
+const CONTROLLER_TIMEOUT: Duration = Duration::from_millis(4_500);
+/// How soon a refused connect to the controller is tried again.
+const RECONNECT: Duration = Duration::from_millis(50);
+
+/// A core and its disk.
+pub(crate) trait Node: Send {
+    fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Output>);
+}
+
+/// Where and how a node runs.
+pub(crate) struct Berth {
+    pub(crate) port: u16,
+    pub(crate) frame_bytes_max: i32,
+    /// Of a broker: where the controller is.
+    pub(crate) controller: Option<Endpoint>,
+}
+
+enum Reply {
+    Frame(Bytes),
+    Nothing,
+    Close(String),
+}
+
+struct Shell {
+    context: Context,
+    node: Arc<Mutex<dyn Node>>,
+    replies: Mutex<BTreeMap<ConnectionId, mpsc::UnboundedSender<Reply>>>,
+    to_controller: BTreeMap<Channel, mpsc::UnboundedSender<Bytes>>,
+    wake_at: Mutex<Timestamp>,
+    rearmed: Notify,
+    listen: Notify,
+}
+
+/// Runs a node until its host is stopped.
+pub(crate) async fn run(context: Context, node: Arc<Mutex<dyn Node>>, berth: Berth) {
+    let mut to_controller = BTreeMap::new();
+    let mut links = Vec::new();
+    if berth.controller.is_some() {
+        for channel in CHANNELS {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            to_controller.insert(channel, sender);
+            links.push((channel, receiver));
+        }
+    }
+    let shell = Arc::new(Shell {
+        context: context.clone(),
+        node,
+        replies: Mutex::default(),
+        to_controller,
+        wake_at: Mutex::new(Timestamp::FAR_FUTURE),
+        rearmed: Notify::new(),
+        listen: Notify::new(),
+    });
+    for (channel, requests) in links {
+        let controller = berth.controller.clone().expect("links lead to a controller");
+        context.spawn(
+            "controller link",
+            shell.clone().link(channel, controller, requests, berth.frame_bytes_max),
+        );
+    }
+    context.spawn("timer", shell.clone().keep_time());
+    shell.step(Input::Start { incarnation: context.new_id() });
+    shell.listen.notified().await;
+    let mut listener = match context.listen(berth.port).await {
+        Ok(listener) => listener,
+        Err(error) => return context.note(format_args!("cannot listen on port {}: {error}", berth.port)),
+    };
+    let next = AtomicU64::new(0);
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let id = ConnectionId(next.fetch_add(1, Ordering::Relaxed));
+                context
+                    .spawn("connection", shell.clone().serve(id, peer.into(), stream, berth.frame_bytes_max));
+            }
+            // The peer went away between connect and accept: nobody is owed anything.
+            Err(error) => context.note(format_args!("a connection was lost before it was accepted: {error}")),
+        }
+    }
+}
+
+impl Shell {
+    /// Hands one input to the core and does what it wants.
+    fn step(&self, input: Input) {
+        let mut out = Vec::new();
+        lock(&self.node).handle(self.context.now(), input, &mut out);
+        for output in out {
+            match output {
+                Output::Respond { connection, frame } => self.reply(connection, Reply::Frame(frame)),
+                Output::Done { connection } => self.reply(connection, Reply::Nothing),
+                Output::Close { connection, reason } => self.reply(connection, Reply::Close(reason)),
+                Output::ToController { channel, frame } => {
+                    // While a host is being stopped its tasks end one by one; a link may be first.
+                    self.to_controller[&channel].send(frame).ok();
+                }
+                Output::Listen => self.listen.notify_one(),
+                Output::WakeAt(at) => {
+                    *lock(&self.wake_at) = at;
+                    self.rearmed.notify_one();
+                }
+                Output::Note(line) => self.context.note(format_args!("{line}")),
+            }
+        }
+    }
+
+    fn reply(&self, connection: ConnectionId, reply: Reply) {
+        // The connection may be gone: its request was handled all the same.
+        if let Some(sender) = lock(&self.replies).get(&connection) {
+            sender.send(reply).ok();
+        }
+    }
+
+    async fn keep_time(self: Arc<Self>) {
+        loop {
+            let at = *lock(&self.wake_at);
+            if at == Timestamp::FAR_FUTURE {
+                self.rearmed.notified().await;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = self.rearmed.notified() => {}
+                () = self.context.sleep_until(at) => {
+                    *lock(&self.wake_at) = Timestamp::FAR_FUTURE;
+                    self.step(Input::Wake);
+                }
+            }
+        }
+    }
+
+    async fn serve(
+        self: Arc<Self>,
+        connection: ConnectionId,
+        peer: Arc<str>,
+        mut stream: BoxStream,
+        max: i32,
+    ) {
+        let (sender, mut replies) = mpsc::unbounded_channel();
+        lock(&self.replies).insert(connection, sender);
+        loop {
+            let frame = match read_frame(&mut stream, max).await {
+                Ok(frame) => frame,
+                Err(FrameError::Io(_)) => break,
+                Err(error) => {
+                    self.context.note(format_args!("closes the connection from {peer}: {error}"));
+                    break;
+                }
+            };
+            self.step(Input::Request { connection, peer: peer.clone(), frame });
+            match replies.recv().await.expect("the sender is in the map until this task ends") {
+                Reply::Frame(frame) => {
+                    if stream.write_all(&with_length(&frame)).await.is_err() {
+                        break;
+                    }
+                }
+                Reply::Nothing => {}
+                Reply::Close(reason) => {
+                    self.context.note(format_args!("closes the connection from {peer}: {reason}"));
+                    break;
+                }
+            }
+        }
+        lock(&self.replies).remove(&connection);
+    }
+
+    async fn link(
+        self: Arc<Self>,
+        channel: Channel,
+        controller: Endpoint,
+        mut requests: mpsc::UnboundedReceiver<Bytes>,
+        max: i32,
+    ) {
+        let mut stream: Option<BoxStream> = None;
+        while let Some(frame) = requests.recv().await {
+            let answer =
+                self.context.timeout(CONTROLLER_TIMEOUT, self.ask(&mut stream, &controller, &frame, max));
+            let frame = answer.await.ok().and_then(Result::ok);
+            if frame.is_none() {
+                // Whatever still comes on this connection would answer the wrong request.
+                stream = None;
+            }
+            self.step(Input::FromController { channel, frame });
+        }
+    }
+
+    async fn ask(
+        &self,
+        stream: &mut Option<BoxStream>,
+        controller: &Endpoint,
+        frame: &Bytes,
+        max: i32,
+    ) -> Result<Bytes, FrameError> {
+        let stream = match stream {
+            Some(stream) => stream,
+            None => stream.insert(self.connect(controller).await),
+        };
+        stream.write_all(&with_length(frame)).await?;
+        read_frame(stream, max).await
+    }
+
+    async fn connect(&self, controller: &Endpoint) -> BoxStream {
+        loop {
+            match self.context.connect(&controller.host, controller.port).await {
+                Ok(stream) => return stream,
+                Err(_) => self.context.sleep(RECONNECT).await,
+            }
+        }
+    }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

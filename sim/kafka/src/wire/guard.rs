@@ -1,0 +1,461 @@
+//! Checks the lengths inside a frame before the codec sees them.
+//!
+//! The codec (kafka-protocol 0.18) reserves memory for as many elements as an array's length says, at any depth: eight
+//! bytes could ask for 150 GB. Here a frame is walked along the layout of its request, nothing is reserved, and an array
+//! that promises more than there are bytes ends the walk. What passes decodes to a small multiple of the frame.
+
+use std::fmt;
+
+use kafka_protocol::messages::ApiKey;
+
+use super::layout::{Field, Kind, Layout, layout};
+
+/// Why a frame is refused. The peer gets no answer but the end of the connection; these words are for the trace.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Cut short, or with a length beyond the bytes that are there.
+    #[error("the frame is shorter than it says")]
+    Short,
+    /// A length below zero where none may be.
+    #[error("a length of {0} is below zero")]
+    Negative(i64),
+    /// A number of variable length that does not end.
+    #[error("a variable-length number does not end")]
+    EndlessVarint,
+    /// Text that is not UTF-8.
+    #[error("text is not UTF-8")]
+    NotText,
+    /// No such API here.
+    #[error("API {0} is not served here")]
+    UnknownApi(i16),
+    /// The API is served, in other versions.
+    #[error("API {api_key} is not served in version {version}")]
+    UnservedVersion {
+        /// The API.
+        api_key: i16,
+        /// The version asked for.
+        version: i16,
+    },
+    /// The codec found an error that the walk did not.
+    #[error("a request to API {0} cannot be decoded")]
+    Undecodable(i16),
+    /// The peer's answer is not what was asked for.
+    #[error("a response cannot be decoded")]
+    BadResponse,
+}
+
+/// The bytes that every request begins with, in every version of its header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start {
+    pub(super) api_key: i16,
+    pub(super) version: i16,
+    pub(super) correlation: i32,
+}
+
+impl Start {
+    pub(super) fn read(frame: &[u8]) -> Result<Start, Malformed> {
+        let mut walk = Walk { rest: frame, version: 0, flexible: false };
+        let (key, version, correlation) = (walk.take(2)?, walk.take(2)?, walk.take(4)?);
+        Ok(Start {
+            api_key: i16::from_be_bytes([key[0], key[1]]),
+            version: i16::from_be_bytes([version[0], version[1]]),
+            correlation: i32::from_be_bytes([correlation[0], correlation[1], correlation[2], correlation[3]]),
+        })
+    }
+}
+
+/// Walks a request, header included.
+pub(super) fn check(api: ApiKey, version: i16, frame: &[u8]) -> Result<(), Malformed> {
+    let Layout { flexible, fields } = layout(api).ok_or(Malformed::UnknownApi(api as i16))?;
+    let mut walk = Walk { rest: frame, version, flexible: false };
+    walk.take(8)?;
+    // The client id keeps its old form in every header.
+    walk.value(&Kind::Text)?;
+    walk.flexible = version >= flexible;
+    if walk.flexible {
+        walk.tagged_fields(&[])?;
+    }
+    walk.structure(fields)
+}
+
+struct Walk<'a> {
+    rest: &'a [u8],
+    version: i16,
+    flexible: bool,
+}
+
+impl fmt::Debug for Walk<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Walk({} bytes left)", self.rest.len())
+    }
+}
+
+impl<'a> Walk<'a> {
+    fn structure(&mut self, fields: &[Field]) -> Result<(), Malformed> {
+        let here = |field: &&Field| (field.from..=field.to).contains(&self.version);
+        let present: Vec<&Field> = fields.iter().filter(here).collect();
+        for field in present.iter().filter(|field| field.tag.is_none()) {
+            self.value(&field.kind)?;
+        }
+        if self.flexible { self.tagged_fields(fields) } else { Ok(()) }
+    }
+
+    fn tagged_fields(&mut self, fields: &[Field]) -> Result<(), Malformed> {
+        for _ in 0..self.varint()? {
+            let tag = self.varint()?;
+            let size = self.varint()? as usize;
+            let content = self.take(size)?;
+            let known = fields.iter().find(|field| field.tag == Some(tag) && self.version >= field.from);
+            if let Some(field) = known {
+                let mut inside = Walk { rest: content, ..*self };
+                inside.value(&field.kind)?;
+                if !inside.rest.is_empty() {
+                    return Err(Malformed::Short);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, kind: &Kind) -> Result<(), Malformed> {
+        match kind {
+            Kind::Fixed(size) => self.take(*size).map(drop),
+            Kind::Text => {
+                let length = if self.flexible { self.compact_length()? } else { self.short_length()? };
+                let text = self.take(length)?;
+                std::str::from_utf8(text).map(drop).map_err(|_| Malformed::NotText)
+            }
+            Kind::Blob => {
+                let length = self.length()?;
+                self.take(length).map(drop)
+            }
+            Kind::Each(element) => (0..self.count()?).try_for_each(|_| self.value(element)),
+            Kind::List(fields) => (0..self.count()?).try_for_each(|_| self.structure(fields)),
+            Kind::One(fields) => self.structure(fields),
+        }
+    }
+
+    /// An array's length. Every element that is served has at least one byte.
+    fn count(&mut self) -> Result<usize, Malformed> {
+        let count = self.length()?;
+        if count > self.rest.len() { Err(Malformed::Short) } else { Ok(count) }
+    }
+
+    fn length(&mut self) -> Result<usize, Malformed> {
+        if self.flexible {
+            return self.compact_length();
+        }
+        let bytes = self.take(4)?;
+        nullable(i64::from(i32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])))
+    }
+
+    fn short_length(&mut self) -> Result<usize, Malformed> {
+        let bytes = self.take(2)?;
+        nullable(i64::from(i16::from_be_bytes([bytes[0], bytes[1]])))
+    }
+
+    /// One more than the length; 0 is null.
+    fn compact_length(&mut self) -> Result<usize, Malformed> {
+        Ok((self.varint()? as usize).saturating_sub(1))
+    }
+
+    fn varint(&mut self) -> Result<u32, Malformed> {
+        let mut value = 0_u32;
+        for shift in (0..35).step_by(7) {
+            let byte = self.take(1)?[0];
+            let low = u32::from(byte & 0x7f);
+            value |= low
+                .checked_shl(shift)
+                .filter(|shifted| shifted >> shift == low)
+                .ok_or(Malformed::EndlessVarint)?;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(Malformed::EndlessVarint)
+    }
+
+    fn take(&mut self, size: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.rest.split_at_checked(size).ok_or(Malformed::Short)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+}
+
+fn nullable(length: i64) -> Result<usize, Malformed> {
+    match length {
+        -1 => Ok(0),
+        length => usize::try_from(length).map_err(|_| Malformed::Negative(length)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Bytes, BytesMut};
+    use kafka_protocol::messages::*;
+    use kafka_protocol::protocol::{Encodable, StrBytes};
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::super::{BROKER_APIS, CONTROLLER_APIS, Request};
+    use super::*;
+
+    fn text(text: &'static str) -> StrBytes {
+        StrBytes::from_static_str(text)
+    }
+
+    fn topic() -> TopicName {
+        TopicName(text("topic"))
+    }
+
+    /// A request with something in every array that this version has.
+    fn full(api: ApiKey, v: i16) -> RequestKind {
+        let group = GroupId(text("group"));
+        match api {
+            ApiKey::Produce => {
+                use produce_request::*;
+                let partition = PartitionProduceData::default()
+                    .with_index(1)
+                    .with_records(Some(Bytes::from_static(b"records")));
+                let mut data =
+                    TopicProduceData::default().with_partition_data(vec![partition.clone(), partition]);
+                if v < 13 {
+                    data.name = topic()
+                } else {
+                    data.topic_id = Uuid::from_u128(7)
+                }
+                ProduceRequest::default()
+                    .with_topic_data(vec![data])
+                    .with_transactional_id(Some(TransactionalId(text("t"))))
+                    .into()
+            }
+            ApiKey::Fetch => {
+                use fetch_request::*;
+                let mut partition = FetchPartition::default().with_fetch_offset(5);
+                if v >= 17 {
+                    partition.replica_directory_id = Uuid::from_u128(9)
+                }
+                let mut asked = FetchTopic::default().with_partitions(vec![partition]);
+                if v < 13 {
+                    asked.topic = topic()
+                } else {
+                    asked.topic_id = Uuid::from_u128(7)
+                }
+                let mut request = FetchRequest::default().with_topics(vec![asked]);
+                if v >= 7 {
+                    let mut forgotten = ForgottenTopic::default().with_partitions(vec![1, 2]);
+                    if v < 13 {
+                        forgotten.topic = topic()
+                    } else {
+                        forgotten.topic_id = Uuid::from_u128(7)
+                    }
+                    request.forgotten_topics_data = vec![forgotten];
+                }
+                if v >= 11 {
+                    request.rack_id = text("rack")
+                }
+                if v >= 12 {
+                    request.cluster_id = Some(text("cluster"))
+                }
+                if v >= 15 {
+                    request.replica_state =
+                        ReplicaState::default().with_replica_id(BrokerId(3)).with_replica_epoch(4)
+                } else {
+                    request.replica_id = BrokerId(3)
+                }
+                request.into()
+            }
+            ApiKey::ListOffsets => {
+                use list_offsets_request::*;
+                let partitions = vec![ListOffsetsPartition::default().with_timestamp(-1)];
+                ListOffsetsRequest::default()
+                    .with_topics(vec![
+                        ListOffsetsTopic::default().with_name(topic()).with_partitions(partitions),
+                    ])
+                    .into()
+            }
+            ApiKey::Metadata => {
+                use metadata_request::*;
+                MetadataRequest::default()
+                    .with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(topic()))]))
+                    .into()
+            }
+            ApiKey::OffsetCommit => {
+                use offset_commit_request::*;
+                let partitions =
+                    vec![OffsetCommitRequestPartition::default().with_committed_metadata(Some(text("m")))];
+                let topics =
+                    vec![OffsetCommitRequestTopic::default().with_name(topic()).with_partitions(partitions)];
+                OffsetCommitRequest::default().with_group_id(group).with_topics(topics).into()
+            }
+            ApiKey::OffsetFetch => {
+                use offset_fetch_request::*;
+                if v < 8 {
+                    let topics = vec![
+                        OffsetFetchRequestTopic::default()
+                            .with_name(topic())
+                            .with_partition_indexes(vec![1, 2]),
+                    ];
+                    return OffsetFetchRequest::default()
+                        .with_group_id(group)
+                        .with_topics(Some(topics))
+                        .into();
+                }
+                let topics = vec![
+                    OffsetFetchRequestTopics::default().with_name(topic()).with_partition_indexes(vec![1, 2]),
+                ];
+                OffsetFetchRequest::default()
+                    .with_groups(vec![
+                        OffsetFetchRequestGroup::default().with_group_id(group).with_topics(Some(topics)),
+                    ])
+                    .into()
+            }
+            ApiKey::FindCoordinator if v < 4 => {
+                FindCoordinatorRequest::default().with_key(text("group")).into()
+            }
+            ApiKey::FindCoordinator => {
+                FindCoordinatorRequest::default().with_coordinator_keys(vec![text("a"), text("b")]).into()
+            }
+            ApiKey::JoinGroup => {
+                use join_group_request::*;
+                let protocol = JoinGroupRequestProtocol::default()
+                    .with_name(text("range"))
+                    .with_metadata(Bytes::from_static(b"subscription"));
+                JoinGroupRequest::default().with_group_id(group).with_protocols(vec![protocol]).into()
+            }
+            ApiKey::Heartbeat => {
+                HeartbeatRequest::default().with_group_id(group).with_member_id(text("member")).into()
+            }
+            ApiKey::LeaveGroup if v < 3 => {
+                LeaveGroupRequest::default().with_group_id(group).with_member_id(text("member")).into()
+            }
+            ApiKey::LeaveGroup => {
+                use leave_group_request::*;
+                LeaveGroupRequest::default()
+                    .with_group_id(group)
+                    .with_members(vec![MemberIdentity::default().with_member_id(text("member"))])
+                    .into()
+            }
+            ApiKey::SyncGroup => {
+                use sync_group_request::*;
+                let assignment = SyncGroupRequestAssignment::default()
+                    .with_member_id(text("member"))
+                    .with_assignment(Bytes::from_static(b"a"));
+                SyncGroupRequest::default().with_group_id(group).with_assignments(vec![assignment]).into()
+            }
+            ApiKey::ApiVersions if v < 3 => ApiVersionsRequest::default().into(),
+            ApiKey::ApiVersions => ApiVersionsRequest::default()
+                .with_client_software_name(text("n"))
+                .with_client_software_version(text("1"))
+                .into(),
+            ApiKey::CreateTopics => {
+                use create_topics_request::*;
+                let assignment = CreatableReplicaAssignment::default().with_broker_ids(vec![BrokerId(1)]);
+                let config = CreatableTopicConfig::default().with_name(text("a")).with_value(Some(text("b")));
+                let topics = vec![
+                    CreatableTopic::default()
+                        .with_name(topic())
+                        .with_assignments(vec![assignment])
+                        .with_configs(vec![config]),
+                ];
+                CreateTopicsRequest::default().with_topics(topics).into()
+            }
+            ApiKey::DeleteTopics if v < 6 => {
+                DeleteTopicsRequest::default().with_topic_names(vec![topic()]).into()
+            }
+            ApiKey::DeleteTopics => DeleteTopicsRequest::default()
+                .with_topics(vec![
+                    delete_topics_request::DeleteTopicState::default().with_name(Some(topic())),
+                ])
+                .into(),
+            ApiKey::InitProducerId => InitProducerIdRequest::default()
+                .with_transactional_id(Some(TransactionalId(text("t"))))
+                .into(),
+            ApiKey::DescribeCluster => DescribeClusterRequest::default().into(),
+            ApiKey::BrokerRegistration => {
+                use broker_registration_request::*;
+                let request = BrokerRegistrationRequest::default()
+                    .with_listeners(vec![Listener::default().with_name(text("l"))]);
+                request.with_features(vec![Feature::default()]).with_log_dirs(vec![Uuid::from_u128(1)]).into()
+            }
+            ApiKey::BrokerHeartbeat => {
+                BrokerHeartbeatRequest::default().with_offline_log_dirs(vec![Uuid::from_u128(1)]).into()
+            }
+            ApiKey::AllocateProducerIds => AllocateProducerIdsRequest::default().into(),
+            _ => unreachable!("served APIs only"),
+        }
+    }
+
+    fn frame(api: ApiKey, version: i16) -> BytesMut {
+        let header = RequestHeader::default()
+            .with_request_api_key(api as i16)
+            .with_request_api_version(version)
+            .with_correlation_id(5)
+            .with_client_id(Some(text("client")));
+        let mut frame = BytesMut::new();
+        header.encode(&mut frame, api.request_header_version(version)).unwrap();
+        full(api, version).encode(&mut frame, version).unwrap();
+        frame
+    }
+
+    fn every_version() -> Vec<(ApiKey, i16)> {
+        let served = BROKER_APIS.iter().chain(CONTROLLER_APIS);
+        served.flat_map(|served| (served.from..=served.to).map(|version| (served.api, version))).collect()
+    }
+
+    #[test]
+    fn the_walk_takes_exactly_what_the_codec_wrote() {
+        for (api, version) in every_version() {
+            let frame = frame(api, version);
+            check(api, version, &frame).unwrap_or_else(|error| panic!("{api:?} {version}: {error}"));
+            // Every shorter frame is refused: so the walk went to the last byte, in every version.
+            for length in 0..frame.len() {
+                assert!(check(api, version, &frame[..length]).is_err(), "{api:?} {version} cut to {length}");
+            }
+        }
+    }
+
+    /// Metadata version 0, an array of 2,147,483,647 topics, no topic: 154 GB to the codec.
+    #[test]
+    fn the_bytes_that_aborted_the_codec_are_refused() {
+        let mut evil = vec![0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+        evil.extend_from_slice(&i32::MAX.to_be_bytes());
+        assert!(Request::read(&Bytes::from(evil), BROKER_APIS).is_err());
+    }
+
+    #[test]
+    fn an_array_that_lies_at_any_depth_is_refused() {
+        for (api, version) in every_version() {
+            let frame = frame(api, version);
+            for at in 8..frame.len().saturating_sub(4) {
+                let mut evil = frame.clone();
+                evil[at..at + 4].copy_from_slice(&i32::MAX.to_be_bytes());
+                // Whether it is refused depends on what was overwritten; that it comes back at all is the claim.
+                Request::read(&evil.freeze(), CONTROLLER_APIS).ok();
+                let mut evil = frame.clone();
+                evil[at..at + 4].copy_from_slice(&[0xff, 0xff, 0xff, 0x7f]);
+                Request::read(&evil.freeze(), BROKER_APIS).ok();
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_shorter_than_a_header_is_refused() {
+        for length in 0..8 {
+            assert!(Request::read(&Bytes::from(vec![0; length]), BROKER_APIS).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(which in any::<prop::sample::Index>(), tail in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let all = every_version();
+            let (api, version) = all[which.index(all.len())];
+            let mut frame = vec![0, api as u8];
+            frame.extend_from_slice(&version.to_be_bytes());
+            frame.extend_from_slice(&tail);
+            Request::read(&Bytes::from(frame.clone()), BROKER_APIS).ok();
+            Request::read(&Bytes::from(frame), CONTROLLER_APIS).ok();
+        }
+    }
+}
