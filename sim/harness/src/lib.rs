@@ -11,6 +11,7 @@
 pub mod system;
 
 pub mod check;
+pub mod determinism;
 pub mod fault;
 pub mod observed;
 pub mod observer;

@@ -163,3 +163,173 @@ pub fn over_all_seeds(scenario: &Scenario, mut seeds: Vec<SeedResult>) -> Scenar
 fn over_all(check: &str, says: String) -> Finding {
     Finding { kind: FindingKind::Missed, check: check.to_owned(), says, evidence: Vec::new() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Comparison, Fault, FaultKind, Start};
+    use reports::{Durations, Sagas};
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    fn expect() -> Expect {
+        Expect {
+            saga_success_rate: None,
+            completed_sagas: None,
+            compensated_sagas: None,
+            stuck_sagas: 0,
+            order_latency: BTreeMap::new(),
+            saga_duration: BTreeMap::new(),
+            exactly_once: true,
+            recovers_within: Duration::from_secs(60),
+            breaks: None,
+        }
+    }
+
+    fn measured(completed: u64, compensated: u64, stuck: u64) -> Measurements {
+        let started = completed + compensated + stuck;
+        let durations: Durations = (1..=20).map(Duration::from_secs).collect();
+        Measurements {
+            sagas: Sagas { started, completed, compensated, stuck },
+            saga_durations: durations.clone(),
+            order_latencies: durations,
+            hops: Vec::new(),
+        }
+    }
+
+    fn said(findings: &[Finding]) -> Vec<&str> {
+        findings.iter().map(|finding| finding.says.as_str()).collect()
+    }
+
+    #[test]
+    fn a_rate_below_its_claim_is_missed() {
+        let bound = Bound { comparison: Comparison::AtLeast, limit: 950_000 };
+        let expect = Expect { saga_success_rate: Some(bound), ..expect() };
+        let findings = expectations(&expect, &measured(141, 9, 0));
+        assert_eq!(said(&findings), ["saga_success_rate was 94% (141 of 150), claimed was >= 95%"]);
+        assert_eq!(findings[0].kind, FindingKind::Missed);
+        assert!(expectations(&expect, &measured(143, 7, 0)).is_empty());
+    }
+
+    #[test]
+    fn a_rate_of_nothing_fulfils_no_claim() {
+        let bound = Bound { comparison: Comparison::AtLeast, limit: 0 };
+        let findings =
+            expectations(&Expect { saga_success_rate: Some(bound), ..expect() }, &measured(0, 0, 0));
+        assert_eq!(said(&findings), ["saga_success_rate was nothing (there was none), claimed was >= 0%"]);
+    }
+
+    #[test]
+    fn counts_and_latencies_are_held_against_their_claims() {
+        let count = Bound { comparison: Comparison::Equal, limit: 9 };
+        let latency = Bound { comparison: Comparison::AtMost, limit: Duration::from_secs(15) };
+        let expect = Expect {
+            compensated_sagas: Some(count),
+            order_latency: [(Statistic::P95, latency), (Statistic::P50, latency)].into(),
+            saga_duration: [(Statistic::Max, latency)].into(),
+            ..expect()
+        };
+        assert_eq!(
+            said(&expectations(&expect, &measured(12, 8, 0))),
+            [
+                "compensated_sagas was 8 (of 20 sagas), claimed was = 9",
+                "order_latency_p95 was 19s (over 20 measured), claimed was <= 15s",
+                "saga_duration_max was 20s (over 20 measured), claimed was <= 15s",
+            ]
+        );
+    }
+
+    #[test]
+    fn late_is_told_from_never_and_never_is_told_by_its_sagas() {
+        let recovered =
+            |took: Option<Duration>| Recovery { at_rest: took.is_some(), took, ..Recovery::default() };
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert!(progress(&expect(), &measured(5, 0, 0), &recovered(seconds(60))).is_empty());
+
+        let late = progress(&expect(), &measured(5, 0, 0), &recovered(seconds(61)));
+        assert_eq!(said(&late), ["the system took 61s to come to rest, claimed was 60s"]);
+        let stuck = progress(&expect(), &measured(4, 0, 1), &recovered(None));
+        assert_eq!(said(&stuck), ["1 of 5 sagas have no end, claimed was 0"]);
+        let open = Recovery { open: Some("3 outbox rows".into()), ..recovered(None) };
+        let open = progress(&expect(), &measured(5, 0, 0), &open);
+        assert_eq!(said(&open), ["the system did not come to rest: 3 outbox rows"]);
+
+        let checks = [late, stuck, open].concat();
+        assert!(checks.iter().all(|finding| finding.kind == FindingKind::NoProgress));
+        let names: Vec<&str> = checks.iter().map(|finding| finding.check.as_str()).collect();
+        assert_eq!(names, ["recovers_within", "stuck_sagas", "recovers_within"]);
+    }
+
+    fn scenario(seeds: u64, breaks: Option<&str>) -> Scenario {
+        let kind = FaultKind::Pause { host: "a".into() };
+        let lasts = Duration::from_secs(1);
+        let vocabulary = crate::scenario::Vocabulary {
+            services: BTreeMap::new(),
+            outside: Vec::new(),
+            others: Vec::new(),
+            topics: Vec::new(),
+            refusals: Vec::new(),
+            checks: Vec::new(),
+            consumer_session_timeout: Duration::from_secs(6),
+        };
+        let text = format!("claim = \"x\"\n[run]\nseeds = {seeds}\norders = 1\narrival = \"1/s\"\n");
+        let mut scenario = Scenario::parse(&PathBuf::from("x.toml"), &text, &vocabulary).unwrap();
+        scenario.faults = vec![Fault { line: 7, start: Start::At(Duration::ZERO), lasts, kind }];
+        scenario.expect.breaks = breaks.map(str::to_owned);
+        scenario
+    }
+
+    fn seed(seed: u64, effect: u64, broken: &[&str]) -> SeedResult {
+        let finding = |check: &&str| Finding {
+            kind: FindingKind::Safety,
+            check: (*check).to_owned(),
+            says: "broken".to_owned(),
+            evidence: Vec::new(),
+        };
+        let effects = BTreeMap::from([("wakes deferred".to_owned(), effect)]);
+        SeedResult {
+            scenario: "x".into(),
+            seed,
+            engine: "jump".into(),
+            hash: 0,
+            events: 0,
+            simulated: Duration::ZERO,
+            recovered_in: None,
+            sagas: Sagas::default(),
+            saga_durations: Durations::default(),
+            order_latencies: Durations::default(),
+            hops: Vec::new(),
+            faults: vec![FaultReport { line: 7, what: "pause a".into(), active: Vec::new(), effects }],
+            findings: broken.iter().map(finding).collect(),
+        }
+    }
+
+    #[test]
+    fn a_fault_that_was_inert_on_every_seed_fails_the_scenario() {
+        let inert = over_all_seeds(&scenario(2, None), vec![seed(0, 0, &[]), seed(1, 0, &[])]);
+        assert_eq!(said(&inert.findings), ["the fault `pause` of line 7 had no effect on any of 2 seeds"]);
+        assert_eq!(inert.findings[0].kind, FindingKind::Missed);
+        assert!(over_all_seeds(&scenario(2, None), vec![seed(0, 0, &[]), seed(1, 3, &[])]).held());
+    }
+
+    #[test]
+    fn a_fault_is_not_called_inert_over_fewer_seeds_than_the_file_runs() {
+        assert!(over_all_seeds(&scenario(2, None), vec![seed(0, 0, &[])]).held());
+        // One seed twice is one seed.
+        assert!(over_all_seeds(&scenario(2, None), vec![seed(0, 0, &[]), seed(0, 0, &[])]).held());
+    }
+
+    #[test]
+    fn breaks_holds_if_that_check_and_no_other_breaks_on_a_seed() {
+        let scenario = scenario(2, Some("a"));
+        assert!(over_all_seeds(&scenario, vec![seed(0, 1, &[]), seed(1, 1, &["a"])]).held());
+
+        let never = over_all_seeds(&scenario, vec![seed(0, 1, &[]), seed(1, 1, &[])]);
+        assert_eq!(said(&never.findings), ["`a` held on all 2 seeds, claimed was that it breaks on one"]);
+        assert_eq!(never.findings[0].kind, FindingKind::Missed);
+
+        let other = over_all_seeds(&scenario, vec![seed(0, 1, &["a", "b"]), seed(1, 1, &[])]);
+        assert!(!other.held());
+        assert_eq!(other.seeds[0].findings.len(), 1);
+    }
+}

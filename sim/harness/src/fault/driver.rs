@@ -143,9 +143,8 @@ impl<'s> Faults<'s> {
         };
         let before = Counts::of(number, &wounds, scene);
         scene.note(&format!("{what} (line {}) begins{}", fault.line, victims(&wounds)));
-        for wound in &wounds {
-            scene.change(&self.wounds.hurt(number, wound));
-        }
+        let changes: Vec<Change> = wounds.iter().flat_map(|wound| self.wounds.hurt(number, wound)).collect();
+        scene.change(&changes);
         if let FaultKind::DuplicateRecords { topic, probability_ppm } = &fault.kind {
             scene.observer.copy_records(number, topic, *probability_ppm);
         }
@@ -167,9 +166,8 @@ impl<'s> Faults<'s> {
             *report.effects.entry(effect.to_owned()).or_default() += count;
         }
         scene.note(&format!("{} (line {}) is over", report.what, report.line));
-        for wound in wounds {
-            scene.change(&self.wounds.heal(number, wound));
-        }
+        let changes: Vec<Change> = wounds.iter().flat_map(|wound| self.wounds.heal(number, wound)).collect();
+        scene.change(&changes);
         if let FaultKind::DuplicateRecords { .. } = &self.faults[number].kind {
             scene.observer.stop_copying(number);
         }
@@ -245,11 +243,12 @@ fn victims(wounds: &[Wound]) -> String {
 }
 
 impl Scene<'_> {
+    /// All at once: an engine whose links know no direction takes both directions together.
     fn change(&mut self, changes: &[Change]) {
+        if let Err(refusal) = self.world.change_all(changes) {
+            panic!("the world refuses what was checked before the run: {refusal}");
+        }
         for change in changes {
-            if let Err(refusal) = self.world.change(change) {
-                panic!("the world refuses what was checked before the run: {refusal}");
-            }
             if let Change::PowerOff { host } = change {
                 self.lose_what_was_not_flushed(host);
             }

@@ -8,6 +8,8 @@
 
 mod commits_follow_reads;
 mod known;
+#[cfg(test)]
+mod model;
 mod no_acknowledged_loss;
 mod no_idempotent_duplicate;
 mod no_skipped_poll;
