@@ -256,7 +256,10 @@ impl Sender {
                 self.producer_id.asking = true;
                 self.events.push(Box::pin(async move {
                     let build = |version| {
-                        let request = InitProducerIdRequest::default().with_transaction_timeout_ms(-1);
+                        // The codec's default is an empty id, which a broker refuses; no transactions is null.
+                        let request = InitProducerIdRequest::default()
+                            .with_transactional_id(None)
+                            .with_transaction_timeout_ms(-1);
                         if version >= 3 {
                             request.with_producer_id((-1).into()).with_producer_epoch(-1)
                         } else {
