@@ -345,7 +345,7 @@ mod tests {
         fn a_flipped_byte_under_the_checksum_is_noticed(sent in sent(), at in any::<prop::sample::Index>(), bit in 0..8) {
             let mut wire = encoded(&sent, ProducerStamp::NONE).to_vec();
             let at = CRC_COVERS_FROM + at.index(wire.len() - CRC_COVERS_FROM);
-            wire[at] ^= 1 << bit;
+            wire[at] ^= 1u8 << bit;
             prop_assert_eq!(decode(&mut wire.into(), true), Err(Malformed::Checksum(0)));
         }
 

@@ -175,14 +175,17 @@ impl Reading {
     pub(crate) fn take(&mut self, max: usize) -> Vec<ConsumerRecord> {
         let mut taken = Vec::new();
         for _ in 0..self.turn.len() {
+            if taken.len() == max {
+                break;
+            }
             let Some(partition) = self.turn.pop_front() else { break };
             let Some(cursor) = self.cursors.get_mut(&partition).filter(|cursor| !cursor.buffer.is_empty())
             else {
                 continue;
             };
-            if !cursor.paused && taken.len() < max {
-                let count = cursor.buffer.len().min(max - taken.len());
+            if !cursor.paused {
                 let before = cursor.buffer.len();
+                let count = before.min(max - taken.len());
                 taken.extend(cursor.buffer.drain(..count));
                 cursor.buffered_bytes -= cursor.buffered_bytes * count / before;
                 let last = taken.last().expect("a buffer that is not empty gave at least one");

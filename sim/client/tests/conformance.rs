@@ -10,11 +10,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use broker::conformance::{Case, Feature, Features, Outcome, Subject, cases};
 use broker::{Broker, Error, Properties};
-use client::WireBroker;
 use context::real::RealHost;
 use context::{Context, NoRecorder, Program, Seed};
 use kafka::{Cluster, ClusterConfig};
 use libtest_mimic::{Arguments, Failed, Trial};
+use shakedown_client::WireBroker;
 use world::{Change, Engine, LatencyRange, WorldConfig};
 
 fn main() -> ExitCode {
