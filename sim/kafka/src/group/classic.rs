@@ -523,7 +523,7 @@ impl ClassicGroup {
     /// Asks all members to join anew, unless that is under way; ends it if all have.
     fn rebalance(&mut self, now: Timestamp, out: &mut Vec<Answer>, why: &str) {
         if self.state != State::PreparingRebalance {
-            self.cancel_syncs(out);
+            self.cancel_syncs(now, out);
             let delay = self.settings.initial_rebalance_delay;
             let longest = self.longest_rebalance();
             self.join_phase = Some(if self.state == State::Empty {
@@ -541,8 +541,9 @@ impl ClassicGroup {
         self.end_join_if_all_joined(now, out);
     }
 
-    /// Syncs that wait belong to a generation that will not be.
-    fn cancel_syncs(&mut self, out: &mut Vec<Answer>) {
+    /// Syncs that wait belong to a generation that will not be. Sessions of those who waited begin anew, as Kafka's
+    /// `propagateAssignment` has it: they could send no heartbeat meanwhile, and must not fall with the one they waited for.
+    fn cancel_syncs(&mut self, now: Timestamp, out: &mut Vec<Answer>) {
         self.pending_sync.clear();
         self.sync_until = None;
         for member in self.members.values_mut() {
@@ -550,6 +551,7 @@ impl ClassicGroup {
                 member.assignment = Bytes::new();
             }
             if let Some(token) = member.syncing.take() {
+                member.heard = now;
                 out.push(Answer::SyncFailed { token, error: ResponseError::RebalanceInProgress });
             }
         }
