@@ -243,8 +243,7 @@ mod tests {
             recorder.record(Event { at, host: "a", kind, text, bytes: &[] });
         }
         recorder.finish().unwrap();
-        let bytes = page.0.lock().unwrap().clone();
-        bytes
+        std::mem::take(&mut page.0.lock().unwrap())
     }
 
     fn compared(first: &[u8], second: &[u8]) -> Option<Difference> {

@@ -85,8 +85,10 @@ pub struct Setup<'a> {
 /// Makes the Kafka clients of a run's hosts. What they do is observed by the checks of Kafka.
 #[derive(Clone)]
 pub struct Clients {
-    make: Arc<dyn Fn(&Context) -> Arc<dyn Broker> + Send + Sync>,
+    make: Arc<MakeBroker>,
 }
+
+type MakeBroker = dyn Fn(&Context) -> Arc<dyn Broker> + Send + Sync;
 
 impl Clients {
     /// Clients that are made by `make`.

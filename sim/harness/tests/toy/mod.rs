@@ -6,7 +6,7 @@
 // Each test file uses its own part of this.
 #![allow(dead_code, reason = "shared by several test programs, none of which uses all of it")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -22,11 +22,11 @@ use shakedown_harness::system::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use world::Engine;
 
-pub const QUESTIONS: &str = "questions";
-pub const ANSWERS: &str = "answers";
+pub(crate) const QUESTIONS: &str = "questions";
+pub(crate) const ANSWERS: &str = "answers";
 const BANK_PORT: u16 = 80;
 
-pub struct Toy;
+pub(crate) struct Toy;
 
 /// Planted flaws of `echo`.
 const FLAWS: [(&str, &str); 5] = [
@@ -300,7 +300,7 @@ async fn echo(context: &Context, broker: &dyn Broker, state: &Shared, flaws: &[S
         assert!(records.is_empty() || !has("panics"), "a planted panic");
         if has("walks_a_hash_map") && !records.is_empty() {
             #[expect(clippy::disallowed_types, reason = "the planted source of nondeterminism")]
-            let seen: HashMap<u64, ()> = (0..32).map(|number| (number, ())).collect();
+            let seen: std::collections::HashMap<u64, ()> = (0..32).map(|number| (number, ())).collect();
             context.note(format_args!("questions {:?}", seen.keys().collect::<Vec<_>>()));
         }
         for record in records {
@@ -365,7 +365,7 @@ async fn ask(
 }
 
 /// A scenario for the toy: twenty questions a second, and what `rest` says.
-pub fn scenario(questions: u32, rest: &str) -> Scenario {
+pub(crate) fn scenario(questions: u32, rest: &str) -> Scenario {
     let text = format!(
         "claim = \"a test\"\n[run]\nseeds = 3\norders = {questions}\narrival = \"20/s\"\n[cluster]\nbrokers = 2\npartitions = 2\n{rest}"
     );
@@ -374,11 +374,11 @@ pub fn scenario(questions: u32, rest: &str) -> Scenario {
 }
 
 /// Runs it on the default engine.
-pub fn run(scenario: &Scenario, seed: u64) -> SeedResult {
+pub(crate) fn run(scenario: &Scenario, seed: u64) -> SeedResult {
     shakedown_harness::run(&Toy, scenario, seed, Engine::Jump, None).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The names of the broken claims.
-pub fn broken(result: &SeedResult) -> Vec<&str> {
+pub(crate) fn broken(result: &SeedResult) -> Vec<&str> {
     result.findings.iter().map(|finding| finding.check.as_str()).collect()
 }
