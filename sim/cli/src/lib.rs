@@ -1,1 +1,54 @@
-//! Deterministic simulation testing for event-driven services on Kafka: the program.
+//! The program `shakedown`: the harness with the six services as its system under test.
+//!
+//! [`main`] takes a parsed command line and a system, and gives an exit code; the program is that with the six. Start
+//! reading at [`args`], then [`exit`], then a file for each command. What may be said of a scenario, how a seed is run
+//! and how results are shown are the harness's and the reports' business; here they are put together.
+//!
+//! Absent on purpose: `shrink` and `serve`, which come later, and real Kafka, which this build does not have.
+
+pub mod args;
+pub mod exit;
+pub mod seeds;
+pub mod six;
+
+mod determinism;
+mod files;
+mod list;
+mod replay;
+mod run;
+mod terminal;
+
+use harness::scenario::ScenarioError;
+use harness::system::System;
+
+use args::{Args, Command};
+
+/// Does what the command line asks, with any system under test; gives the exit code.
+pub fn main(args: &Args, system: &dyn System) -> u8 {
+    if !cfg!(tokio_unstable) {
+        terminal::complain(
+            "error: this build cannot simulate: tokio draws from the process instead of the seed\n  \
+             = help: build with RUSTFLAGS=\"--cfg tokio_unstable\", as the repository's .cargo/config.toml does",
+        );
+        return exit::UNAVAILABLE;
+    }
+    match &args.command {
+        Command::Run(args) => run::run(args, system),
+        Command::Replay(args) => replay::replay(args, system),
+        Command::CheckDeterminism(args) => determinism::check(args, system),
+        Command::Child(args) => determinism::child(args, system),
+        Command::List { what } => match list::list(*what, system) {
+            Ok(lines) => terminal::say(&lines),
+            Err(error) => invalid(&error),
+        },
+    }
+}
+
+/// Shows what is wrong with a scenario; gives the exit code.
+fn invalid(error: &ScenarioError) -> u8 {
+    terminal::complain(&error.to_string());
+    match error {
+        ScenarioError::Unreadable { .. } | ScenarioError::NoScenario { .. } => exit::SCENARIO_UNREADABLE,
+        ScenarioError::Invalid { .. } => exit::SCENARIO_INVALID,
+    }
+}

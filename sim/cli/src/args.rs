@@ -1,0 +1,169 @@
+//! The command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use harness::recorder::Detail;
+use world::Engine;
+
+use crate::seeds::{Seeds, Shard};
+
+const EXIT_CODES: &str = "Exit codes:
+    0  every claim held
+    1  a bug of Shakedown's own
+    2  the command line is wrong
+   65  a scenario file is wrong
+   66  a scenario file cannot be read, or a folder has none
+   69  the backend is not available, or cannot bring a fault
+  100  safety broken: exactly_once, or any check
+  102  not deterministic
+  103  no progress: stuck_sagas, recovers_within
+  104  an expectation missed: a rate, a latency, a fault that never took effect";
+
+/// Deterministic simulation testing for event-driven services on Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "shakedown", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run scenarios over many seeds
+    Run(RunArgs),
+    /// Run one seed of one scenario again, in full
+    Replay(ReplayArgs),
+    /// Run each seed in two processes and compare every event
+    CheckDeterminism(DeterminismArgs),
+    /// Show what there is, one line each
+    List {
+        /// Of what
+        what: Listing,
+    },
+    /// One run whose hashes or events go to standard output: a child of `check-determinism`
+    #[command(hide = true)]
+    Child(ChildArgs),
+}
+
+/// `run`.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// Scenario files, or folders of them (a folder means its own `*.toml` files)
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// `N` for the seeds 0 to N-1, or `A..B` without B [default: what each file says]
+    #[arg(long, value_name = "SEEDS")]
+    pub seeds: Option<Seeds>,
+    /// How many seeds run side by side [default: one for each processor]
+    #[arg(long, value_name = "J")]
+    pub jobs: Option<NonZeroUsize>,
+    /// Run only this part of the seeds: `2/4` on the second of four machines
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+    /// What Kafka is
+    #[arg(long, value_enum, default_value_t = Backend::Sim)]
+    pub backend: Backend,
+    /// What moves the simulated world
+    #[arg(long, default_value = "jump", value_name = "jump|turmoil")]
+    pub engine: Engine,
+    /// Where the files of broken seeds go
+    #[arg(long, value_name = "DIR", default_value = "reports/out")]
+    pub report: PathBuf,
+    /// How results are shown
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// `replay`.
+#[derive(Debug, clap::Args)]
+pub struct ReplayArgs {
+    /// The scenario file
+    pub file: PathBuf,
+    /// The seed
+    #[arg(long, value_name = "N")]
+    pub seed: u64,
+    /// What moves the simulated world
+    #[arg(long, default_value = "jump", value_name = "jump|turmoil")]
+    pub engine: Engine,
+    /// Write every event here, with its time and number
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+}
+
+/// `check-determinism`.
+#[derive(Debug, clap::Args)]
+pub struct DeterminismArgs {
+    /// Scenario files, or folders of them
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// `N` for the seeds 0 to N-1, or `A..B` without B [default: what each file says]
+    #[arg(long, value_name = "SEEDS")]
+    pub seeds: Option<Seeds>,
+    /// What moves the simulated world
+    #[arg(long, default_value = "jump", value_name = "jump|turmoil")]
+    pub engine: Engine,
+}
+
+/// `child`.
+#[derive(Debug, clap::Args)]
+pub struct ChildArgs {
+    /// The scenario file
+    pub file: PathBuf,
+    /// The seed
+    #[arg(long)]
+    pub seed: u64,
+    /// What moves the simulated world
+    #[arg(long)]
+    pub engine: Engine,
+    /// `events`, or a number of events from one hash to the next
+    #[arg(long)]
+    pub detail: Detail,
+}
+
+/// What Kafka is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// The simulated Kafka, in simulated time
+    Sim,
+    /// A real cluster, in real time
+    Kafka,
+}
+
+/// How results are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+    /// For CI servers
+    Junit,
+}
+
+/// What `list` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Listing {
+    /// What can go wrong, as `[[fault]]` names it
+    Faults,
+    /// What must hold, as `breaks` and findings name it
+    Checks,
+    /// The services, with their planted flaws
+    Services,
+    /// The scenarios of the folder `scenarios`
+    Scenarios,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,141 @@
+//! `run`: scenarios over seeds.
+//!
+//! What is printed depends on scenarios and seeds only: not on `--jobs`, not on which seed was done first.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::thread;
+
+use harness::recorder::{Detail, Trace};
+use harness::scenario::Scenario;
+use harness::system::System;
+use harness::{RunError, Swept, Work, sweep};
+use reports::{ScenarioResult, json, junit, text};
+use world::Engine;
+
+use crate::args::{Backend, Format, RunArgs};
+use crate::files::SeedFolder;
+use crate::{exit, invalid, terminal};
+
+const NO_KAFKA: &str = "error: this build has no backend `kafka`: real clusters come later\n  \
+    = help: leave `--backend` out to run on the simulated Kafka";
+
+pub(crate) fn run(args: &RunArgs, system: &dyn System) -> u8 {
+    if args.backend == Backend::Kafka {
+        terminal::complain(NO_KAFKA);
+        return exit::UNAVAILABLE;
+    }
+    let scenarios = match Scenario::load_all(&args.paths, &harness::vocabulary(system)) {
+        Ok(scenarios) => scenarios,
+        Err(error) => return invalid(&error),
+    };
+    let seeds: Vec<Vec<u64>> = scenarios.iter().map(|scenario| seeds(scenario, args)).collect();
+    let work: Vec<Work<'_>> =
+        scenarios.iter().zip(&seeds).map(|(scenario, seeds)| Work { scenario, seeds }).collect();
+    let jobs = args.jobs.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+
+    let bar = terminal::progress(seeds.iter().map(Vec::len).sum());
+    let swept = sweep(system, &work, args.engine, jobs, &|_, _| bar.inc(1));
+    bar.finish_and_clear();
+
+    let errors = swept.iter().flat_map(|swept| &swept.errors).map(failed_to_run);
+    let mut codes: Vec<u8> = errors.collect();
+    let results: Vec<&ScenarioResult> = swept.iter().map(|swept| &swept.result).collect();
+    codes.extend(results.iter().map(|result| exit::of_result(result)));
+    let files = match files(args, system, &scenarios, &swept) {
+        Ok(files) => files,
+        Err(error) => {
+            terminal::complain(&format!("error: cannot write below `{}`: {error}", args.report.display()));
+            codes.push(exit::USAGE);
+            vec![Vec::new(); results.len()]
+        }
+    };
+    terminal::say(&shown(args.format, swept, &files));
+    exit::worst(codes)
+}
+
+/// The seeds of one scenario on this machine.
+fn seeds(scenario: &Scenario, args: &RunArgs) -> Vec<u64> {
+    let seeds = args.seeds.as_ref().map_or(0..scenario.run.seeds, |seeds| seeds.0.clone());
+    seeds.filter(|seed| args.shard.is_none_or(|shard| shard.has(*seed))).collect()
+}
+
+fn shown(format: Format, swept: Vec<Swept>, files: &[Vec<String>]) -> String {
+    let results: Vec<ScenarioResult> = swept.into_iter().map(|swept| swept.result).collect();
+    match format {
+        Format::Json => format!("{:#}\n", json::results(&results)),
+        Format::Junit => junit::results(&results),
+        Format::Text => {
+            let lines = results.iter().map(text::line);
+            let failures = results.iter().zip(files).map(|(result, files)| text::failure(result, files));
+            lines.chain(failures).chain([text::tables(&results)]).collect()
+        }
+    }
+}
+
+/// Says why a seed gave no result; gives its exit code.
+pub(crate) fn failed_to_run(error: &RunError) -> u8 {
+    match error {
+        RunError::Panicked(panic) => {
+            terminal::complain(&format!("error: {panic}\n  = help: this is a bug; the seed finds it again"));
+            exit::BUG
+        }
+        RunError::Unsupported(_) | RunError::NotReady(_) => {
+            terminal::complain(&format!("error: {error}"));
+            exit::UNAVAILABLE
+        }
+        RunError::Cluster(_) => {
+            terminal::complain(&format!("error: {error}"));
+            exit::SCENARIO_INVALID
+        }
+        RunError::Trace(_) => {
+            terminal::complain(&format!("error: {error}"));
+            exit::USAGE
+        }
+    }
+}
+
+/// Writes what broken seeds leave; gives, for each scenario, the files of its first one.
+///
+/// Every broken seed leaves its result; the first one a trace as well, for which it runs again. `replay --trace` makes
+/// the trace of any other.
+fn files(
+    args: &RunArgs,
+    system: &dyn System,
+    scenarios: &[Scenario],
+    swept: &[Swept],
+) -> io::Result<Vec<Vec<String>>> {
+    let each = scenarios.iter().zip(swept);
+    each.map(|(scenario, swept)| files_of(&args.report, args.engine, system, scenario, &swept.result))
+        .collect()
+}
+
+fn files_of(
+    report: &Path,
+    engine: Engine,
+    system: &dyn System,
+    scenario: &Scenario,
+    result: &ScenarioResult,
+) -> io::Result<Vec<String>> {
+    let mut files = Vec::new();
+    for seed in result.seeds.iter().filter(|seed| !seed.held()) {
+        let folder = SeedFolder::create(report, &result.name, seed.seed)?;
+        let written = folder.write_result(result, seed)?;
+        if !files.is_empty() {
+            continue;
+        }
+        let (trace, file) = folder.create_trace()?;
+        let again = harness::run(system, scenario, seed.seed, engine, Some(Trace::new(file, Detail::Events)))
+            .map_err(io::Error::other)?;
+        assert_eq!(
+            (again.hash, again.events),
+            (seed.hash, seed.events),
+            "seed {} of `{}` gave another run when it was traced",
+            seed.seed,
+            result.name
+        );
+        files.extend([trace, written]);
+    }
+    Ok(files)
+}
