@@ -94,10 +94,8 @@ fn a_panic_is_an_error_of_the_run_with_its_seed() {
     let flawed = scenario(20, "[services.echo]\nnaive = [\"panics\"]\n");
     let error = shakedown_harness::run(&Toy, &flawed, 5, Engine::Jump, None).unwrap_err();
     let text = error.to_string();
-    assert!(
-        text.starts_with("scenario `toy` panicked with seed 5 on engine `jump`: a planted panic"),
-        "{text}"
-    );
+    assert!(text.starts_with("scenario `toy` panicked with seed 5 on engine `jump`: "), "{text}");
+    assert!(text.ends_with("a planted panic"), "{text}");
     // And the thread can run another.
     assert_eq!(broken(&run(&scenario(5, ""), 5)), Vec::<&str>::new());
 }

@@ -158,16 +158,16 @@ impl<'s> Faults<'s> {
         (began, wounds, before): (Duration, &[Wound], Counts),
         scene: &mut Scene<'_>,
     ) {
-        // Counted before the healing: what it lets go is no effect of the fault.
+        scene.note(&format!("{} (line {}) is over", self.reports[number].what, self.reports[number].line));
+        let changes: Vec<Change> = wounds.iter().flat_map(|wound| self.wounds.heal(number, wound)).collect();
+        scene.change(&changes);
+        // Counted at the instant of the healing but after it: an engine may know what waited only when it lets it go.
         let after = Counts::of(number, wounds, scene);
         let report = &mut self.reports[number];
         report.active.push((began, now));
         for (effect, count) in after.since(before) {
             *report.effects.entry(effect.to_owned()).or_default() += count;
         }
-        scene.note(&format!("{} (line {}) is over", report.what, report.line));
-        let changes: Vec<Change> = wounds.iter().flat_map(|wound| self.wounds.heal(number, wound)).collect();
-        scene.change(&changes);
         if let FaultKind::DuplicateRecords { .. } = &self.faults[number].kind {
             scene.observer.stop_copying(number);
         }
