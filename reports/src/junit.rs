@@ -59,8 +59,8 @@ fn case(
         let _ = writeln!(xml, "{}: {}", escape(&finding.check), escape(&finding.says));
         for evidence in &finding.evidence {
             let at = evidence.at.map_or_else(|| "at the end".to_owned(), |at| format!("{} s", seconds(at)));
-            let place = evidence.place.as_deref().unwrap_or_default();
-            let _ = writeln!(xml, "  {at}  {}  {}", escape(place), escape(&evidence.what));
+            let place = evidence.place.as_ref().map(|place| format!("{place}  ")).unwrap_or_default();
+            let _ = writeln!(xml, "  {at}  {}{}", escape(&place), escape(&evidence.what));
         }
     }
     if let Some(replay) = replay {

@@ -74,7 +74,7 @@ fn hops(results: &[ScenarioResult]) -> Grid {
 
 fn faults(results: &[ScenarioResult]) -> Grid {
     let title = "Faults: what each did, over all seeds";
-    let mut grid = Grid::new(title, &["scenario", "line", "fault", "effective", "effects"]).left(2).left(4);
+    let mut grid = Grid::new(title, &["scenario", "line", "effective", "effects", "fault"]).left(3).left(4);
     for result in results {
         let faults = result.seeds.first().map_or(0, |seed| seed.faults.len());
         for number in 0..faults {
@@ -85,9 +85,9 @@ fn faults(results: &[ScenarioResult]) -> Grid {
             grid.row(vec![
                 result.name.clone(),
                 first.line.to_string(),
-                first.what.clone(),
                 format!("{effective} of {}", reports.len()),
                 effects(&reports),
+                first.what.clone(),
             ]);
         }
     }
