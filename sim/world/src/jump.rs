@@ -369,7 +369,7 @@ impl Jump {
             }
             (Change::Restart { .. }, Target::Host(number)) => {
                 if self.machines[number].state == State::Dark {
-                    self.links.deliver_unheard(now, number, still_meant);
+                    self.links.deliver_unheard(now, number);
                 }
                 // The old process has said all, and been heard; only its peer has not closed. Linux forgets such a
                 // connection after a minute (`tcp_fin_timeout`), the stack never would.
@@ -380,9 +380,7 @@ impl Jump {
             (Change::Pause { .. }, Target::Host(number)) => self.set_paused(number, true),
             (Change::Resume { .. }, Target::Host(number)) => self.set_paused(number, false),
             (Change::Hold { .. }, Target::Link(from, to)) => self.links.hold(from, to),
-            (Change::Release { .. }, Target::Link(from, to)) => {
-                self.links.release(now, from, to, still_meant)
-            }
+            (Change::Release { .. }, Target::Link(from, to)) => self.links.release(now, from, to),
             (Change::Latency { range, .. }, Target::Link(from, to)) => {
                 self.links.set_latency(from, to, *range)
             }
@@ -525,18 +523,6 @@ impl Drop for Jump {
         }
         self.shared.set_gone();
     }
-}
-
-/// A SYN whose sender has given up would not be sent again; all else would, until it is acknowledged.
-fn still_meant(packet: &Packet) -> bool {
-    let segment = Segment::of(packet);
-    if segment.kind() != Kind::Syn {
-        return true;
-    }
-    turmoil_net::netstat(packet.src).entries.iter().any(|entry| {
-        (entry.local, entry.peer) == (segment.from, Some(segment.to))
-            && entry.state == Some(NetstatState::SynSent)
-    })
 }
 
 fn runtime(seed: Seed) -> Runtime {

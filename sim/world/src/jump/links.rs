@@ -2,7 +2,7 @@
 //!
 //! A link runs from one host to another and is a queue: packets leave it in the order in which they entered, because the
 //! network stack drops what comes out of order and nothing retransmits. A latency is drawn for each packet; one that would
-//! overtake its predecessor arrives with it. Of several links with a packet due in the same millisecond, the seed draws
+//! overtake its predecessor waits, and arrives with it. Of several links with a packet due in the same millisecond, the seed draws
 //! which goes first.
 //!
 //! Here is no socket and no host: packets go in by the numbers of their hosts and come out when they are due.
@@ -46,6 +46,7 @@ struct Link {
 }
 
 struct Flight {
+    /// Not before this, nor before its predecessor.
     at: u64,
     packet: Packet,
 }
@@ -118,28 +119,14 @@ impl Links {
         link.armed = None;
     }
 
-    /// Lets the link go on. What should have arrived meanwhile arrives in order, a latency from now, if `still_meant`.
-    pub(crate) fn release(
-        &mut self,
-        now: u64,
-        from: usize,
-        to: usize,
-        still_meant: impl Fn(&Packet) -> bool,
-    ) {
+    /// Lets the link go on. What should have arrived meanwhile arrives in order, a latency from now.
+    pub(crate) fn release(&mut self, now: u64, from: usize, to: usize) {
         let number = self.number(from, to);
-        let waiting = std::mem::take(&mut self.links[number].queue);
         self.links[number].held = false;
-        for flight in waiting {
-            let link = &mut self.links[number];
-            if flight.at > now {
-                let at = link.queue.back().map_or(flight.at, |last| last.at.max(flight.at));
-                link.queue.push_back(Flight { at, ..flight });
-                continue;
-            }
-            link.stats.held += 1;
-            if still_meant(&flight.packet) {
-                let at = self.arrival(now, number);
-                self.links[number].queue.push_back(Flight { at, ..flight });
+        for place in 0..self.links[number].queue.len() {
+            if self.links[number].queue[place].at <= now {
+                self.links[number].stats.held += 1;
+                self.links[number].queue[place].at = self.arrival(now, number);
             }
         }
         self.arm(number);
@@ -165,24 +152,16 @@ impl Links {
         link.unheard.extend(kept);
     }
 
-    /// The machine `to` is back: what was kept for it arrives before all else, a latency from now, if `still_meant`.
-    pub(crate) fn deliver_unheard(&mut self, now: u64, to: usize, still_meant: impl Fn(&Packet) -> bool) {
+    /// The machine `to` is back: what was kept for it arrives before all else, a latency from now.
+    pub(crate) fn deliver_unheard(&mut self, now: u64, to: usize) {
         for from in 0..self.names.len() {
             let number = self.number(from, to);
             let kept = std::mem::take(&mut self.links[number].unheard);
-            if kept.is_empty() {
-                continue;
-            }
-            let later = std::mem::take(&mut self.links[number].queue);
-            self.links[number].armed = None;
-            for packet in kept.into_iter().filter(&still_meant) {
+            for packet in kept.into_iter().rev() {
                 let at = self.arrival(now, number);
-                self.links[number].queue.push_back(Flight { at, packet });
+                self.links[number].queue.push_front(Flight { at, packet });
             }
-            let link = &mut self.links[number];
-            let earliest = link.queue.back().map_or(0, |last| last.at);
-            link.queue
-                .extend(later.into_iter().map(|flight| Flight { at: flight.at.max(earliest), ..flight }));
+            self.links[number].armed = None;
             self.arm(number);
         }
     }
@@ -196,7 +175,7 @@ impl Links {
         stats
     }
 
-    /// When a packet that enters the link now arrives: never before its predecessor.
+    /// When a packet that enters the link now arrives, if nothing is before it.
     fn arrival(&mut self, now: u64, number: usize) -> u64 {
         let (seed, names, default) = (self.seed, &self.names, self.latency);
         let link = &mut self.links[number];
@@ -205,8 +184,7 @@ impl Links {
             Box::new(seed.stream(&format!("world/latency {from} -> {to}")))
         });
         let (min, max) = link.latency.unwrap_or(default);
-        let at = now + min + draw_below(draws, max - min + 1);
-        link.queue.back().map_or(at, |last| last.at.max(at))
+        now + min + draw_below(draws, max - min + 1)
     }
 
     fn arm(&mut self, number: usize) {
@@ -294,7 +272,7 @@ mod tests {
         assert_eq!(links.next_due(), None, "a held link delivers nothing");
         let held = links.stats(49, A, B).held;
         assert!((30..=50).contains(&held), "{held}");
-        links.release(49, A, B, |_| true);
+        links.release(49, A, B);
         assert_eq!(links.stats(49, A, B).held, held);
         let seen = arrivals(&mut links, 1_000);
         assert_eq!(seen.iter().map(|&(_, n)| n).collect::<Vec<_>>(), (0..50).collect::<Vec<_>>());
@@ -322,9 +300,9 @@ mod tests {
         links.unheard(A, B, Some(packet(2)));
         links.unheard(A, B, None);
         links.send(0, A, B, packet(3));
-        links.deliver_unheard(2, B, |packet| number(packet) != 1);
+        links.deliver_unheard(2, B);
         let seen: Vec<u16> = arrivals(&mut links, 100).into_iter().map(|(_, n)| n).collect();
-        assert_eq!(seen, [2, 3]);
+        assert_eq!(seen, [1, 2, 3]);
         assert_eq!(links.stats(100, A, B).unheard, 3);
     }
 }

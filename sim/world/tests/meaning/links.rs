@@ -240,3 +240,30 @@ pub(crate) fn one_who_never_heard_that_it_was_connected_is_not_accepted(engine: 
     assert_eq!(stage.log.lines(), ["connected: false"]);
     Ok(())
 }
+
+pub(crate) fn handshakes_that_broke_leave_nothing_in_the_way_of_a_restart(engine: Engine) -> Outcome {
+    let mut stage = Stage::new(engine);
+    stage.host("server", echo);
+    stage.host("client", |context, log| async move {
+        loop {
+            // Half of these give up while the server's answer is held.
+            let connected = context.timeout(ms(40), context.connect("server", PORT)).await;
+            log.say(&context, format!("connected: {}", matches!(connected, Ok(Ok(_)))));
+            context.sleep(ms(40)).await;
+        }
+    });
+    for _ in 0..30 {
+        stage.change(&[hold("server", "client")])?;
+        stage.pass(100);
+        stage.change(&[release("server", "client")])?;
+        stage.pass(100);
+        stage.change(&[kill("server")])?;
+        stage.pass(10);
+        stage.change(&[restart("server")])?;
+    }
+    stage.pass(100);
+    let lines = stage.log.lines();
+    assert_eq!(lines.last().map(String::as_str), Some("connected: true"));
+    assert!(lines.iter().filter(|line| *line == "connected: false").count() >= 30);
+    Ok(())
+}

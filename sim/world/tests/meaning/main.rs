@@ -58,7 +58,8 @@ cases! { jump: world::Engine::Jump;
         hosts::a_kill_closes_connections_and_refuses_new_ones,
         hosts::a_restarted_host_listens_again_while_old_connections_linger,
         hosts::a_power_loss_is_silence_and_a_restart_resets_whoever_has_spoken,
-        hosts::bytes_sent_before_a_power_loss_still_arrive,
+        hosts::bytes_sent_before_a_power_loss_arrive_and_their_reader_hears_no_more,
+        hosts::a_machine_that_loses_power_with_bytes_unread_says_nothing,
         hosts::a_paused_host_runs_nothing_while_its_machine_takes_bytes,
         hosts::a_paused_host_can_be_killed_and_restarted,
         hosts::a_kill_drops_every_task_of_its_host_and_no_other,
@@ -76,6 +77,7 @@ cases! { jump: world::Engine::Jump;
         links::bytes_keep_their_order_when_a_slow_link_becomes_fast,
         links::one_who_gave_up_connecting_is_not_heard_of_after_the_heal,
         links::one_who_never_heard_that_it_was_connected_is_not_accepted,
+        links::handshakes_that_broke_leave_nothing_in_the_way_of_a_restart,
         seeds::ties_between_hosts_are_drawn_from_the_seed,
         seeds::the_same_seed_is_the_same_run,
         seeds::one_other_byte_on_the_wire_is_another_run,
@@ -122,12 +124,14 @@ cases! { turmoil: world::Engine::Turmoil;
     }
     refuses {
         hosts::a_power_loss_is_silence_and_a_restart_resets_whoever_has_spoken,
-        hosts::bytes_sent_before_a_power_loss_still_arrive,
+        hosts::bytes_sent_before_a_power_loss_arrive_and_their_reader_hears_no_more,
+        hosts::a_machine_that_loses_power_with_bytes_unread_says_nothing,
         hosts::a_paused_host_runs_nothing_while_its_machine_takes_bytes,
         hosts::a_paused_host_can_be_killed_and_restarted,
         links::a_one_way_hold_lets_the_other_direction_flow,
         links::a_slowed_link_is_slow_in_its_direction_only,
         links::one_who_never_heard_that_it_was_connected_is_not_accepted,
+        links::handshakes_that_broke_leave_nothing_in_the_way_of_a_restart,
     }
     differs {
         streams::a_writer_waits_for_its_reader,
