@@ -14,6 +14,9 @@ pub mod measure;
 pub mod parts;
 pub mod plan;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -158,3 +158,54 @@ fn order(
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn plan(refusals: &str, seed: u64) -> Plan {
+        let text =
+            format!("claim = \"a test\"\n[run]\norders = 150\narrival = \"20/s\"\n[refusals]\n{refusals}");
+        let vocabulary = harness::vocabulary(crate::six::system());
+        Plan::draw(&Scenario::parse(Path::new("test.toml"), &text, &vocabulary).unwrap(), Seed(seed))
+    }
+
+    #[test]
+    fn a_plan_has_exactly_the_refusals_that_were_asked_for_and_the_seed_draws_which() {
+        let refusals = "payment_declined = 9\nout_of_stock = 5\nshipment_refused = 3\n";
+        let plan = |seed| plan(refusals, seed);
+        let of = |refusal| move |order: &&Planned| order.refusal == Some(refusal);
+        let seven = plan(7);
+        let count = |refusal| seven.orders.iter().filter(of(refusal)).count();
+        assert_eq!(Refusal::ALL.map(count), [9, 5, 3]);
+        assert_eq!(seven, plan(7));
+        let declined = |plan: &Plan| -> Vec<OrderId> {
+            plan.orders.iter().filter(of(Refusal::PaymentDeclined)).map(|order| order.id.clone()).collect()
+        };
+        assert_ne!(declined(&seven), declined(&plan(8)));
+    }
+
+    #[test]
+    fn there_is_stock_for_every_order_but_those_that_must_find_none() {
+        let plan = plan("out_of_stock = 5\n", 7);
+        let mut left = plan.initial_stock.clone();
+        for order in &plan.orders {
+            let sold_out = order.command.items.iter().any(|item| item.sku == tokens::SOLD_OUT_SKU);
+            assert_eq!(sold_out, order.refusal == Some(Refusal::OutOfStock), "{}", order.id);
+            for item in order.command.items.iter().filter(|item| item.sku != tokens::SOLD_OUT_SKU) {
+                let left = left.get_mut(&item.sku).expect("the shop sells what is ordered");
+                *left = left.checked_sub(u64::from(item.quantity)).expect("there is enough for all");
+            }
+        }
+        assert_eq!(plan.initial_stock[tokens::SOLD_OUT_SKU], 0);
+    }
+
+    #[test]
+    fn orders_arrive_about_as_often_as_the_scenario_says() {
+        let plan = plan("", 7);
+        let span: Duration = plan.orders.iter().map(|order| order.gap).sum();
+        assert!((Duration::from_secs(6)..Duration::from_secs(9)).contains(&span), "150 at 20/s in {span:?}");
+    }
+}
