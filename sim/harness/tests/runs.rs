@@ -62,6 +62,37 @@ fn a_question_that_is_committed_before_it_is_handled_is_lost_in_a_crash() {
 }
 
 #[test]
+fn a_commit_ahead_of_what_was_read_is_found_in_a_run() {
+    let result = flawed("commits_ahead", "[expect]\nrecovers_within = \"20s\"\n");
+    let found = result.findings.iter().find(|finding| finding.check == "commits_follow_reads");
+    let finding = found.unwrap_or_else(|| panic!("{:#?}", result.findings));
+    assert_eq!(finding.kind, FindingKind::Safety);
+    assert!(finding.says.starts_with("echo-1 commits questions/"), "{}", finding.says);
+}
+
+#[test]
+fn an_acknowledged_record_that_a_broker_loses_with_its_power_is_found() {
+    // One replica, and nothing flushed: Kafka promises nothing here, and the check must see what that means.
+    let power_loss = "[[fault]]\nat = \"800ms\"\n\
+                      crash_broker = { leader_of = \"questions/0\", down_for = \"1s\", power_loss = true }\n";
+    let result = run(&scenario(20, power_loss), 1);
+    let found = result.findings.iter().find(|finding| finding.check == "no_acknowledged_loss");
+    let finding = found.unwrap_or_else(|| panic!("{:#?}", result.findings));
+    let [sent, acknowledged, read, ..] = finding.evidence.as_slice() else { panic!("{finding:#?}") };
+    assert!(sent.at < acknowledged.at && acknowledged.at < read.at, "{finding:#?}");
+    assert!(acknowledged.place.as_ref().is_some_and(|place| place.contains("/0@")), "{finding:#?}");
+}
+
+#[test]
+fn a_group_that_never_settles_is_named_and_nothing_is_sent() {
+    let result = flawed("never_joins", "");
+    assert_eq!(broken(&result), ["start"]);
+    assert_eq!(result.findings[0].kind, FindingKind::NoProgress);
+    assert_eq!(result.findings[0].evidence[0].what, "group echo of questions is not stable");
+    assert_eq!(result.sagas.started, 0);
+}
+
+#[test]
 fn a_system_that_comes_to_rest_late_misses_recovers_within_only() {
     // The new member waits until the dead one's session of 6 s is over.
     let crash = "[[fault]]\nat = \"900ms\"\ncrash_service = { service = \"sink\", down_for = \"100ms\" }\n";

@@ -29,8 +29,10 @@ const BANK_PORT: u16 = 80;
 pub(crate) struct Toy;
 
 /// Planted flaws of `echo`.
-const FLAWS: [(&str, &str); 5] = [
+const FLAWS: [(&str, &str); 7] = [
     ("commits_first", "commits what it polled before it has handled it"),
+    ("commits_ahead", "commits ten records more than it has polled"),
+    ("never_joins", "does not join its group"),
     ("stamps_again", "asks for a new stamp for each delivery of a question"),
     ("never_answers", "keeps the answer to itself"),
     ("walks_a_hash_map", "notes its questions in the order of a HashMap"),
@@ -291,6 +293,9 @@ fn question_of(record: &broker::ConsumerRecord) -> u64 {
 async fn echo(context: &Context, broker: &dyn Broker, state: &Shared, flaws: &[String]) -> Result<(), Error> {
     let has = |flaw: &str| flaws.iter().any(|other| other == flaw);
     let producer = broker.producer(&Properties::new().set("enable.idempotence", true)).await?;
+    if has("never_joins") {
+        std::future::pending::<()>().await;
+    }
     let mut consumer = member(broker, "echo", QUESTIONS).await?;
     loop {
         let records = match consumer.poll(Duration::from_millis(200)).await {
@@ -304,7 +309,8 @@ async fn echo(context: &Context, broker: &dyn Broker, state: &Shared, flaws: &[S
             context.note(format_args!("questions {:?}", seen.keys().collect::<Vec<_>>()));
         }
         for record in records {
-            let next = [(record.partition.clone(), OffsetAndMetadata::new(record.offset + 1))];
+            let ahead = if has("commits_ahead") { 10 } else { 0 };
+            let next = [(record.partition.clone(), OffsetAndMetadata::new(record.offset + 1 + ahead))];
             if has("commits_first") {
                 consumer.commit(&next).await?;
                 context.sleep(Duration::from_millis(500)).await;
