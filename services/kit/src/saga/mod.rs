@@ -29,7 +29,7 @@ mod sagas;
 use std::time::Duration;
 
 pub use instance::{Cancellation, Cause, Input, Instance, Output, Reason, Status, StepRecord, StepState};
-pub use sagas::{Answer, Logic, Reply, Saga, Sagas, all, get, open};
+pub use sagas::{Answer, Logic, Reply, Saga, Sagas, all, get, open, started};
 
 /// The steps of a saga, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -236,6 +236,14 @@ pub fn all(tables: &(impl ReadTables + ?Sized)) -> Result<Vec<(SagaId, Instance)
     SAGAS.all(tables)
 }
 
+/// How many sagas were started.
+///
+/// # Errors
+/// As [`Table::count`].
+pub fn started(tables: &(impl ReadTables + ?Sized)) -> Result<u64, StoreError> {
+    SAGAS.count(tables)
+}
+
 /// How many sagas have not ended.
 ///
 /// # Errors
