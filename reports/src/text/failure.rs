@@ -6,7 +6,9 @@ use super::seconds;
 use crate::{Evidence, Finding, ScenarioResult, SeedResult};
 
 /// More of one finding is in the files.
-const EVIDENCE_MAX: usize = 12;
+const EVIDENCE_MAX: usize = 8;
+/// One cause breaks several checks as a rule: the first is shown at length, the others to recognise them.
+const EVIDENCE_MAX_OF_OTHERS: usize = 2;
 /// More of one run is in the files.
 const FINDINGS_MAX: usize = 4;
 
@@ -19,13 +21,14 @@ pub fn failure(result: &ScenarioResult, files: &[String]) -> String {
     let mut text = format!("\n{}: broken\n", result.name);
     entry(&mut text, "claim", &result.claim);
     for finding in &result.findings {
-        tell(&mut text, "over all seeds", finding);
+        tell(&mut text, "over all seeds", finding, EVIDENCE_MAX);
     }
     let broken: Vec<&SeedResult> = result.seeds.iter().filter(|seed| !seed.held()).collect();
     if let Some(seed) = broken.first() {
         let (shown, more) = seed.findings.split_at(seed.findings.len().min(FINDINGS_MAX));
-        for finding in shown {
-            tell(&mut text, &format!("seed {}", seed.seed), finding);
+        for (number, finding) in shown.iter().enumerate() {
+            let evidence = if number == 0 { EVIDENCE_MAX } else { EVIDENCE_MAX_OF_OTHERS };
+            tell(&mut text, &format!("seed {}", seed.seed), finding, evidence);
         }
         if !more.is_empty() {
             entry(&mut text, "", &format!("and {} more findings on this seed: see the files", more.len()));
@@ -47,14 +50,14 @@ pub fn failure(result: &ScenarioResult, files: &[String]) -> String {
     text
 }
 
-fn tell(text: &mut String, scope: &str, finding: &Finding) {
+fn tell(text: &mut String, scope: &str, finding: &Finding, evidence_max: usize) {
     entry(text, "broken", &format!("{}, {scope}: {}", finding.check, finding.says));
-    let (shown, more) = finding.evidence.split_at(finding.evidence.len().min(EVIDENCE_MAX));
+    let (shown, more) = finding.evidence.split_at(finding.evidence.len().min(evidence_max));
     for (number, evidence) in shown.iter().enumerate() {
         entry(text, if number == 0 { "evidence" } else { "" }, &piece(evidence));
     }
     if !more.is_empty() {
-        entry(text, "", &format!("and {} more: see the files", more.len()));
+        entry(text, "", &format!("       and {} more: see the files", more.len()));
     }
 }
 
