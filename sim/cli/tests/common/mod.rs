@@ -1,0 +1,71 @@
+//! The program `shakedown`, as a user starts it.
+
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The top of the repository: where a user stands.
+pub fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .expect("the crate lies two folders down")
+}
+
+/// What a finished program left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs the program at the top of the repository.
+pub fn shakedown<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Outcome {
+    let output = Command::new(env!("CARGO_BIN_EXE_shakedown"))
+        .args(args)
+        .current_dir(top())
+        .output()
+        .expect("the program was built for this test");
+    Outcome {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).expect("the program writes UTF-8"),
+        err: String::from_utf8(output.stderr).expect("the program writes UTF-8"),
+    }
+}
+
+/// A folder of its own for a test, with one scenario in it.
+pub struct Place {
+    folder: tempfile::TempDir,
+    pub file: PathBuf,
+}
+
+impl Place {
+    pub fn with(name: &str, text: &str) -> Place {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join(format!("{name}.toml"));
+        fs::write(&file, text).expect("the folder is ours");
+        Place { folder, file }
+    }
+
+    pub fn report(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+
+    /// `run FILE --report …` and more.
+    pub fn run(&self, more: &[&str]) -> Outcome {
+        let mut args: Vec<&OsStr> = vec!["run".as_ref(), self.file.as_os_str()];
+        let report = self.report();
+        args.extend(["--report".as_ref(), report.as_os_str()]);
+        args.extend(more.iter().map(OsStr::new));
+        shakedown(args)
+    }
+
+    /// The text without the folder's name, which differs from run to run.
+    pub fn anonymous(&self, text: &str) -> String {
+        text.replace(&self.folder.path().display().to_string(), "PLACE")
+    }
+}
