@@ -9,12 +9,12 @@ use broker::{
     Admin, Error, ErrorCode, NewTopic, Offset, OffsetAndMetadata, OffsetSpec, PartitionDescription,
     TopicDescription, TopicPartition,
 };
-use context::{Context, Rng, Timestamp};
+use context::Context;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest};
 use kafka_protocol::protocol::{Request, StrBytes};
 
-use crate::backoff::Backoff;
+use crate::attempts::Attempts;
 use crate::cluster::{Cluster, Peer, Topic, topic_error, topic_name};
 use crate::connection::{Answered, Failed};
 use crate::coordinator::Coordinator;
@@ -33,14 +33,7 @@ impl WireAdmin {
     }
 
     fn attempts(&self, what: &'static str) -> Attempts {
-        let patience = self.cluster.settings.socket_timeout;
-        Attempts {
-            context: self.cluster.context.clone(),
-            deadline: self.cluster.context.now() + patience,
-            backoff: self.cluster.backoff(),
-            rng: self.cluster.rng(what),
-            what,
-        }
+        Attempts::new(&self.cluster, what, self.cluster.settings.socket_timeout)
     }
 
     /// Asks the controller, through the broker that takes requests for it.
@@ -101,44 +94,6 @@ fn partitions(topics: &[(Arc<str>, Topic)]) -> impl Iterator<Item = TopicPartiti
     topics.iter().flat_map(|(name, topic)| {
         topic.partitions.keys().map(|number| TopicPartition::new(name.clone(), *number))
     })
-}
-
-/// Tries again after retriable errors, until the time is up.
-pub(crate) struct Attempts {
-    context: Context,
-    deadline: Timestamp,
-    backoff: Backoff,
-    rng: Rng,
-    what: &'static str,
-}
-
-impl Attempts {
-    pub(crate) fn new(cluster: &Cluster, what: &'static str, patience: Duration) -> Attempts {
-        Attempts {
-            context: cluster.context.clone(),
-            deadline: cluster.context.now() + patience,
-            backoff: cluster.backoff(),
-            rng: cluster.rng(what),
-            what,
-        }
-    }
-
-    /// Waits before the next attempt.
-    ///
-    /// # Errors
-    /// `error`, if it is not retriable or the time is up.
-    pub(crate) async fn after(&mut self, error: Error) -> Result<(), Error> {
-        if !error.is_retriable() {
-            return Err(error);
-        }
-        if self.context.now() >= self.deadline {
-            let text = format!("{}: gave up after {:?}", self.what, error);
-            return Err(Error { message: text, ..error });
-        }
-        let wait = self.backoff.next(&mut self.rng);
-        self.context.sleep(wait).await;
-        Ok(())
-    }
 }
 
 #[async_trait]

@@ -23,7 +23,7 @@ use crate::cluster::{NodeId, Peer, topic_error, topic_name};
 use crate::connection::Answered;
 use crate::consumer::Shared;
 use crate::error::{self, class_of, code, wants_metadata};
-use crate::offsets::{group_offsets, list_offsets_of};
+use crate::offsets::{Listed, group_offsets, list_offsets_of};
 use crate::properties::OffsetReset;
 use crate::reading::{Phase, Reading};
 
@@ -38,7 +38,7 @@ type Asked = (TopicPartition, u64);
 enum Event {
     Refreshed(Result<(), Error>),
     Committed(Vec<Asked>, Result<Vec<(TopicPartition, OffsetAndMetadata)>, Error>),
-    Listed(Vec<Asked>, Result<Vec<(TopicPartition, Result<Option<Offset>, Error>)>, Error>),
+    Listed(Vec<Asked>, Result<Vec<Listed>, Error>),
     Fetched(NodeId, BTreeMap<TopicPartition, u64>, Result<Answered<FetchResponse>, Error>),
 }
 
@@ -360,7 +360,7 @@ impl Fetcher {
         &mut self,
         reading: &mut Reading,
         asked: Vec<Asked>,
-        offsets: Result<Vec<(TopicPartition, Result<Option<Offset>, Error>)>, Error>,
+        offsets: Result<Vec<Listed>, Error>,
         now: Timestamp,
     ) {
         let retry_at = self.retry_at(now);

@@ -1,31 +1,49 @@
 //! Broker on our own small Kafka client, for use inside the simulation and over real TCP.
 //!
 //! [`WireBroker`] speaks Kafka's wire protocol over a [`context::Context`]: its sockets, clock, tasks and randomness are
-//! the world's, so the same seed gives the same bytes. It behaves as librdkafka does, whose property names, defaults and
-//! error classes it takes.
+//! the world's, so the same seed gives the same bytes. Property names, defaults, error classes and behaviour are
+//! librdkafka's, with these exceptions:
+//! - a question that any broker can answer is asked of a second broker after 1 s, where librdkafka keeps a connection to
+//!   every broker;
+//! - one request carries batches of several partitions, as in Java's client;
+//! - a batch that came out of order behind a failed one is sent again under its old sequence, as in Java's client;
+//! - a subscribed topic that does not exist is looked out for at every heartbeat, not every five minutes.
 //!
-//! Start reading at [`WireBroker`]. Absent on purpose: compression, TLS, SASL, incremental fetch sessions. Transactions
-//! have their calls in the interface and answer [`broker::ErrorCode::InvalidState`] until they are built.
+//! # Map
+//! A [`connection`] is an actor for one broker; the [`cluster`] holds connections and metadata. A [`producer`] puts
+//! records into an [`accumulator`], from which its [`sender`] sends batches, numbered by [`sequences`]. A [`consumer`]
+//! has a [`reading`], which its [`fetcher`] fills, and a [`membership`] in a group. Everything in the background is a
+//! task of the host, and stops when its client is dropped.
+//!
+//! Absent on purpose: compression, TLS, SASL, fetch sessions, fetching from followers, cooperative rebalancing, the check
+//! for truncation by OffsetForLeaderEpoch. Transactions have their calls in the interface and answer
+//! [`broker::ErrorCode::InvalidState`] until they are built.
 
-mod accumulator;
-mod admin;
-mod assignor;
-mod backoff;
-mod batch;
+mod properties;
+
 mod cluster;
 mod connection;
+
+mod accumulator;
+mod batch;
+mod partitioner;
+mod producer;
+mod sender;
+mod sequences;
+
+mod assignor;
 mod consumer;
 mod coordinator;
-mod error;
 mod fetcher;
 mod membership;
 mod offsets;
-mod partitioner;
-mod producer;
-mod properties;
 mod reading;
-mod sender;
-mod sequences;
+
+mod admin;
+
+mod attempts;
+mod backoff;
+mod error;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

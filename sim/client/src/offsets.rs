@@ -15,7 +15,7 @@ use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::{GroupId, ListOffsetsRequest, OffsetCommitRequest, OffsetFetchRequest};
 use kafka_protocol::protocol::StrBytes;
 
-use crate::admin::Attempts;
+use crate::attempts::Attempts;
 use crate::cluster::{Cluster, NodeId, Peer, topic_name};
 use crate::coordinator::Coordinator;
 use crate::error::{self, timed_out, transport, wants_coordinator};
@@ -66,12 +66,15 @@ pub(crate) async fn list_offsets(
     Ok(offsets)
 }
 
+/// What a leader said of one partition: an offset, or that the log has none so late.
+pub(crate) type Listed = (TopicPartition, Result<Option<Offset>, Error>);
+
 /// Asks one leader for offsets; `None` where the log has no record so late.
 pub(crate) async fn list_offsets_of(
     cluster: &Cluster,
     leader: NodeId,
     asked: &[(TopicPartition, OffsetSpec)],
-) -> Result<Vec<(TopicPartition, Result<Option<Offset>, Error>)>, Error> {
+) -> Result<Vec<Listed>, Error> {
     let isolation_level = i8::from(cluster.settings.consumer.read_committed);
     let asked = asked.iter().map(|(at, spec)| {
         let epoch = cluster.leader(at).map_or(-1, |(_, epoch)| epoch);

@@ -1,0 +1,517 @@
+//! The client in the simulated world: what it does when links are cut, brokers die, and its own host stands still.
+
+mod bed;
+
+use std::time::Duration;
+
+use bed::{Bed, CLIENT, Desk, Slot, elapsed, record, values};
+use broker::{ErrorCode, OffsetAndMetadata, RebalanceListener, TopicPartition};
+use world::Change;
+
+/// What a listener heard, in order.
+#[derive(Clone, Default)]
+struct Heard(Slot<Vec<String>>);
+
+impl RebalanceListener for Heard {
+    fn assigned(&mut self, partitions: &[TopicPartition]) {
+        self.0.change(|heard| heard.push(format!("assigned {partitions:?}")));
+    }
+
+    fn revoked(&mut self, partitions: &[TopicPartition]) -> Vec<(TopicPartition, OffsetAndMetadata)> {
+        self.0.change(|heard| heard.push(format!("revoked {partitions:?}")));
+        Vec::new()
+    }
+
+    fn lost(&mut self, partitions: &[TopicPartition]) {
+        self.0.change(|heard| heard.push(format!("lost {partitions:?}")));
+    }
+}
+
+/// A producer sends three records while the answers are held, gives each request up after a second, and sends again
+/// when the answers flow. Gives what the log holds at the end.
+fn with_lost_answers(properties: &'static [(&'static str, &'static str)]) -> Vec<String> {
+    let (ready, log) = (Slot::<bool>::default(), Slot::<Vec<String>>::default());
+    let mut bed = {
+        let (ready, log) = (ready.clone(), log.clone());
+        Bed::new(1, 5, move |desk: Desk| {
+            let (ready, log) = (ready.clone(), log.clone());
+            async move {
+                desk.topic("t", 1).await;
+                let producer = desk.producer(properties).await;
+                producer.send(record("t", "warm")).await.expect("all is well");
+                ready.set(true);
+                // Until the test holds the link.
+                while ready.get() {
+                    desk.context.sleep(Duration::from_millis(1)).await;
+                }
+                let deliveries = ["a", "b", "c"].map(|value| producer.send(record("t", value)));
+                for delivery in deliveries {
+                    delivery.await.expect("it arrives in the end");
+                }
+                log.set(values(&desk.all("t").await));
+            }
+        })
+    };
+    bed.run_until("the producer is warm", || ready.get());
+    bed.hold_answers();
+    ready.set(false);
+    bed.run_for(Duration::from_secs(3));
+    bed.release_answers();
+    bed.finish();
+    log.get()
+}
+
+#[test]
+fn a_lost_answer_and_a_retry_write_twice_without_idempotence() {
+    let log = with_lost_answers(&[("linger.ms", "0"), ("socket.timeout.ms", "1000")]);
+    assert_eq!(log, ["warm", "a", "b", "c", "a", "b", "c"]);
+}
+
+#[test]
+fn a_lost_answer_and_a_retry_write_once_with_idempotence() {
+    let log = with_lost_answers(&[
+        ("linger.ms", "0"),
+        ("socket.timeout.ms", "1000"),
+        ("enable.idempotence", "true"),
+    ]);
+    assert_eq!(log, ["warm", "a", "b", "c"]);
+}
+
+#[test]
+fn a_record_whose_time_runs_out_is_reported_while_the_link_is_cut() {
+    let (ready, took) = (Slot::<bool>::default(), Slot::<Option<Duration>>::default());
+    let mut bed = {
+        let (ready, took) = (ready.clone(), took.clone());
+        Bed::new(1, 5, move |desk: Desk| {
+            let (ready, took) = (ready.clone(), took.clone());
+            async move {
+                desk.topic("t", 1).await;
+                let producer = desk.producer(&[("delivery.timeout.ms", "2000"), ("linger.ms", "0")]).await;
+                producer.send(record("t", "warm")).await.expect("all is well");
+                ready.set(true);
+                while ready.get() {
+                    desk.context.sleep(Duration::from_millis(1)).await;
+                }
+                let sent_at = desk.context.now();
+                let fate = producer.send(record("t", "late")).await;
+                assert_eq!(fate.expect_err("nobody answers").code, ErrorCode::MessageTimedOut);
+                took.set(Some(desk.context.now().since(sent_at)));
+            }
+        })
+    };
+    bed.run_until("the producer is warm", || ready.get());
+    bed.hold_answers();
+    ready.set(false);
+    bed.finish();
+    let took = took.get().expect("it was set");
+    assert!((2_000..2_200).contains(&took.as_millis()), "{took:?} instead of 2 s");
+}
+
+#[test]
+fn an_idempotent_producer_keeps_order_and_number_through_kills_of_its_broker() {
+    let (progress, log) = (Slot::<usize>::default(), Slot::<Vec<String>>::default());
+    let mut bed = {
+        let (progress, log) = (progress.clone(), log.clone());
+        Bed::new(1, 9, move |desk: Desk| {
+            let (progress, log) = (progress.clone(), log.clone());
+            async move {
+                desk.topic("t", 1).await;
+                let producer = desk.producer(&[("enable.idempotence", "true"), ("linger.ms", "0")]).await;
+                let mut deliveries = Vec::new();
+                for number in 0..300 {
+                    deliveries.push(producer.send(record("t", format!("{number}"))));
+                    progress.set(number);
+                    desk.context.sleep(Duration::from_millis(2)).await;
+                }
+                for delivery in deliveries {
+                    delivery.await.expect("a restart of the broker costs no record");
+                }
+                log.set(values(&desk.all("t").await));
+            }
+        })
+    };
+    for at in [40, 200] {
+        bed.run_until("the producer gets so far", || progress.get() >= at);
+        bed.change(&[Change::Kill { host: "broker-1".into() }, Change::Restart { host: "broker-1".into() }]);
+    }
+    bed.finish();
+    let expected: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+    assert_eq!(log.get(), expected);
+}
+
+#[test]
+fn after_a_record_ran_out_of_time_an_idempotent_producer_goes_on() {
+    let (ready, log) = (Slot::<bool>::default(), Slot::<Vec<String>>::default());
+    let mut bed = {
+        let (ready, log) = (ready.clone(), log.clone());
+        Bed::new(1, 7, move |desk: Desk| {
+            let (ready, log) = (ready.clone(), log.clone());
+            async move {
+                desk.topic("t", 1).await;
+                let producer = desk
+                    .producer(&[
+                        ("enable.idempotence", "true"),
+                        ("delivery.timeout.ms", "1000"),
+                        ("linger.ms", "0"),
+                    ])
+                    .await;
+                producer.send(record("t", "warm")).await.expect("all is well");
+                ready.set(true);
+                while ready.get() {
+                    desk.context.sleep(Duration::from_millis(1)).await;
+                }
+                let fate = producer.send(record("t", "unanswered")).await;
+                assert_eq!(fate.expect_err("nobody answers").code, ErrorCode::MessageTimedOut);
+                ready.set(true);
+                // Those sent during the cut run out of time too; the first after it must get through.
+                while producer.send(record("t", "next")).await.is_err() {}
+                log.set(values(&desk.all("t").await));
+            }
+        })
+    };
+    bed.run_until("the producer is warm", || ready.get());
+    bed.hold_answers();
+    ready.set(false);
+    bed.run_until("the record ran out of time", || ready.get());
+    bed.release_answers();
+    bed.finish();
+    assert_eq!(
+        log.get(),
+        ["warm", "unanswered", "next"],
+        "its sequence is a gap that the next epoch steps over"
+    );
+}
+
+#[test]
+fn without_acknowledgements_a_record_is_sent_and_its_offset_unknown() {
+    let mut bed = Bed::new(1, 7, move |desk: Desk| async move {
+        desk.topic("t", 1).await;
+        let producer = desk.producer(&[("acks", "0")]).await;
+        let metadata = producer.send(record("t", "x")).await.expect("it is on its way");
+        assert_eq!(metadata.offset, None);
+        let mut consumer = desk.subscriber("t", &[]).await;
+        while consumer.poll(Duration::from_millis(100)).await.expect("all is well").is_empty() {}
+        consumer.close().await.expect("it leaves");
+    });
+    bed.finish();
+}
+
+#[test]
+fn a_rolling_restart_of_all_brokers_costs_neither_records_nor_order() {
+    let (progress, stop) = (Slot::<usize>::default(), Slot::<bool>::default());
+    let mut bed = {
+        let (progress, stop) = (progress.clone(), stop.clone());
+        Bed::new(3, 31, move |desk: Desk| {
+            let (progress, stop) = (progress.clone(), stop.clone());
+            async move {
+                desk.topic("t", 6).await;
+                let producer = desk.producer(&[("enable.idempotence", "true")]).await;
+                let context = desk.context.clone();
+                let sending = desk.context.spawn("sending", async move {
+                    let mut deliveries = Vec::new();
+                    let mut number = 0;
+                    while !stop.get() {
+                        for key in 0..10 {
+                            let record =
+                                broker::ProducerRecord::new("t", format!("{key}"), format!("{number}"));
+                            deliveries.push(producer.send(record));
+                        }
+                        number += 1;
+                        context.sleep(Duration::from_millis(50)).await;
+                    }
+                    for delivery in deliveries {
+                        delivery.await.expect("every record is acknowledged in the end");
+                    }
+                    number
+                });
+                let mut consumer = desk.subscriber("t", &[]).await;
+                let mut next: std::collections::BTreeMap<String, usize> = Default::default();
+                let mut sent = None;
+                let mut sending = Some(sending);
+                loop {
+                    match consumer.poll(Duration::from_millis(200)).await {
+                        Ok(records) => {
+                            for record in &records {
+                                let text = |bytes: &Option<bytes::Bytes>| {
+                                    String::from_utf8(bytes.clone().expect("set").to_vec()).expect("text")
+                                };
+                                let number: usize = text(&record.value).parse().expect("a number");
+                                let expected = next.entry(text(&record.key)).or_default();
+                                // Read again after a rebalance is at least once; a step forward must be to the next.
+                                assert!(
+                                    number <= *expected,
+                                    "key {:?}: {number} after {expected}",
+                                    record.key
+                                );
+                                *expected = (*expected).max(number + 1);
+                            }
+                            let positions: Vec<_> = consumer
+                                .assignment()
+                                .into_iter()
+                                .filter_map(|at| {
+                                    Some((at.clone(), OffsetAndMetadata::new(consumer.position(&at)?)))
+                                })
+                                .collect();
+                            if !records.is_empty() {
+                                // A commit may fail while its coordinator is away; the next one covers it.
+                                consumer.commit(&positions).await.ok();
+                            }
+                            progress.set(next.values().copied().min().unwrap_or(0));
+                        }
+                        Err(error) => assert!(error.is_retriable(), "{error}"),
+                    }
+                    if desk.context.now().since(world::EPOCH) > Duration::from_secs(100)
+                        && let Some(sending) = sending.take()
+                    {
+                        sent = sending.await;
+                    }
+                    if sent.is_some_and(|sent| next.len() == 10 && next.values().all(|next| *next == sent)) {
+                        break;
+                    }
+                }
+                consumer.close().await.expect("it leaves");
+            }
+        })
+    };
+    bed.run_until("records flow", || progress.get() > 20);
+    for broker in ["broker-1", "broker-2", "broker-3"] {
+        bed.change(&[Change::Kill { host: broker.into() }, Change::Restart { host: broker.into() }]);
+        bed.run_for(Duration::from_secs(25));
+    }
+    stop.set(true);
+    bed.finish();
+}
+
+#[test]
+fn a_member_whose_host_stood_still_loses_its_partitions_and_cannot_commit_for_them() {
+    let (read, resumed, heard) = (Slot::<usize>::default(), Slot::<bool>::default(), Heard::default());
+    let mut bed = {
+        let (read, resumed, heard) = (read.clone(), resumed.clone(), heard.clone());
+        Bed::new(1, 11, move |desk: Desk| {
+            let (read, resumed, heard) = (read.clone(), resumed.clone(), heard.clone());
+            async move {
+                desk.topic("t", 1).await;
+                let producer = desk.producer(&[]).await;
+                producer.send(record("t", "x")).await.expect("all is well");
+                let mut consumer = desk.listening("t", &[], Box::new(heard)).await;
+                let mut records = Vec::new();
+                while records.is_empty() {
+                    records = consumer.poll(Duration::from_millis(100)).await.expect("all is well");
+                }
+                let zombie = consumer.group_metadata();
+                read.set(records.len());
+                // The host stands still here, for longer than the session.
+                while !resumed.get() {
+                    desk.context.sleep(Duration::from_millis(1)).await;
+                }
+                let at = records[0].partition.clone();
+                let refused = consumer.commit(&[(at, OffsetAndMetadata::new(1))]).await;
+                assert!(
+                    matches!(refused, Err(ref error) if error.code == ErrorCode::Broker(25)),
+                    "a zombie's commit: {refused:?}"
+                );
+                // It joins again and reads what it could not commit.
+                let mut again = Vec::new();
+                while again.is_empty() {
+                    again = consumer.poll(Duration::from_millis(100)).await.expect("all is well");
+                }
+                assert_eq!(again[0].offset, 0);
+                assert!(consumer.group_metadata().member_id != zombie.member_id);
+                consumer.close().await.expect("it leaves");
+            }
+        })
+    };
+    bed.run_until("the member reads", || read.get() > 0);
+    bed.change(&[Change::Pause { host: CLIENT.into() }]);
+    bed.run_for(Duration::from_secs(10));
+    resumed.set(true);
+    bed.change(&[Change::Resume { host: CLIENT.into() }]);
+    bed.finish();
+    assert_eq!(
+        heard.0.get(),
+        ["assigned [t/0]", "lost [t/0]", "assigned [t/0]", "revoked [t/0]"],
+        "what was lost is not revoked"
+    );
+}
+
+#[test]
+fn two_members_share_and_the_one_that_stays_takes_over() {
+    let (first, second) = (Heard::default(), Heard::default());
+    let mut bed = {
+        let (first, second) = (first.clone(), second.clone());
+        Bed::new(2, 13, move |desk: Desk| {
+            let (first, second) = (first.clone(), second.clone());
+            async move {
+                desk.topic("t", 4).await;
+                let mut one = desk.listening("t", &[], Box::new(first)).await;
+                while one.assignment().len() < 4 {
+                    one.poll(Duration::from_millis(100)).await.expect("all is well");
+                }
+                let mut other = desk.listening("t", &[], Box::new(second)).await;
+                while one.assignment().len() != 2 || other.assignment().len() != 2 {
+                    one.poll(Duration::from_millis(50)).await.expect("all is well");
+                    other.poll(Duration::from_millis(50)).await.expect("all is well");
+                }
+                other.close().await.expect("it leaves");
+                while one.assignment().len() < 4 {
+                    one.poll(Duration::from_millis(100)).await.expect("all is well");
+                }
+                one.close().await.expect("it leaves");
+            }
+        })
+    };
+    bed.finish();
+    let (first, second) = (first.0.get(), second.0.get());
+    // Members are sorted by ids that the coordinator draws, so who gets which half is the seed's.
+    let half = second[0].strip_prefix("assigned ").expect("the second is assigned first");
+    let other_half = if half == "[t/0, t/1]" { "[t/2, t/3]" } else { "[t/0, t/1]" };
+    let all = "[t/0, t/1, t/2, t/3]";
+    assert_eq!(second, [format!("assigned {half}"), format!("revoked {half}")]);
+    assert_eq!(
+        first,
+        [
+            format!("assigned {all}"),
+            format!("revoked {all}"),
+            format!("assigned {other_half}"),
+            format!("revoked {other_half}"),
+            format!("assigned {all}"),
+            format!("revoked {all}"),
+        ]
+    );
+}
+
+#[test]
+fn what_a_revocation_returns_is_committed_before_the_partitions_go() {
+    struct CommitsFive;
+    impl RebalanceListener for CommitsFive {
+        fn revoked(&mut self, partitions: &[TopicPartition]) -> Vec<(TopicPartition, OffsetAndMetadata)> {
+            partitions.iter().map(|at| (at.clone(), OffsetAndMetadata::new(5))).collect()
+        }
+    }
+    let mut bed = Bed::new(1, 17, move |desk: Desk| async move {
+        desk.topic("t", 2).await;
+        let mut one = desk.listening("t", &[], Box::new(CommitsFive)).await;
+        while one.assignment().len() < 2 {
+            one.poll(Duration::from_millis(100)).await.expect("all is well");
+        }
+        let mut other = desk.subscriber("t", &[]).await;
+        while other.assignment().is_empty() {
+            one.poll(Duration::from_millis(50)).await.expect("all is well");
+            other.poll(Duration::from_millis(50)).await.expect("all is well");
+        }
+        let both = [TopicPartition::new("t", 0), TopicPartition::new("t", 1)];
+        let committed = other.committed(&both, Duration::from_secs(5)).await.expect("it answers");
+        let offsets: Vec<_> = committed.iter().map(|(_, position)| position.offset).collect();
+        assert_eq!(offsets, [5, 5]);
+    });
+    bed.finish();
+}
+
+#[test]
+fn an_idle_consumer_wakes_for_its_long_polls_and_heartbeats_only() {
+    let settled = Slot::<bool>::default();
+    let mut bed = {
+        let settled = settled.clone();
+        Bed::new(1, 19, move |desk: Desk| {
+            let settled = settled.clone();
+            async move {
+                desk.topic("t", 3).await;
+                let mut consumer = desk.subscriber("t", &[("heartbeat.interval.ms", "3000")]).await;
+                while consumer.assignment().is_empty() {
+                    consumer.poll(Duration::from_millis(100)).await.expect("all is well");
+                }
+                settled.set(true);
+                consumer.poll(Duration::from_secs(70)).await.expect("all is well");
+            }
+        })
+    };
+    bed.run_until("it has its partitions", || settled.get());
+    bed.run_for(Duration::from_secs(5));
+    let before = bed.counts.so_far();
+    bed.run_for(Duration::from_secs(60));
+    let after = bed.counts.so_far();
+    // Twenty heartbeats; up to 120 long polls of 500 ms and as many heartbeats' answers.
+    let (timers, frames) = (after.0 - before.0, after.1 - before.1);
+    assert!(timers <= 25, "{timers} timers fired in a minute");
+    assert!(frames <= 2 * 150, "{frames} frames arrived in a minute");
+}
+
+#[test]
+fn clients_that_are_dropped_stop() {
+    let dropped = Slot::<bool>::default();
+    let mut bed = {
+        let dropped = dropped.clone();
+        Bed::new(2, 23, move |desk: Desk| {
+            let dropped = dropped.clone();
+            async move {
+                desk.topic("t", 3).await;
+                let producer = desk.producer(&[("enable.idempotence", "true")]).await;
+                producer.send(record("t", "x")).await.expect("all is well");
+                let mut consumer = desk.subscriber("t", &[("enable.auto.commit", "true")]).await;
+                while consumer.poll(Duration::from_millis(100)).await.expect("all is well").is_empty() {}
+                drop((producer, consumer, desk));
+                dropped.set(true);
+            }
+        })
+    };
+    bed.run_until("everything is dropped", || dropped.get());
+    bed.run_for(Duration::from_secs(1));
+    let before = bed.counts.so_far();
+    bed.run_for(Duration::from_secs(60));
+    assert_eq!(bed.counts.so_far(), before, "something goes on after the clients are gone");
+}
+
+#[test]
+fn a_client_that_starts_before_its_brokers_waits_for_them() {
+    let done_at = Slot::<Duration>::default();
+    let mut bed = {
+        let done_at = done_at.clone();
+        Bed::new(1, 29, move |desk: Desk| {
+            let done_at = done_at.clone();
+            async move {
+                let producer = desk.producer(&[]).await;
+                let delivery = producer.send(record("later", "x"));
+                let mut consumer = desk.subscriber("later", &[]).await;
+                // The producer's question for the topic creates it (`auto.create.topics.enable`).
+                delivery.await.expect("it waited for the broker");
+                loop {
+                    match consumer.poll(Duration::from_millis(200)).await {
+                        Ok(records) if records.is_empty() => {}
+                        Ok(records) => break assert_eq!(values(&records), ["x"]),
+                        Err(error) => assert!(error.is_retriable(), "{error}"),
+                    }
+                }
+                done_at.set(elapsed(desk.context.now()));
+            }
+        })
+    };
+    bed.change(&[Change::Hold { from: CLIENT.into(), to: "broker-1".into() }]);
+    bed.run_for(Duration::from_secs(2));
+    bed.change(&[Change::Release { from: CLIENT.into(), to: "broker-1".into() }]);
+    bed.finish();
+    assert!(done_at.get() < Duration::from_secs(30), "it took {:?}", done_at.get());
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    fn counts(seed: u64) -> (u64, u64) {
+        let mut bed = Bed::new(3, seed, move |desk: Desk| async move {
+            desk.topic("t", 6).await;
+            let producer = desk.producer(&[]).await;
+            for number in 0..50 {
+                producer.send(record("t", format!("{number}"))).await.expect("all is well");
+            }
+            let mut consumer = desk.subscriber("t", &[]).await;
+            let mut read = 0;
+            while read < 50 {
+                read += consumer.poll(Duration::from_millis(100)).await.expect("all is well").len();
+            }
+            consumer.close().await.expect("it leaves");
+        });
+        bed.finish();
+        let (timers, frames) = bed.counts.so_far();
+        (timers, frames + bed.world.now().as_millis() * 1_000)
+    }
+    assert_eq!(counts(3), counts(3));
+    assert_ne!(counts(3), counts(4), "the seed decides latencies, so it must show");
+}
