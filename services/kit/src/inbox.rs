@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::store::Json;
 use crate::{ReadTables, StoreError, Table, Tables};
 
-/// By group and message id.
-const INBOX: Table<(String, MessageId), Entry, Json> = Table::new("kit.inbox");
+const INBOX: Table<EntryKey, Entry, Json> = Table::new("kit.inbox");
+
+/// A group, and the id of a message that it read.
+pub type EntryKey = (String, MessageId);
 
 /// What became of a message, and where it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +68,7 @@ pub fn is_settled(
 ///
 /// # Errors
 /// As [`Table::all`].
-pub fn all(tables: &(impl ReadTables + ?Sized)) -> Result<Vec<((String, MessageId), Entry)>, StoreError> {
+pub fn all(tables: &(impl ReadTables + ?Sized)) -> Result<Vec<(EntryKey, Entry)>, StoreError> {
     INBOX.all(tables)
 }
 

@@ -6,8 +6,9 @@
 //! that cannot be sent (a topic that is not there) holds up no other.
 //!
 //! # One relay at a time
-//! The replicas of a service share the store, and each runs a relay; a lease row says which one sends. The lease is by
-//! time, so a replica that was paused may go on sending for a moment after another took over. That does no harm: each
+//! The replicas of a service share the store, and each runs a relay; a lease row says which one sends. A relay that gets
+//! nothing through for a while (a partition between it and the brokers) yields to another that wants the lease. The lease
+//! is by time, so a replica that was paused may go on sending for a moment after another took over. That does no harm: each
 //! relay sends a lane from its first unacknowledged record on, so the *first* appearance of every record is in order;
 //! what comes again has the same message id, and the inbox of its reader knows it. The same goes for a crash between the
 //! acknowledgement and the delete.
@@ -33,6 +34,9 @@ const LEASE: Table<(), Lease, Json> = Table::new("kit.outbox.lease");
 
 /// How long a lease lasts: the time for which a crashed relay holds up the others.
 const LEASE_TIME: Duration = Duration::from_secs(3);
+/// How long a relay may get nothing through before it yields to another that waits. Longer than a leader's election, which
+/// would hold up the other as well.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Records that the relay holds in memory.
 const WINDOW: usize = 1024;
 /// Waits after a failed send, of its lane only; and after a store or a broker that fails, of all.
@@ -45,6 +49,8 @@ struct Lease {
     holder: String,
     /// In Unix milliseconds.
     until_ms: u64,
+    /// The last to ask for it in vain.
+    wanted_by: Option<String>,
 }
 
 /// The producer's properties that the relay needs: idempotence, hence `acks=all`.
@@ -95,7 +101,7 @@ pub async fn run(
         context.note(format_args!("relay: stopped after {} records: {ended}", relay.landed));
         // After progress this is a new trouble, not the old one again.
         failed = if relay.landed > 0 { 1 } else { failed + 1 };
-        if !matches!(ended, Stop::LeaseLost(_)) {
+        if !matches!(ended, Stop::LeaseLost(_) | Stop::Yielded(_)) {
             context.sleep(BACKOFF.wait(failed, &mut rng)).await;
         }
     }
@@ -117,37 +123,53 @@ async fn until_not_empty(store: &Arc<dyn Store>) {
 }
 
 enum Held {
-    Mine(Timestamp),
+    Mine(Lease),
     Other(Timestamp),
 }
 
-/// Takes the lease if it is free, and renews it in its second half.
-fn take_lease(context: &Context, store: &Arc<dyn Store>) -> Result<Held, StoreError> {
-    let now = context.now();
-    let (mine, until) = match store.read_with::<_, StoreError>(|tables| LEASE.get(tables, &()))? {
-        Some(lease) => (lease.holder == context.name(), Timestamp::from_millis(lease.until_ms)),
-        None => (false, Timestamp::ZERO),
-    };
-    if mine && until > now + LEASE_TIME / 2 {
-        return Ok(Held::Mine(until));
+impl Lease {
+    fn until(&self) -> Timestamp {
+        Timestamp::from_millis(self.until_ms)
     }
-    if !mine && until > now {
-        return Ok(Held::Other(until));
+
+    /// The lease of `holder` from now on.
+    fn begin(holder: &str, now: Timestamp) -> Lease {
+        Lease { holder: holder.to_owned(), until_ms: (now + LEASE_TIME).as_millis(), wanted_by: None }
+    }
+}
+
+/// Takes the lease if it is free, renews it in its second half, and asks for it if another holds it.
+fn take_lease(context: &Context, store: &Arc<dyn Store>) -> Result<Held, StoreError> {
+    let (me, now) = (context.name(), context.now());
+    // Mostly there is nothing to write: a look spares a transaction.
+    let lease = store.read_with::<_, StoreError>(|tables| LEASE.get(tables, &()))?;
+    if let Some(lease) = lease {
+        let mine = lease.holder == me;
+        if mine && lease.until() > now + LEASE_TIME / 2 {
+            return Ok(Held::Mine(lease));
+        }
+        if !mine && lease.until() > now && lease.wanted_by.is_some() {
+            return Ok(Held::Other(lease.until()));
+        }
     }
     store.transact_with(context, |tables| {
-        // Another replica may have been first.
-        let lease = LEASE.get(tables, &())?;
-        if let Some(lease) = lease.filter(|lease| lease.holder != context.name()) {
-            let until = Timestamp::from_millis(lease.until_ms);
-            if until > now {
-                return Ok(Held::Other(until));
+        let lease = match LEASE.get(tables, &())? {
+            Some(mut lease) if lease.holder != me && lease.until() > now => {
+                lease.wanted_by = Some(me.to_owned());
+                LEASE.put(tables, &(), &lease)?;
+                return Ok(Held::Other(lease.until()));
             }
-            context.note(format_args!("relay: takes over from {}", lease.holder));
-        }
-        let until = now + LEASE_TIME;
-        let lease = Lease { holder: context.name().to_owned(), until_ms: until.as_millis() };
+            Some(lease) if lease.holder == me => {
+                Lease { wanted_by: lease.wanted_by, ..Lease::begin(me, now) }
+            }
+            Some(lease) => {
+                context.note(format_args!("relay: takes over from {}", lease.holder));
+                Lease::begin(me, now)
+            }
+            None => Lease::begin(me, now),
+        };
         LEASE.put(tables, &(), &lease)?;
-        Ok(Held::Mine(until))
+        Ok(Held::Mine(lease))
     })
 }
 
@@ -166,6 +188,8 @@ struct Relay<'a> {
     held: usize,
     /// Rows acknowledged and deleted.
     landed: u64,
+    /// When a row last landed, or was launched with no other in flight.
+    moved_at: Timestamp,
     /// Rows that wait behind the one in flight of their lane. A lane is here exactly while it has one in flight.
     lanes: BTreeMap<Lane, VecDeque<(u64, ProducerRecord)>>,
     flights: FuturesUnordered<BoxFuture<'static, Flight>>,
@@ -187,6 +211,8 @@ enum Stop {
     Producer(broker::Error),
     #[error("another replica holds the lease until {0:?}")]
     LeaseLost(Timestamp),
+    #[error("nothing went through for {PATIENCE:?}, and {0} waits for the lease")]
+    Yielded(String),
 }
 
 impl<'a> Relay<'a> {
@@ -204,6 +230,7 @@ impl<'a> Relay<'a> {
             next: 0,
             held: 0,
             landed: 0,
+            moved_at: context.now(),
             lanes: BTreeMap::new(),
             flights: FuturesUnordered::new(),
         }
@@ -222,16 +249,20 @@ impl<'a> Relay<'a> {
         let changed = self.store.changed();
         let mut committed = std::pin::pin!(changed.notified());
         committed.as_mut().enable();
-        let until = if self.flights.is_empty() && !self.has_more()? {
-            // Idle: the lease may run out, and another replica may take it.
-            committed.await;
-            return Ok(());
-        } else {
-            match take_lease(self.context, self.store)? {
-                Held::Mine(until) => until,
-                Held::Other(until) => return Err(Stop::LeaseLost(until)),
+        if self.flights.is_empty() {
+            if !self.has_more()? {
+                // Idle: the lease may run out, and another replica may take it.
+                committed.await;
+                return Ok(());
             }
+            self.moved_at = self.context.now();
+        }
+        let lease = match take_lease(self.context, self.store)? {
+            Held::Mine(lease) => lease,
+            Held::Other(until) => return Err(Stop::LeaseLost(until)),
         };
+        let until = lease.until();
+        self.yield_lease(lease)?;
         self.read()?;
         tokio::select! {
             biased;
@@ -239,6 +270,20 @@ impl<'a> Relay<'a> {
             () = committed => Ok(()),
             // Time to renew the lease, though nothing else happens.
             () = self.context.sleep_until(until - LEASE_TIME / 4) => Ok(()),
+        }
+    }
+
+    /// Gives the lease to another that wants it, if nothing goes through here.
+    fn yield_lease(&self, lease: Lease) -> Result<(), Stop> {
+        let now = self.context.now();
+        match lease.wanted_by {
+            Some(other) if now.since(self.moved_at) >= PATIENCE => {
+                let lease = Lease::begin(&other, now);
+                self.store
+                    .transact_with::<_, StoreError>(self.context, |tables| LEASE.put(tables, &(), &lease))?;
+                Err(Stop::Yielded(other))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -311,6 +356,9 @@ impl<'a> Relay<'a> {
         self.metrics.relayed(done.len() as u64);
         self.held -= done.len();
         self.landed += done.len() as u64;
+        if !done.is_empty() {
+            self.moved_at = self.context.now();
+        }
         for flight in landed {
             flight.result.map_err(Stop::Producer)?;
             let waiting =

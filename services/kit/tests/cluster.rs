@@ -264,6 +264,8 @@ fn a_partition_between_a_replica_and_the_cluster_delays_and_loses_nothing() {
             run.hold(["svc-1", broker], true);
         }
         run.until(70);
+        // Its session is over, and if its relay had the lease, it has yielded.
+        assert_eq!((run.lag(), outbox::depth(&run.store)), (0, Ok(0)), "the other replica does the work");
         for broker in ["broker-1", "broker-2", "broker-3"] {
             run.hold(["svc-1", broker], false);
         }

@@ -59,8 +59,11 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
 /// ```
 pub struct Table<K, V, C = Protobuf> {
     name: &'static str,
-    types: PhantomData<fn() -> (K, V, C)>,
+    types: PhantomData<Types<K, V, C>>,
 }
+
+/// A table holds none of these, so it may cross threads whatever they are.
+type Types<K, V, C> = fn() -> (K, V, C);
 
 impl<K, V, C> Clone for Table<K, V, C> {
     fn clone(&self) -> Self {

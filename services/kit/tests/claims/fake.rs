@@ -37,6 +37,7 @@ struct State {
     clients: u64,
     commits: Vec<(TopicPartition, Offset)>,
     paused: BTreeSet<TopicPartition>,
+    cut_off: BTreeSet<String>,
 }
 
 /// A fault of the sends to `topic`, `times` of them.
@@ -84,6 +85,16 @@ impl FakeKafka {
     /// The next `times` sends to `topic` go wrong.
     pub(crate) fn trouble(&self, topic: &str, times: u32, kind: Trouble) {
         self.lock().faults.push(Fault { topic: topic.into(), times, kind });
+    }
+
+    /// What producers on `host` send is refused, until `ends`.
+    pub(crate) fn cut_off(&self, host: &str, ends: bool) {
+        let mut state = self.lock();
+        if ends {
+            state.cut_off.remove(host);
+        } else {
+            state.cut_off.insert(host.to_owned());
+        }
     }
 
     /// All records of a topic, partition after partition.
@@ -245,6 +256,7 @@ impl Producer for FakeProducer {
             let mut fenced = fenced.lock().unwrap_or_else(PoisonError::into_inner);
             match state.trouble(&record.topic) {
                 _ if *fenced => Err(Trouble::Fenced),
+                _ if state.cut_off.contains(context.name()) => Err(Trouble::Refused),
                 None => Ok(state.append(record, now)),
                 Some(Trouble::Unacknowledged) => {
                     state.append(record, now);

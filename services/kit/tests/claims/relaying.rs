@@ -149,6 +149,35 @@ fn a_relay_that_slept_through_its_lease_repeats_and_reorders_nothing_new() {
 }
 
 #[test]
+fn a_relay_that_gets_nothing_through_yields_to_one_that_waits() {
+    let mut bed = bed(2);
+    fill(&bed, EVENTS, &["a", "b"], 200);
+    bed.pass_until("some are sent", |bed| bed.kafka.sends() > 30);
+    let host = if bed_lease_is(&bed, "svc-1") { "svc-1" } else { "svc-2" };
+    bed.kafka.cut_off(host, false);
+    bed.pass(Duration::from_secs(8));
+    assert_eq!(bed.depth(), 0, "the other has sent the rest:\n{}", bed.notes().join("\n"));
+    assert_complete_and_in_order(&bed, EVENTS, &["a", "b"], 200);
+    bed.kafka.cut_off(host, true);
+    fill(&bed, EVENTS, &["c"], 10);
+    bed.pass_until("what comes later is sent", |bed| bed.depth() == 0);
+    assert_eq!(bed.noted("waits for the lease"), 1);
+}
+
+#[test]
+fn a_relay_alone_does_not_give_up_its_lease() {
+    let mut bed = bed(1);
+    bed.kafka.cut_off("svc-1", false);
+    fill(&bed, EVENTS, &["a"], 20);
+    bed.pass(Duration::from_secs(60));
+    bed.kafka.cut_off("svc-1", true);
+    bed.pass(Duration::from_secs(3));
+    assert_eq!(bed.depth(), 0, "it goes on at its next try");
+    assert_complete_and_in_order(&bed, EVENTS, &["a"], 20);
+    assert_eq!(bed.noted("relay: stopped"), 0);
+}
+
+#[test]
 fn a_fenced_producer_is_replaced() {
     let mut bed = bed(1);
     bed.kafka.trouble(EVENTS, 1, Trouble::Fenced);
