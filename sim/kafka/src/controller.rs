@@ -72,6 +72,8 @@ pub struct Controller {
     image: MetadataImage,
     /// When each unfenced broker was last heard of.
     heard: BTreeMap<NodeId, Timestamp>,
+    /// The incarnation of each broker that was last refused.
+    refused: BTreeMap<NodeId, Uuid>,
     waiting: BTreeMap<ConnectionId, Waiting>,
     timers: Timers<Timer>,
     woken_at: Option<Timestamp>,
@@ -85,6 +87,7 @@ impl Controller {
             rng,
             image: MetadataImage::default(),
             heard: BTreeMap::new(),
+            refused: BTreeMap::new(),
             waiting: BTreeMap::new(),
             timers: Timers::new(),
             woken_at: None,
@@ -187,9 +190,12 @@ impl Controller {
                 return BrokerRegistrationResponse::default().with_broker_epoch(existing.epoch);
             }
             if !existing.fenced {
-                out.push(Output::Note(format!(
-                    "broker {node} may not register: its last session is still valid"
-                )));
+                // It tries again every few seconds: one line is enough.
+                if self.refused.insert(node, request.incarnation_id) != Some(request.incarnation_id) {
+                    out.push(Output::Note(format!(
+                        "broker {node} may not register: its last session is still valid"
+                    )));
+                }
                 return refuse(ResponseError::DuplicateBrokerRegistration);
             }
         }

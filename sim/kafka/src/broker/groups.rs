@@ -31,7 +31,8 @@ use super::{Broker, Turn, text};
 use crate::config::millis;
 use crate::core::ConnectionId;
 use crate::group::{
-    Answer, Ask, CommittedOffset, GroupRecord, JoinRequest, OFFSETS_TOPIC, Protocol, Timer, Token,
+    Answer, Ask, CommittedOffset, GroupRecord, JoinRequest, OFFSETS_TOPIC, Protocol, SyncRequest, Timer,
+    Token,
 };
 use crate::log::{Log, record};
 use crate::metadata::PartitionKey;
@@ -81,21 +82,22 @@ impl Broker {
         call: Call,
         request: SyncGroupRequest,
     ) {
-        let ask = Ask {
-            member_id: request.member_id.as_str(),
-            instance: request.group_instance_id.as_ref().map(|instance| instance.as_str()),
-            generation: request.generation_id,
-        };
         let told = |told: &Option<StrBytes>| told.as_ref().map(ToString::to_string);
-        let (kind, name) = (told(&request.protocol_type), told(&request.protocol_name));
         let assignments = request.assignments.iter();
-        let assignments =
-            assignments.map(|each| (each.member_id.to_string(), each.assignment.clone())).collect();
+        let sync = SyncRequest {
+            token: Token { connection, call },
+            member_id: request.member_id.to_string(),
+            instance: told(&request.group_instance_id),
+            generation: request.generation_id,
+            protocol_type: told(&request.protocol_type),
+            protocol: told(&request.protocol_name),
+            assignments: assignments
+                .map(|each| (each.member_id.to_string(), each.assignment.clone()))
+                .collect(),
+        };
         let group = request.group_id.as_str();
         let mut answers = Vec::new();
-        let token = Token { connection, call };
-        let protocol = (kind.as_deref(), name.as_deref());
-        self.coordinator.sync(turn.now, group, token, ask, protocol, assignments, &mut answers);
+        self.coordinator.sync(turn.now, group, sync, &mut answers);
         self.answer_members(turn, group, answers);
     }
 

@@ -29,8 +29,9 @@ use crate::wire::{self, Call, Malformed};
 
 /// How often a broker that is catching up tells how far it is.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(10);
-/// How long a metadata fetch waits at the controller, `MetadataFetch`'s share of KRaft's fetch timeout.
-const METADATA_WAIT_MS: i32 = 500;
+/// How long a metadata fetch waits at the controller if there is nothing new. KRaft waits 500 ms; nobody can tell the
+/// difference but the simulation, which carries each frame. It must be below the shell's patience with the controller.
+const METADATA_WAIT_MS: i32 = 4_000;
 /// How soon a failed metadata fetch is tried again, as `controller.quorum.retry.backoff.ms`, rounded up.
 const METADATA_RETRY: Duration = Duration::from_millis(50);
 /// How often pages are written back and producers expired: Linux' `dirty_writeback_centisecs`.
@@ -40,7 +41,10 @@ const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5);
 enum Stage {
     #[default]
     Registering,
+    /// It reads the metadata log and does not act on it: what it says of this broker is old.
     CatchingUp,
+    /// It has made its replicas what the metadata says, and waits to be unfenced.
+    Ready,
     Running,
 }
 
@@ -88,13 +92,18 @@ impl Broker {
         self.timers.set(turn.now + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
     }
 
-    /// Asks the controller; the answer comes to [`Broker::from_controller`].
+    /// Asks the controller; the answer comes to [`Broker::controller_answered`].
     pub(super) fn ask(&mut self, turn: &mut Turn<'_>, channel: Channel, pending: Pending, frame: Bytes) {
         self.pending.get_mut(&channel).expect("a started broker has its channels").push_back(pending);
         turn.out.push(Output::ToController { channel, frame });
     }
 
-    pub(super) fn from_controller(&mut self, turn: &mut Turn<'_>, channel: Channel, frame: Option<Bytes>) {
+    pub(super) fn controller_answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        channel: Channel,
+        frame: Option<Bytes>,
+    ) {
         let pending = self.pending.get_mut(&channel).and_then(|queue| queue.pop_front());
         let pending = pending.expect("the controller answers what it was asked");
         match pending {
@@ -137,8 +146,7 @@ impl Broker {
             .with_broker_id(BrokerId(self.node))
             .with_broker_epoch(self.life.epoch)
             .with_current_metadata_offset(self.image.next_offset - 1)
-            // Nothing is recovered at load, so a broker is ready as soon as it has caught up.
-            .with_want_fence(false);
+            .with_want_fence(self.life.stage == Stage::CatchingUp);
         let frame = wire::request(ApiKey::BrokerHeartbeat, 1, 0, &request);
         self.ask(turn, Channel::Heartbeat, Pending::Heartbeat, frame);
     }
@@ -162,17 +170,25 @@ impl Broker {
         let answer = answer.filter(|answer| answer.error_code == 0);
         let mut next = millis(self.settings.broker_heartbeat_interval_ms);
         if let Some(answer) = answer {
-            if self.life.stage == Stage::CatchingUp && !answer.is_fenced {
-                self.life.stage = Stage::Running;
-                turn.note(format!("broker {} opens its port to clients", self.node));
-                turn.out.push(Output::Listen);
-            } else if self.life.stage == Stage::CatchingUp {
-                next = CATCH_UP_INTERVAL;
-            }
-            if self.life.stage == Stage::Running && answer.is_fenced != self.life.fenced {
-                let what = if answer.is_fenced { "learns that it was fenced" } else { "is unfenced again" };
-                turn.note(format!("broker {} {what}", self.node));
-                self.life.fenced = answer.is_fenced;
+            match self.life.stage {
+                Stage::CatchingUp if answer.is_caught_up => {
+                    self.life.stage = Stage::Ready;
+                    self.follow_whole_image(turn);
+                    return self.communicate(turn);
+                }
+                Stage::CatchingUp => next = CATCH_UP_INTERVAL,
+                Stage::Ready if !answer.is_fenced => {
+                    self.life.stage = Stage::Running;
+                    turn.note(format!("broker {} opens its port to clients", self.node));
+                    turn.out.push(Output::Listen);
+                }
+                Stage::Running if answer.is_fenced != self.life.fenced => {
+                    let what =
+                        if answer.is_fenced { "learns that it was fenced" } else { "is unfenced again" };
+                    turn.note(format!("broker {} {what}", self.node));
+                    self.life.fenced = answer.is_fenced;
+                }
+                _ => {}
             }
         }
         self.communicate_after(turn, next);
@@ -218,7 +234,21 @@ impl Broker {
             }
             self.image.apply(&record);
         }
-        for key in touched {
+        if matches!(self.life.stage, Stage::Ready | Stage::Running) {
+            for key in touched {
+                self.follow_image(turn, key);
+            }
+        }
+    }
+
+    /// The first time that a process acts on the metadata; replicas of topics that were deleted meanwhile go.
+    fn follow_whole_image(&mut self, turn: &mut Turn<'_>) {
+        let image = &self.image;
+        turn.disk.logs.retain(|key, _| image.topics.contains_key(&key.topic));
+        let topics = self.image.topics.values();
+        let keys = topics.flat_map(|topic| (0..).zip(&topic.partitions).map(|(index, _)| (topic.id, index)));
+        let keys: Vec<_> = keys.map(|(topic, index)| PartitionKey { topic, index }).collect();
+        for key in keys {
             self.follow_image(turn, key);
         }
     }

@@ -145,7 +145,7 @@ impl Broker {
         match input {
             Input::Start { incarnation } => self.start(turn, incarnation),
             Input::Request { connection, peer, frame } => self.request(turn, connection, &peer, &frame),
-            Input::FromController { channel, frame } => self.from_controller(turn, channel, frame),
+            Input::FromController { channel, frame } => self.controller_answered(turn, channel, frame),
             Input::Wake => self.woken_at = None,
         }
         while let Some(timer) = self.timers.due(now) {

@@ -117,6 +117,25 @@ pub struct JoinRequest {
     pub can_skip_assignment: bool,
 }
 
+/// What a member asks for, and a leader brings, when the members have joined.
+#[derive(Clone, Debug)]
+pub struct SyncRequest {
+    /// Whom to answer.
+    pub token: Token,
+    /// Given by the coordinator.
+    pub member_id: String,
+    /// Of a static member.
+    pub instance: Option<String>,
+    /// The generation that it believes in.
+    pub generation: i32,
+    /// What it takes the protocol type for; `None` if its version cannot say.
+    pub protocol_type: Option<String>,
+    /// What it takes the protocol for; `None` if its version cannot say.
+    pub protocol: Option<String>,
+    /// From the leader: what each member reads.
+    pub assignments: Vec<(String, Bytes)>,
+}
+
 /// How a member names itself in a sync, heartbeat or commit.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
@@ -634,20 +653,13 @@ impl ClassicGroup {
     }
 
     /// A member asks for its assignment; the leader brings everybody's.
-    pub fn sync(
-        &mut self,
-        now: Timestamp,
-        token: Token,
-        ask: Ask<'_>,
-        protocol: (Option<&str>, Option<&str>),
-        assignments: Vec<(String, Bytes)>,
-        out: &mut Vec<Answer>,
-    ) {
+    pub fn sync(&mut self, now: Timestamp, request: SyncRequest, out: &mut Vec<Answer>) {
+        let SyncRequest { token, member_id, instance, generation, protocol_type, protocol, assignments } =
+            request;
+        let ask = Ask { member_id: &member_id, instance: instance.as_deref(), generation };
         let checked = self.check(ask).and_then(|()| {
-            let agrees = |told: Option<&str>, known: &Option<String>| {
-                told.is_none_or(|told| known.as_deref() == Some(told))
-            };
-            if agrees(protocol.0, &self.protocol_type) && agrees(protocol.1, &self.protocol) {
+            let agrees = |told: &Option<String>, known: &Option<String>| told.is_none() || told == known;
+            if agrees(&protocol_type, &self.protocol_type) && agrees(&protocol, &self.protocol) {
                 Ok(())
             } else {
                 Err(ResponseError::InconsistentGroupProtocol)
@@ -785,7 +797,6 @@ impl ClassicGroup {
 
     fn remove(&mut self, now: Timestamp, id: &str, why: &str, out: &mut Vec<Answer>) {
         let member = self.drop_member(id);
-        out.push(Answer::Note(format!("group {}: {id} {why}", self.id)));
         let error = ResponseError::UnknownMemberId;
         if let Some(token) = member.joining {
             out.push(Answer::JoinFailed { token, member_id: id.to_owned(), error });
@@ -795,8 +806,10 @@ impl ClassicGroup {
         }
         match self.state {
             State::Stable | State::CompletingRebalance => self.rebalance(now, out, &format!("{id} {why}")),
-            State::PreparingRebalance => self.end_join_if_all_joined(now, out),
-            State::Empty => {}
+            State::PreparingRebalance | State::Empty => {
+                out.push(Answer::Note(format!("group {}: {id} {why}", self.id)));
+                self.end_join_if_all_joined(now, out);
+            }
         }
     }
 

@@ -5,11 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use context::Timestamp;
 use kafka_protocol::ResponseError;
 
-use super::classic::{Answer, Ask, ClassicGroup, GroupSettings, JoinRequest, State, Token};
+use super::classic::{Answer, Ask, ClassicGroup, GroupSettings, JoinRequest, State, SyncRequest};
 use super::partition_for;
 use super::records::{GroupRecord, StoredGroup};
 use crate::config::{Settings, millis};
@@ -27,6 +26,9 @@ pub struct CommittedOffset {
     pub commit_timestamp_ms: i64,
 }
 
+/// What a group has committed, by topic and partition.
+pub type Offsets = BTreeMap<(String, i32), CommittedOffset>;
+
 /// A group whose deadline it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timer(pub String);
@@ -34,8 +36,7 @@ pub struct Timer(pub String);
 #[derive(Clone, Debug)]
 struct Held {
     members: ClassicGroup,
-    /// By topic and partition.
-    offsets: BTreeMap<(String, i32), CommittedOffset>,
+    offsets: Offsets,
     /// The deadline that the broker was last told.
     armed: Option<Timestamp>,
 }
@@ -74,7 +75,7 @@ impl Coordinator {
     ) -> usize {
         self.partitions = partitions;
         self.loaded.insert(index);
-        let mut offsets: BTreeMap<String, BTreeMap<(String, i32), CommittedOffset>> = BTreeMap::new();
+        let mut offsets: BTreeMap<String, Offsets> = BTreeMap::new();
         let mut stored: BTreeMap<String, StoredGroup> = BTreeMap::new();
         for record in records {
             match record {
@@ -185,19 +186,10 @@ impl Coordinator {
     }
 
     /// A member asks for its assignment.
-    pub fn sync(
-        &mut self,
-        now: Timestamp,
-        group: &str,
-        token: Token,
-        ask: Ask<'_>,
-        protocol: (Option<&str>, Option<&str>),
-        assignments: Vec<(String, Bytes)>,
-        out: &mut Vec<Answer>,
-    ) {
+    pub fn sync(&mut self, now: Timestamp, group: &str, request: SyncRequest, out: &mut Vec<Answer>) {
         match self.known(group) {
-            Ok(held) => held.members.sync(now, token, ask, protocol, assignments, out),
-            Err(error) => out.push(Answer::SyncFailed { token, error }),
+            Ok(held) => held.members.sync(now, request, out),
+            Err(error) => out.push(Answer::SyncFailed { token: request.token, error }),
         }
     }
 
@@ -251,10 +243,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// `NOT_COORDINATOR`.
-    pub fn offsets(
-        &self,
-        group: &str,
-    ) -> Result<Option<&BTreeMap<(String, i32), CommittedOffset>>, ResponseError> {
+    pub fn offsets(&self, group: &str) -> Result<Option<&Offsets>, ResponseError> {
         self.partition_of_any(group)?;
         Ok(self.groups.get(group).map(|held| &held.offsets))
     }

@@ -10,8 +10,10 @@ mod classic;
 mod coordinator;
 mod records;
 
-pub use classic::{Answer, Ask, ClassicGroup, GroupSettings, JoinRequest, Member, Protocol, State, Token};
-pub use coordinator::{CommittedOffset, Coordinator, Timer};
+pub use classic::{
+    Answer, Ask, ClassicGroup, GroupSettings, JoinRequest, Member, Protocol, State, SyncRequest, Token,
+};
+pub use coordinator::{CommittedOffset, Coordinator, Offsets, Timer};
 pub use records::GroupRecord;
 
 /// The internal topic of groups and offsets.

@@ -131,7 +131,7 @@ impl ProducerState {
     }
 
     /// How many producers are known.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.producers.len()
     }
 }
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(state.check(&batch(0, 17, 1, 0)), Ok(Verdict::Append));
         state.appended(&batch(0, 17, 1, 0));
         state.expire(1_000, 500);
-        assert_eq!(state.len(), 0);
+        assert_eq!(state.count(), 0);
         assert_eq!(state.check(&batch(0, 99, 1, 0)), Ok(Verdict::Append));
     }
 

@@ -1,0 +1,418 @@
+//! What each API answers, in each version that is told of.
+
+mod support;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::Decodable;
+use shakedown_kafka::wire::BROKER_APIS;
+
+use support::verbs::*;
+use support::{Bench, Reply, text};
+
+/// A leader's node id, whichever was drawn.
+fn leader(bench: &Bench) -> i32 {
+    bench.leader_of("orders", 0).0
+}
+
+fn bench() -> Bench {
+    let mut bench = Bench::new(3, &[]);
+    assert_eq!(bench.create_topic("orders", 3, &[]), 0);
+    bench
+}
+
+fn topic_id(bench: &mut Bench) -> uuid::Uuid {
+    let topic = MetadataRequestTopic::default().with_name(Some(topic_name("orders")));
+    let request = MetadataRequest::default().with_topics(Some(vec![topic]));
+    expect!(Metadata, bench.ask(1, ApiKey::Metadata, 12, request)).topics[0].topic_id
+}
+
+/// A request of this API and version that can succeed on `bench`.
+fn request(bench: &mut Bench, api: ApiKey, version: i16) -> RequestKind {
+    let group = GroupId(text("group"));
+    match api {
+        ApiKey::Produce => {
+            let mut request = produce_request("orders", 0, 1, batch(&["a"]));
+            if version >= 13 {
+                request.topic_data[0].topic_id = topic_id(bench);
+                request.topic_data[0].name = TopicName::default();
+            }
+            request.into()
+        }
+        ApiKey::Fetch => {
+            let mut request = fetch_request("orders", 0, 0, 0, 1);
+            if version >= 13 {
+                request.topics[0].topic_id = topic_id(bench);
+                request.topics[0].topic = TopicName::default();
+            }
+            request.into()
+        }
+        ApiKey::ListOffsets => {
+            use list_offsets_request::*;
+            let asked =
+                vec![ListOffsetsPartition::default().with_timestamp(-1).with_current_leader_epoch(-1)];
+            let topic = ListOffsetsTopic::default().with_name(topic_name("orders")).with_partitions(asked);
+            ListOffsetsRequest::default().with_topics(vec![topic]).into()
+        }
+        ApiKey::Metadata => {
+            MetadataRequest::default().with_topics(if version == 0 { Some(vec![]) } else { None }).into()
+        }
+        ApiKey::OffsetCommit => {
+            use offset_commit_request::*;
+            let asked = OffsetCommitRequestPartition::default().with_committed_offset(3);
+            let topic = OffsetCommitRequestTopic::default()
+                .with_name(topic_name("orders"))
+                .with_partitions(vec![asked]);
+            let request = OffsetCommitRequest::default().with_group_id(group).with_topics(vec![topic]);
+            request.with_generation_id_or_member_epoch(-1).into()
+        }
+        ApiKey::OffsetFetch => {
+            use offset_fetch_request::*;
+            if version < 8 {
+                let topic = OffsetFetchRequestTopic::default()
+                    .with_name(topic_name("orders"))
+                    .with_partition_indexes(vec![0]);
+                return OffsetFetchRequest::default()
+                    .with_group_id(group)
+                    .with_topics(Some(vec![topic]))
+                    .into();
+            }
+            let asked = OffsetFetchRequestGroup::default().with_group_id(group).with_topics(None);
+            OffsetFetchRequest::default().with_groups(vec![asked]).into()
+        }
+        ApiKey::FindCoordinator if version < 4 => {
+            FindCoordinatorRequest::default().with_key(text("group")).into()
+        }
+        ApiKey::FindCoordinator => {
+            FindCoordinatorRequest::default().with_coordinator_keys(vec![text("group")]).into()
+        }
+        ApiKey::JoinGroup => {
+            let mut request = join_request(&format!("joined-{version}"), "");
+            if version == 0 {
+                request.rebalance_timeout_ms = -1;
+            }
+            request.into()
+        }
+        ApiKey::SyncGroup => {
+            SyncGroupRequest::default().with_group_id(group).with_member_id(text("nobody")).into()
+        }
+        ApiKey::Heartbeat => {
+            HeartbeatRequest::default().with_group_id(group).with_member_id(text("nobody")).into()
+        }
+        ApiKey::LeaveGroup if version < 3 => {
+            LeaveGroupRequest::default().with_group_id(group).with_member_id(text("nobody")).into()
+        }
+        ApiKey::LeaveGroup => {
+            use leave_group_request::MemberIdentity;
+            let members = vec![MemberIdentity::default().with_member_id(text("nobody"))];
+            LeaveGroupRequest::default().with_group_id(group).with_members(members).into()
+        }
+        ApiKey::ApiVersions if version < 3 => ApiVersionsRequest::default().into(),
+        ApiKey::ApiVersions => ApiVersionsRequest::default()
+            .with_client_software_name(text("bench"))
+            .with_client_software_version(text("1"))
+            .into(),
+        ApiKey::CreateTopics => {
+            use create_topics_request::*;
+            let topic = CreatableTopic::default()
+                .with_name(topic_name(&format!("made-by-{version}")))
+                .with_num_partitions(1)
+                .with_replication_factor(1)
+                .with_configs(vec![
+                    CreatableTopicConfig::default()
+                        .with_name(text("segment.bytes"))
+                        .with_value(Some(text("1000"))),
+                ]);
+            CreateTopicsRequest::default().with_topics(vec![topic]).into()
+        }
+        ApiKey::DeleteTopics if version < 6 => {
+            DeleteTopicsRequest::default().with_topic_names(vec![topic_name("gone")]).into()
+        }
+        ApiKey::DeleteTopics => {
+            let state =
+                delete_topics_request::DeleteTopicState::default().with_name(Some(topic_name("gone")));
+            DeleteTopicsRequest::default().with_topics(vec![state]).into()
+        }
+        ApiKey::InitProducerId => InitProducerIdRequest::default().with_transactional_id(None).into(),
+        ApiKey::DescribeCluster => DescribeClusterRequest::default().into(),
+        other => panic!("{other:?} is served and not tested"),
+    }
+}
+
+#[test]
+fn every_version_that_is_told_of_is_answered() {
+    let mut bench = bench();
+    let coordinator = bench.coordinator("group");
+    for served in BROKER_APIS {
+        for version in served.from..=served.to {
+            let node = match served.api {
+                ApiKey::Produce | ApiKey::Fetch | ApiKey::ListOffsets => leader(&bench),
+                ApiKey::JoinGroup => bench.coordinator(&format!("joined-{version}")),
+                _ => coordinator,
+            };
+            let request = request(&mut bench, served.api, version);
+            let connection = bench.send(node, served.api, version, request);
+            bench.advance(7_000);
+            match bench.reply(connection) {
+                Some(Reply::Response(response)) => assert_eq!(
+                    error_of(&response),
+                    expected(served.api, version),
+                    "{:?} {version}: {response:?}",
+                    served.api
+                ),
+                other => panic!("{:?} {version}: {other:?}", served.api),
+            }
+        }
+    }
+}
+
+fn expected(api: ApiKey, version: i16) -> i16 {
+    match api {
+        ApiKey::Heartbeat | ApiKey::LeaveGroup => 25,
+        ApiKey::SyncGroup => 25,
+        ApiKey::JoinGroup if version >= 4 => 79,
+        ApiKey::DeleteTopics => 3,
+        _ => 0,
+    }
+}
+
+fn error_of(response: &ResponseKind) -> i16 {
+    match response {
+        ResponseKind::Produce(response) => response.responses[0].partition_responses[0].error_code,
+        ResponseKind::Fetch(response) => response.responses[0].partitions[0].error_code,
+        ResponseKind::ListOffsets(response) => response.topics[0].partitions[0].error_code,
+        ResponseKind::Metadata(response) => {
+            response.topics.iter().map(|topic| topic.error_code).max().unwrap()
+        }
+        ResponseKind::OffsetCommit(response) => response.topics[0].partitions[0].error_code,
+        ResponseKind::OffsetFetch(response) => {
+            let grouped = response.groups.first().map_or(0, |group| group.error_code);
+            response.error_code.max(grouped)
+        }
+        ResponseKind::FindCoordinator(response) => {
+            response.coordinators.first().map_or(response.error_code, |found| found.error_code)
+        }
+        ResponseKind::JoinGroup(response) => response.error_code,
+        ResponseKind::SyncGroup(response) => response.error_code,
+        ResponseKind::Heartbeat(response) => response.error_code,
+        ResponseKind::LeaveGroup(response) => {
+            response.members.first().map_or(response.error_code, |member| member.error_code)
+        }
+        ResponseKind::ApiVersions(response) => response.error_code,
+        ResponseKind::CreateTopics(response) => response.topics[0].error_code,
+        ResponseKind::DeleteTopics(response) => response.responses[0].error_code,
+        ResponseKind::InitProducerId(response) => response.error_code,
+        ResponseKind::DescribeCluster(response) => response.error_code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn errors_are_answered_in_every_version_too() {
+    let mut bench = bench();
+    for served in BROKER_APIS {
+        for version in served.from..=served.to {
+            // The wrong broker for all: no leader, no coordinator.
+            let wrong = (1..=3).find(|&node| node != leader(&bench)).unwrap();
+            let request = request(&mut bench, served.api, version);
+            let connection = bench.send(wrong, served.api, version, request);
+            bench.advance(7_000);
+            let reply = bench.reply(connection).expect("an answer");
+            let Reply::Response(response) = reply else { panic!("{:?} {version}: {reply:?}", served.api) };
+            let expected: &[i16] = match served.api {
+                ApiKey::Produce | ApiKey::Fetch | ApiKey::ListOffsets => &[6],
+                _ => &[0, 3, 15, 16, 25, 36, 79],
+            };
+            assert!(expected.contains(&error_of(&response)), "{:?} {version}: {response:?}", served.api);
+        }
+    }
+}
+
+#[test]
+fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
+    let mut bench = bench();
+    let mut frame = BytesMut::new();
+    frame.put_i16(ApiKey::ApiVersions as i16);
+    frame.put_i16(99);
+    frame.put_i32(5);
+    let connection = bench.send_bytes(1, (ApiKey::ApiVersions, 0), frame.freeze());
+    let response = expect!(ApiVersions, bench.response(connection));
+    assert_eq!(response.error_code, 35);
+    let produce = response.api_keys.iter().find(|key| key.api_key == 0).unwrap();
+    assert_eq!((produce.min_version, produce.max_version), (0, 13), "see KAFKA-18659");
+    assert!(!response.api_keys.iter().any(|key| key.api_key == ApiKey::EndTxn as i16), "no transactions yet");
+}
+
+#[test]
+fn bytes_that_are_no_request_close_the_connection() {
+    let mut bench = bench();
+    for bytes in [
+        &b""[..],
+        &[0],
+        &[0, 3, 0],
+        &[0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff],
+        &[0, 0, 0, 2, 0, 0, 0, 1],
+    ] {
+        let connection = bench.send_bytes(1, (ApiKey::Metadata, 0), Bytes::copy_from_slice(bytes));
+        assert!(matches!(bench.reply(connection), Some(Reply::Closed(_))), "{bytes:?}");
+    }
+}
+
+#[test]
+fn acks_0_is_not_answered_and_its_error_closes_the_connection() {
+    let mut bench = bench();
+    let node = leader(&bench);
+    let connection = bench.send(node, ApiKey::Produce, 9, produce_request("orders", 0, 0, batch(&["a"])));
+    assert!(matches!(bench.reply(connection), Some(Reply::Nothing)));
+    let connection = bench.send(node, ApiKey::Produce, 9, produce_request("missing", 0, 0, batch(&["a"])));
+    assert!(matches!(bench.reply(connection), Some(Reply::Closed(_))));
+    let response = bench.ask(node, ApiKey::Produce, 9, produce_request("orders", 0, 7, batch(&["a"])));
+    assert_eq!(error_of(&response), 21);
+}
+
+#[test]
+fn a_fetch_waits_for_records_and_is_answered_by_them() {
+    let mut bench = bench();
+    let node = leader(&bench);
+    let waiting = bench.send(node, ApiKey::Fetch, 12, fetch_request("orders", 0, 0, 500, 1));
+    bench.advance(200);
+    assert!(bench.reply(waiting).is_none());
+    assert_eq!(bench.produce(node, "orders", 0, batch(&["a", "b"])), (0, 0));
+    assert_eq!(fetched(bench.response(waiting)), (0, 2, vec![0, 1]));
+
+    let waiting = bench.send(node, ApiKey::Fetch, 12, fetch_request("orders", 0, 2, 500, 1));
+    bench.advance(499);
+    assert!(bench.reply(waiting).is_none());
+    bench.advance(1);
+    assert_eq!(fetched(bench.response(waiting)), (0, 2, vec![]));
+}
+
+#[test]
+fn a_fetch_from_inside_a_batch_gets_the_whole_batch_and_beyond_the_end_an_error() {
+    let mut bench = bench();
+    let node = leader(&bench);
+    bench.produce(node, "orders", 0, batch(&["a", "b", "c"]));
+    assert_eq!(bench.fetch(node, "orders", 0, 1), (0, 3, vec![0, 1, 2]));
+    assert_eq!(bench.fetch(node, "orders", 0, 3), (0, 3, vec![]));
+    assert_eq!(bench.fetch(node, "orders", 0, 4), (1, -1, vec![]));
+}
+
+#[test]
+fn a_fetch_with_another_epoch_is_told_who_is_behind() {
+    let mut bench = bench();
+    let node = leader(&bench);
+    let mut request = fetch_request("orders", 0, 0, 500, 1);
+    request.topics[0].partitions[0].current_leader_epoch = 9;
+    assert_eq!(fetched(bench.ask(node, ApiKey::Fetch, 12, request)).0, 75);
+}
+
+#[test]
+fn offsets_are_listed_by_time_to_the_record() {
+    use list_offsets_request::*;
+    let mut bench = bench();
+    let node = leader(&bench);
+    let start = support::START.as_millis() as i64;
+    bench.produce(node, "orders", 0, batch(&["a", "b"]));
+    let later =
+        shakedown_kafka::log::record::write_batch(start + 50, &[(None, Some(Bytes::from_static(b"c")))]);
+    bench.produce(node, "orders", 0, later);
+    for (asked, offset) in
+        [(-1, 3), (-2, 0), (start, 0), (start + 1, 2), (start + 51, -1), (-3, 2), (-4, 0), (-5, -1)]
+    {
+        let partition = ListOffsetsPartition::default().with_timestamp(asked).with_current_leader_epoch(-1);
+        let topic =
+            ListOffsetsTopic::default().with_name(topic_name("orders")).with_partitions(vec![partition]);
+        let request = ListOffsetsRequest::default().with_topics(vec![topic]);
+        let response = expect!(ListOffsets, bench.ask(node, ApiKey::ListOffsets, 9, request));
+        assert_eq!(response.topics[0].partitions[0].offset, offset, "asked for {asked}");
+    }
+}
+
+#[test]
+fn a_topic_that_a_client_names_is_made_if_it_may_be() {
+    let mut bench = Bench::new(2, &[("num.partitions", "4")]);
+    let ask = |bench: &mut Bench, name: &str, allow| {
+        let topic = MetadataRequestTopic::default().with_name(Some(topic_name(name)));
+        let request =
+            MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(allow);
+        expect!(Metadata, bench.ask(1, ApiKey::Metadata, 9, request)).topics[0].clone()
+    };
+    assert_eq!(ask(&mut bench, "fresh", false).error_code, 3);
+    assert_eq!(ask(&mut bench, "fresh", false).error_code, 3, "nobody allowed it");
+    assert_eq!(ask(&mut bench, "fresh", true).error_code, 3, "it is asked for, and not there yet");
+    let made = ask(&mut bench, "fresh", true);
+    assert_eq!((made.error_code, made.partitions.len()), (0, 4));
+    assert_eq!(ask(&mut bench, "not/legal", true).error_code, 17);
+
+    let mut bench = Bench::new(1, &[("auto.create.topics.enable", "false")]);
+    for _ in 0..3 {
+        assert_eq!(ask(&mut bench, "fresh", true).error_code, 3);
+    }
+}
+
+#[test]
+fn topics_are_refused_with_kafkas_codes() {
+    let mut bench = bench();
+    assert_eq!(bench.create_topic("orders", 1, &[]), 36);
+    assert_eq!(bench.create_topic("no spaces", 1, &[]), 17);
+    assert_eq!(bench.create_topic("none", 0, &[]), 37);
+    assert_eq!(bench.create_topic("odd", 1, &[("no.such", "1")]), 40);
+    assert_eq!(bench.create_topic("odd", 1, &[("cleanup.policy", "burn")]), 40);
+    assert_eq!(bench.create_topic("fine", 1, &[("cleanup.policy", "compact")]), 0);
+}
+
+#[test]
+fn leaders_go_round_the_brokers() {
+    let bench = bench();
+    let leaders: std::collections::BTreeSet<_> =
+        (0..3).map(|partition| bench.leader_of("orders", partition).0).collect();
+    assert_eq!(leaders.len(), 3);
+}
+
+#[test]
+fn a_deleted_topic_takes_its_records_and_its_commits_along() {
+    let mut bench = bench();
+    let (node, coordinator) = (leader(&bench), bench.coordinator("group"));
+    bench.produce(node, "orders", 0, batch(&["a"]));
+    assert_eq!(bench.commit(coordinator, "group", "", -1, ("orders", 0, 1)), 0);
+    assert_eq!(bench.committed(coordinator, "group", "orders", 0), (0, 1));
+    let request = DeleteTopicsRequest::default().with_topic_names(vec![topic_name("orders")]);
+    assert_eq!(error_of(&bench.ask(1, ApiKey::DeleteTopics, 5, request)), 0);
+    assert_eq!(bench.produce(node, "orders", 0, batch(&["a"])).0, 3);
+    assert_eq!(bench.create_topic("orders", 3, &[]), 0);
+    let node = leader(&bench);
+    assert_eq!(bench.fetch(node, "orders", 0, 0), (0, 0, vec![]));
+    assert_eq!(bench.committed(coordinator, "group", "orders", 0), (0, -1));
+}
+
+#[test]
+fn producer_ids_are_never_given_twice() {
+    let mut bench = bench();
+    let mut given = std::collections::BTreeSet::new();
+    for node in [1, 2, 3, 1, 2, 3] {
+        let response = bench.ask(
+            node,
+            ApiKey::InitProducerId,
+            4,
+            InitProducerIdRequest::default().with_transactional_id(None),
+        );
+        let response = expect!(InitProducerId, response);
+        assert_eq!((response.error_code, response.producer_epoch), (0, 0));
+        assert!(given.insert(response.producer_id.0));
+    }
+    let transactional =
+        InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(text("t"))));
+    assert_eq!(error_of(&bench.ask(1, ApiKey::InitProducerId, 4, transactional)), 42);
+}
+
+#[test]
+fn the_response_header_of_api_versions_is_always_version_0() {
+    let mut bench = bench();
+    let connection =
+        bench.send(1, ApiKey::ApiVersions, 3, request(&mut Bench::new(1, &[]), ApiKey::ApiVersions, 3));
+    // The bench decodes by the crate's rule, which is this one.
+    assert_eq!(ApiKey::ApiVersions.response_header_version(3), 0);
+    assert_eq!(error_of(&bench.response(connection)), 0);
+    assert!(ApiVersionsResponse::decode(&mut Bytes::new(), 3).is_err());
+}
