@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::BufWriter;
 
+use harness::fault::Plan;
 use harness::recorder::{Detail, Trace};
 use harness::scenario::Scenario;
 use harness::system::System;
@@ -25,6 +26,8 @@ pub(crate) fn replay(args: &ReplayArgs, system: &dyn System) -> u8 {
             return exit::USAGE;
         }
     };
+    // Before the first event: a run that hangs or panics has then said at least what it was about to do.
+    terminal::say(&format!("plan: {}\n", Plan::draw(&scenario, args.seed, args.engine)));
     let seed = match harness::run(system, &scenario, args.seed, args.engine, trace) {
         Ok(seed) => seed,
         Err(error) => return failed_to_run(&error),
