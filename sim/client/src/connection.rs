@@ -591,7 +591,7 @@ mod tests {
     async fn against<F>(
         properties: &[(&str, i64)],
         script: impl FnOnce(BoxStream) -> F + Send + 'static,
-    ) -> (Context, Connection)
+    ) -> ([Context; 2], Connection)
     where
         F: Future<Output = ()> + Send,
     {
@@ -607,7 +607,8 @@ mod tests {
         let settings = Settings::read(&properties).expect("sound");
         let client = RealHost::new("client", Seed(2)).into_context();
         let connection = Connection::new(&client, &settings, "test", "127.0.0.1", port);
-        (client, connection)
+        // A host's tasks end with its last context.
+        ([client, server], connection)
     }
 
     async fn read_frame(stream: &mut BoxStream) -> Bytes {
@@ -658,7 +659,7 @@ mod tests {
 
     #[tokio::test]
     async fn pipelined_requests_get_their_own_answers() {
-        let (_client, connection) = against(&[], |mut stream| async move {
+        let (_hosts, connection) = against(&[], |mut stream| async move {
             shake_hands(&mut stream).await;
             for code in [1, 2, 3] {
                 answer_heartbeat(&mut stream, code).await;
@@ -675,7 +676,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_does_not_come_in_time_closes_the_connection_for_all() {
-        let (_client, connection) = against(&[], |mut stream| async move {
+        let (_hosts, connection) = against(&[], |mut stream| async move {
             shake_hands(&mut stream).await;
             // Reads on, answers nothing, until the client closes.
             let mut rest = Vec::new();
@@ -691,7 +692,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_was_never_sent_says_so() {
-        let (_client, connection) = against(&[], |stream| async move {
+        let (_hosts, connection) = against(&[], |stream| async move {
             drop(stream);
         })
         .await;
@@ -701,7 +702,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_to_another_question_breaks_the_connection() {
-        let (_client, connection) = against(&[], |mut stream| async move {
+        let (_hosts, connection) = against(&[], |mut stream| async move {
             shake_hands(&mut stream).await;
             let question = read_frame(&mut stream).await;
             write_frame(&mut stream, correlation_id(&question) + 1, &[0; 6]).await;
@@ -732,7 +733,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_broker_that_does_not_know_our_question_for_versions_is_asked_in_version_0() {
-        let (_client, connection) = against(&[], |mut stream| async move {
+        let (_hosts, connection) = against(&[], |mut stream| async move {
             let question = read_frame(&mut stream).await;
             assert_eq!(&question[2..4], 3i16.to_be_bytes());
             let refusal = [&code::UNSUPPORTED_VERSION.to_be_bytes()[..], &0i32.to_be_bytes()].concat();
@@ -747,7 +748,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_the_broker_does_not_speak_fails_alone() {
         use kafka_protocol::messages::FindCoordinatorRequest;
-        let (_client, connection) = against(&[], |mut stream| async move {
+        let (_hosts, connection) = against(&[], |mut stream| async move {
             shake_hands(&mut stream).await;
             answer_heartbeat(&mut stream, 0).await;
         })
