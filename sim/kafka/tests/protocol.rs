@@ -357,6 +357,7 @@ fn topics_are_refused_with_kafkas_codes() {
     assert_eq!(bench.create_topic("orders", 1, &[]), 36);
     assert_eq!(bench.create_topic("no spaces", 1, &[]), 17);
     assert_eq!(bench.create_topic("none", 0, &[]), 37);
+    assert_eq!(bench.create_topic("huge", i32::MAX, &[]), 44);
     assert_eq!(bench.create_topic("odd", 1, &[("no.such", "1")]), 40);
     assert_eq!(bench.create_topic("odd", 1, &[("cleanup.policy", "burn")]), 40);
     assert_eq!(bench.create_topic("fine", 1, &[("cleanup.policy", "compact")]), 0);
@@ -384,6 +385,21 @@ fn a_deleted_topic_takes_its_records_and_its_commits_along() {
     let node = leader(&bench);
     assert_eq!(bench.fetch(node, "orders", 0, 0), (0, 0, vec![]));
     assert_eq!(bench.committed(coordinator, "group", "orders", 0), (0, -1));
+}
+
+#[test]
+fn groups_go_with_the_offsets_topic() {
+    let mut bench = bench();
+    let coordinator = bench.coordinator("group");
+    let (_, joining) = bench.join(coordinator, "group");
+    assert_eq!(bench.commit(coordinator, "simple", "", -1, ("orders", 0, 1)), 16, "it lives elsewhere");
+    let request = DeleteTopicsRequest::default().with_topic_names(vec![topic_name("__consumer_offsets")]);
+    assert_eq!(error_of(&bench.ask(1, ApiKey::DeleteTopics, 5, request)), 0);
+    assert_eq!(error_of(&bench.response(joining)), 16, "who waits is told");
+    assert_eq!(bench.commit(coordinator, "group", "", -1, ("orders", 0, 1)), 16);
+    bench.advance(60_000);
+    let again = bench.coordinator("group");
+    assert_eq!(bench.committed(again, "group", "orders", 0), (0, -1));
 }
 
 #[test]

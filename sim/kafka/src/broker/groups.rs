@@ -267,6 +267,10 @@ impl Broker {
     /// A topic is deleted: what was committed for it is forgotten.
     pub(super) fn forget_topic(&mut self, turn: &mut Turn<'_>, topic: &str) {
         if topic == OFFSETS_TOPIC {
+            // The groups go with it.
+            for index in self.coordinator.partitions() {
+                self.unload_groups(turn, index);
+            }
             return;
         }
         for (group, tombstones) in self.coordinator.forget_topic(topic) {

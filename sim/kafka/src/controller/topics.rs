@@ -26,6 +26,9 @@ use crate::wire::Call;
 /// The longest name that Kafka takes: it becomes a folder's.
 const NAME_LEN_MAX: usize = 249;
 
+/// What Kafka lets one request create, so that it stays one batch of the metadata log.
+const PARTITIONS_PER_REQUEST_MAX: i64 = 10_000;
+
 type Refusal = (ResponseError, String);
 
 impl Controller {
@@ -37,10 +40,20 @@ impl Controller {
         disk: &mut ControllerDisk,
         out: &mut Vec<Output>,
     ) -> CreateTopicsResponse {
+        let partitions = |topic: &CreatableTopic| match topic.assignments.len() {
+            0 if topic.num_partitions == -1 => i64::from(self.settings.num_partitions),
+            0 => i64::from(topic.num_partitions),
+            assigned => assigned as i64,
+        };
+        let too_many = request.topics.iter().map(partitions).sum::<i64>() > PARTITIONS_PER_REQUEST_MAX;
         let mut results = Vec::new();
         for topic in &request.topics {
             let twice = request.topics.iter().filter(|other| other.name == topic.name).count() > 1;
-            let made = if twice {
+            let made = if too_many {
+                let message =
+                    format!("a request may ask for {PARTITIONS_PER_REQUEST_MAX} partitions at most");
+                Err((ResponseError::PolicyViolation, message))
+            } else if twice {
                 Err((ResponseError::InvalidRequest, "the request names this topic more than once".to_owned()))
             } else {
                 self.create_topic(now, topic, request.validate_only, disk, out)

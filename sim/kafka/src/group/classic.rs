@@ -895,3 +895,155 @@ impl ClassicGroup {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::ApiKey;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn token(number: u64) -> Token {
+        let call = Call { api: ApiKey::JoinGroup, version: 5, correlation: 0, client_id: None };
+        Token { connection: ConnectionId(number), call }
+    }
+
+    /// A group, its clients' questions that wait for an answer, and the ids that it has given.
+    struct Scene {
+        group: ClassicGroup,
+        now: Timestamp,
+        waiting: BTreeSet<u64>,
+        asked: u64,
+        ids: Vec<String>,
+    }
+
+    impl Scene {
+        fn new() -> Scene {
+            let settings = GroupSettings { initial_rebalance_delay: Duration::from_secs(3), max_size: 5 };
+            let group = ClassicGroup::new("group", settings);
+            Scene { group, now: Timestamp::ZERO, waiting: BTreeSet::new(), asked: 0, ids: Vec::new() }
+        }
+
+        fn token(&mut self) -> Token {
+            self.asked += 1;
+            self.waiting.insert(self.asked);
+            token(self.asked)
+        }
+
+        fn hear(&mut self, answers: Vec<Answer>) {
+            for answer in answers {
+                let (token, id) = match answer {
+                    Answer::Joined { token, member_id, .. } | Answer::JoinFailed { token, member_id, .. } => {
+                        (token, Some(member_id))
+                    }
+                    Answer::Synced { token, .. } | Answer::SyncFailed { token, .. } => (token, None),
+                    Answer::Persist | Answer::Note(_) => continue,
+                };
+                assert!(self.waiting.remove(&token.connection.0), "a question is answered once");
+                self.ids.extend(id.filter(|id| !id.is_empty() && !self.ids.contains(id)));
+            }
+        }
+
+        fn act(&mut self, what: u8, who: usize, instance: bool) {
+            let mut out = Vec::new();
+            let id = if self.ids.is_empty() { String::new() } else { self.ids[who % self.ids.len()].clone() };
+            let generation = self.group.generation();
+            match what {
+                0 | 1 => {
+                    let token = self.token();
+                    let member_id = if what == 0 { String::new() } else { id };
+                    let request = JoinRequest {
+                        fresh_id: format!("member-{}", self.asked),
+                        token,
+                        instance: instance.then(|| format!("instance-{}", who % 2)),
+                        member_id,
+                        client_id: String::new(),
+                        client_host: String::new(),
+                        session_timeout: Duration::from_secs(10),
+                        rebalance_timeout: Duration::from_secs(30),
+                        protocol_type: "consumer".into(),
+                        protocols: vec![Protocol { name: "range".into(), metadata: Bytes::new() }],
+                        requires_known_id: who.is_multiple_of(2),
+                        can_skip_assignment: who.is_multiple_of(3),
+                    };
+                    self.group.join(self.now, request, &mut out);
+                }
+                2 => {
+                    let assignments = vec![(id.clone(), Bytes::from_static(b"all"))];
+                    let (protocol_type, protocol) = (None, None);
+                    let token = self.token();
+                    let (member_id, instance) = (id, None);
+                    let request = SyncRequest {
+                        token,
+                        member_id,
+                        instance,
+                        generation,
+                        protocol_type,
+                        protocol,
+                        assignments,
+                    };
+                    self.group.sync(self.now, request, &mut out);
+                }
+                3 => {
+                    let ask = Ask { member_id: &id, instance: None, generation };
+                    let beat = self.group.heartbeat(self.now, ask);
+                    let member = self.group.members().any(|member| member.id == id);
+                    assert_eq!(beat == Err(ResponseError::UnknownMemberId), !member, "{beat:?}");
+                }
+                4 => _ = self.group.leave(self.now, &id, None, &mut out),
+                _ => self.pass(Duration::from_millis(500 * who as u64)),
+            }
+            self.hear(out);
+        }
+
+        fn pass(&mut self, span: Duration) {
+            let until = self.now + span;
+            while let Some(next) = self.group.next_deadline().filter(|next| *next <= until) {
+                self.now = self.now.max(next);
+                let mut out = Vec::new();
+                self.group.tick(self.now, &mut out);
+                self.hear(out);
+                let left = self.group.next_deadline();
+                assert!(left.is_none_or(|left| left > self.now), "a tick leaves nothing overdue");
+            }
+            self.now = until;
+        }
+
+        fn check(&self) {
+            let members: Vec<_> = self.group.members().collect();
+            let joining = members.iter().filter(|member| member.joining.is_some()).count();
+            match self.group.state() {
+                State::Empty => assert!(members.is_empty()),
+                State::PreparingRebalance => assert!(self.group.join_phase.is_some()),
+                State::CompletingRebalance => {
+                    assert!(joining == 0 && !members.is_empty() && self.group.sync_until.is_some());
+                }
+                State::Stable => assert!(joining == 0 && !members.is_empty()),
+            }
+            if self.group.state() != State::PreparingRebalance && !members.is_empty() {
+                let leader = self.group.leader().expect("a generation has a leader");
+                assert!(members.iter().any(|member| member.id == leader));
+            }
+            let held = members.iter().filter(|member| member.joining.is_some()).count()
+                + members.iter().filter(|member| member.syncing.is_some()).count();
+            assert_eq!(held, self.waiting.len(), "each question that waits is held by a member");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_clients_do_each_is_answered_once_and_silence_empties_the_group(
+            acts in proptest::collection::vec((0..6_u8, 0..12_usize, any::<bool>()), 1..80)
+        ) {
+            let mut scene = Scene::new();
+            for (what, who, instance) in acts {
+                scene.act(what, who, instance);
+                scene.check();
+            }
+            scene.pass(Duration::from_secs(1_200));
+            scene.check();
+            prop_assert_eq!(scene.group.state(), State::Empty);
+            prop_assert!(scene.waiting.is_empty());
+        }
+    }
+}

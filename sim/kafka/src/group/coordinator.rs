@@ -117,6 +117,11 @@ impl Coordinator {
         });
     }
 
+    /// The partitions of the offsets topic that are here.
+    pub fn partitions(&self) -> Vec<i32> {
+        self.loaded.iter().copied().collect()
+    }
+
     /// The partition of a group, if this broker coordinates it.
     ///
     /// # Errors
