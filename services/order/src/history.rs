@@ -173,22 +173,19 @@ fn events_from<T: ReadTables + ?Sized>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use context::real::RealHost;
-    use context::{Context, Seed, Timestamp};
+    use context::{Context, Timestamp};
     use kit::store::{MemStore, StoreExt};
     use proto::order::OrderStatus;
 
     use super::*;
-    use crate::testing::create;
+    use crate::testing::{StillHost, create};
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
     }
 
     fn in_a_store<T>(work: impl FnOnce(&mut dyn Tables) -> Result<T, AppendError>) -> Result<T, AppendError> {
-        let context = Context::new(Arc::new(RealHost::new("order-1", Seed(1))));
+        let context = Context::new(StillHost::new());
         MemStore::new("order").transact_with(&context, work)
     }
 
@@ -209,8 +206,8 @@ mod tests {
         Ok(state)
     }
 
-    #[tokio::test]
-    async fn a_snapshot_and_what_came_after_it_are_the_whole_history() {
+    #[test]
+    fn a_snapshot_and_what_came_after_it_are_the_whole_history() {
         let order = OrderId::new("o-1").unwrap();
         in_a_store(|tables| {
             let state = written(tables, &order)?;
@@ -223,8 +220,8 @@ mod tests {
         .unwrap();
     }
 
-    #[tokio::test]
-    async fn of_two_writers_who_saw_the_same_order_one_is_refused() {
+    #[test]
+    fn of_two_writers_who_saw_the_same_order_one_is_refused() {
         let order = OrderId::new("o-1").unwrap();
         let error = in_a_store(|tables| {
             let mut first = Order::default();
@@ -240,8 +237,8 @@ mod tests {
         assert_eq!(error.to_string(), "order `o-1` is at version 2, not at 1");
     }
 
-    #[tokio::test]
-    async fn orders_whose_ids_begin_alike_keep_their_own_histories() {
+    #[test]
+    fn orders_whose_ids_begin_alike_keep_their_own_histories() {
         let (short, long) = (OrderId::new("o-1").unwrap(), OrderId::new("o-10").unwrap());
         in_a_store(|tables| {
             written(tables, &long)?;
