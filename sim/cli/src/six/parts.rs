@@ -174,18 +174,20 @@ impl Parts {
         }
     }
 
-    /// How far the run is.
+    /// How far the run is. Asked after each step of time, so it counts and decodes nothing.
     pub fn progress(&self) -> Progress {
-        let read =
-            |work: &dyn Fn() -> Result<u64, StoreError>| work().expect("a store in memory can be read");
-        let sagas = |tables: &dyn kit::ReadTables| Ok::<_, StoreError>(kit::saga::all(tables)?.len() as u64);
-        let outbox_rows = self.stores.all().iter().map(|(_, store)| read(&|| outbox::depth(*store))).sum();
+        let sagas = |tables: &dyn kit::ReadTables| {
+            Ok::<_, StoreError>((kit::saga::started(tables)?, kit::saga::open(tables)?))
+        };
+        let sagas = self.stores.order.read_with(sagas);
+        let (sagas_started, sagas_open) = sagas.expect("a store in memory can be read");
+        let depth = |store| outbox::depth(store).expect("a store in memory can be read");
         let calls = self.gateway.open_calls() + self.carrier.open_calls() + self.mail.open_calls();
         Progress {
             workload_sent: self.desk.all_sent(&self.plan),
-            sagas_started: read(&|| self.stores.order.read_with(sagas)),
-            sagas_open: read(&|| self.stores.order.read_with(|tables| kit::saga::open(tables))),
-            outbox_rows,
+            sagas_started,
+            sagas_open,
+            outbox_rows: self.stores.all().iter().map(|(_, store)| depth(*store)).sum(),
             calls_open: calls as u64,
         }
     }
