@@ -13,28 +13,49 @@
 //! then [`router`] and [`relay`] (how messages come and go), [`saga`] and [`http`].
 //!
 //! # How a service looks
-//! ```ignore
-//! struct Charging { gateway: http::Client }
+//! ```
+//! # use shakedown_kit as kit;
+//! use std::sync::Arc;
+//!
+//! use async_trait::async_trait;
+//! use broker::Broker;
+//! use context::Context;
+//! use kit::store::{Json, Table};
+//! use kit::{Handler, HandlerError, Message, Prepared, Scope, Service, ServiceConfig, Store, Subscription, Unit, http};
+//! use proto::payment::{ChargePayment, PaymentCaptured};
+//! use proto::topics;
+//!
+//! /// What was captured, by payment.
+//! const CAPTURED: Table<String, i64, Json> = Table::new("captured");
+//!
+//! struct Charging {
+//!     gateway: http::Client,
+//! }
 //!
 //! #[async_trait]
 //! impl Handler for Charging {
 //!     async fn prepare(&self, scope: &Scope, message: &Message) -> Result<Prepared, HandlerError> {
-//!         let charge: ChargePayment = message.decode()?;          // a parse error: dead letter
-//!         let key = scope.idempotency_key(charge.payment_id.as_str());
-//!         let reply = self.gateway.post("/charges", Some(&key), &body).await?;   // transient: retried
-//!         Ok(Prepared::new(reply))
+//!         // What does not decode is a dead letter; a gateway that does not answer is asked again, with the same key.
+//!         let charge: ChargePayment = message.decode()?;
+//!         let key = scope.idempotency_key(&charge.payment_id);
+//!         let answer = self.gateway.post("/charges", Some(&key), &charge.amount).await?.unless_busy()?;
+//!         Ok(Prepared::new(answer.decode::<i64>()?))
 //!     }
+//!
 //!     fn apply(&self, unit: &mut Unit<'_>, message: &Message, prepared: Prepared) -> Result<(), HandlerError> {
-//!         let reply: Reply = prepared.take();
-//!         PAYMENTS.put(unit.tables(), &payment_id, &payment)?;
-//!         unit.publish(&PaymentCaptured { .. })?;                 // correlation, causation, saga, step are carried on
+//!         let ChargePayment { order_id, payment_id, currency, .. } = message.decode()?;
+//!         let amount: i64 = prepared.take();
+//!         CAPTURED.put(unit.tables(), &payment_id, &amount)?;
+//!         // It leaves after the commit, with the correlation, causation, saga and step of the charge.
+//!         unit.publish(&PaymentCaptured { order_id, payment_id, amount, currency })?;
 //!         Ok(())
 //!     }
 //! }
 //!
-//! pub async fn run(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: Config) {
-//!     Service::new(context, broker, store, config.service)
-//!         .subscribe(Subscription::new("payment", [topics::PAYMENT_COMMANDS], Charging { .. }))
+//! async fn run(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: ServiceConfig) {
+//!     let charging = Charging { gateway: http::Client::new(context.clone(), "gateway", 80) };
+//!     Service::new(context, broker, store, config)
+//!         .subscribe(Subscription::new("payment", [topics::PAYMENT_COMMANDS], charging))
 //!         .run()
 //!         .await;
 //! }
