@@ -419,7 +419,10 @@ fn producer_ids_are_never_given_twice() {
     }
     let transactional =
         InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(text("t"))));
-    assert_eq!(error_of(&bench.ask(1, ApiKey::InitProducerId, 4, transactional)), 42);
+    assert_eq!(error_of(&bench.ask(1, ApiKey::InitProducerId, 4, transactional)), 53);
+    let coordinator =
+        FindCoordinatorRequest::default().with_key_type(1).with_coordinator_keys(vec![text("t")]);
+    assert_eq!(error_of(&bench.ask(1, ApiKey::FindCoordinator, 4, coordinator)), 53);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Protocol stories, told by the cluster's own trace: who led, who was fenced, who was evicted, and what clients heard.
 //!
-//! The transcripts are in `tests/snapshots`; `cargo insta accept` after a run rewrites them.
+//! The transcripts are in `tests/snapshots`; `INSTA_UPDATE=always cargo test -p shakedown-kafka --test stories` rewrites
+//! them.
 
 mod support;
 

@@ -12,7 +12,7 @@ use shakedown_kafka::log::record;
 use shakedown_kafka::wire::{read_frame, with_length};
 use shakedown_kafka::{BROKER_PORT, Cluster, ClusterConfig};
 use tokio::io::AsyncWriteExt;
-use world::{Change, Digest, EPOCH, Engine, LatencyRange, WorldConfig, build};
+use world::{Change, Digest, EPOCH, Engine, LatencyRange, World, WorldConfig, build};
 
 /// The run's hash, and its notes.
 #[derive(Default)]
@@ -106,8 +106,8 @@ struct Ran {
     cluster: Cluster,
 }
 
-/// Half a minute, in which the leader is killed at 5 s and started again at once.
-fn run(seed: u64) -> Ran {
+/// Half a minute, in which `fault` happens at 5 s.
+fn run(seed: u64, fault: impl FnOnce(&mut dyn World, &Cluster)) -> Ran {
     let heard = Arc::new(Heard::default());
     let config =
         WorldConfig { seed: Seed(seed), latency: LatencyRange::millis(1, 5), recorder: heard.clone() };
@@ -118,6 +118,14 @@ fn run(seed: u64) -> Ran {
     }
     world.add_host("customers", context::program(customer));
     world.run_until(EPOCH + Duration::from_secs(5));
+    fault(&mut *world, &cluster);
+    world.run_until(EPOCH + Duration::from_secs(30));
+    let notes = heard.notes.lock().unwrap().clone();
+    Ran { hash: heard.digest.hash(), notes, cluster }
+}
+
+/// The leader is killed, and started again at once.
+fn bounce_leader(world: &mut dyn World, cluster: &Cluster) {
     let leader = cluster.leader_of("orders", 0).expect("the topic was made");
     assert!(cluster.is_live(leader));
     let host = cluster.broker_name(leader).unwrap().to_owned();
@@ -125,20 +133,22 @@ fn run(seed: u64) -> Ran {
     world.change(&Change::Restart { host }).unwrap();
     world.run_until(EPOCH + Duration::from_secs(12));
     assert_eq!(cluster.leader_of("orders", 0), Some(leader), "its session has not expired");
-    world.run_until(EPOCH + Duration::from_secs(30));
+    world.run_until(EPOCH + Duration::from_secs(20));
     assert_eq!(cluster.leader_of("orders", 0), Some(leader), "it leads again");
-    let notes = heard.notes.lock().unwrap().clone();
-    Ran { hash: heard.digest.hash(), notes, cluster }
+}
+
+impl Ran {
+    fn acknowledged(&self) -> Vec<i64> {
+        let offset =
+            |note: &String| note.strip_prefix("customers: offset ")?.strip_suffix(", error 0")?.parse().ok();
+        self.notes.iter().filter_map(offset).collect()
+    }
 }
 
 #[test]
 fn a_killed_leader_is_away_for_its_session_and_loses_nothing() {
-    let ran = run(7);
-    let acknowledged: Vec<i64> = ran
-        .notes
-        .iter()
-        .filter_map(|note| note.strip_prefix("customers: offset ")?.strip_suffix(", error 0")?.parse().ok())
-        .collect();
+    let ran = run(7, bounce_leader);
+    let acknowledged = ran.acknowledged();
     assert!(acknowledged.len() > 100, "{acknowledged:?}");
     assert!(acknowledged.windows(2).all(|pair| pair[0] < pair[1]), "offsets go up: {acknowledged:?}");
     let end = ran.cluster.log_end_offsets()[&("orders".to_owned(), 0)];
@@ -149,8 +159,35 @@ fn a_killed_leader_is_away_for_its_session_and_loses_nothing() {
 
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_another_does_not() {
-    let (first, second, other) = (run(7), run(7), run(8));
+    let (first, second, other) = (run(7, bounce_leader), run(7, bounce_leader), run(8, bounce_leader));
     assert_eq!(first.notes, second.notes);
     assert_eq!(first.hash, second.hash);
     assert_ne!(first.hash, other.hash);
+}
+
+#[test]
+fn a_controller_that_fails_over_fences_nobody_and_clients_do_not_notice() {
+    let ran = run(7, |world, _| {
+        world.change(&Change::Kill { host: "controller".into() }).unwrap();
+        world.run_until(EPOCH + Duration::from_secs(9));
+        world.change(&Change::Restart { host: "controller".into() }).unwrap();
+    });
+    assert!(!ran.notes.iter().any(|note| note.contains("is fenced")), "{:?}", ran.notes);
+    assert!(ran.acknowledged().len() > 200, "{:?}", ran.acknowledged());
+}
+
+#[test]
+fn a_paused_leader_is_fenced_and_leads_again_when_it_goes_on() {
+    let ran = run(7, |world, cluster| {
+        let leader = cluster.leader_of("orders", 0).expect("the topic was made");
+        let host = cluster.broker_name(leader).unwrap().to_owned();
+        world.change(&Change::Pause { host: host.clone() }).unwrap();
+        world.run_until(EPOCH + Duration::from_secs(17));
+        assert_eq!(cluster.leader_of("orders", 0), None, "its session has expired");
+        world.change(&Change::Resume { host }).unwrap();
+        world.run_until(EPOCH + Duration::from_secs(25));
+        assert_eq!(cluster.leader_of("orders", 0), Some(leader), "the same process, without a restart");
+    });
+    let acknowledged = ran.acknowledged();
+    assert!(acknowledged.windows(2).all(|pair| pair[0] < pair[1]), "offsets go up: {acknowledged:?}");
 }

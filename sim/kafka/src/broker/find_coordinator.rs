@@ -1,7 +1,8 @@
 //! FindCoordinator (10), versions 0 to 6: the broker that leads a group's partition of `__consumer_offsets`.
 //!
 //! The offsets topic is made when it is first asked for; until then, and while the partition's broker is away, the
-//! answer is COORDINATOR_NOT_AVAILABLE. Coordinators of transactions and share groups are refused.
+//! answer is COORDINATOR_NOT_AVAILABLE. Until transactions are built their coordinator is refused with
+//! TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which clients take for final, where INVALID_REQUEST is asked again for ever.
 //!
 //! Version notes: key types from 1 on, several keys from 4 on.
 
@@ -17,6 +18,7 @@ use crate::group::{OFFSETS_TOPIC, partition_for};
 use crate::wire::Call;
 
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 impl Broker {
     pub(super) fn find_coordinator(
@@ -57,6 +59,10 @@ impl Broker {
                 .with_node_id(BrokerId(-1))
                 .with_port(-1)
         };
+        if key_type == TRANSACTION {
+            let error = ResponseError::TransactionalIdAuthorizationFailed;
+            return failed(answer, error, "transactions are not built yet");
+        }
         if key_type != GROUP {
             return failed(
                 answer,

@@ -1,7 +1,7 @@
 //! InitProducerId (22), versions 0 to 5, for idempotent producers: a producer id that nobody had before, epoch 0.
 //!
 //! Ids come from the controller in blocks of 1,000; a client waits while a block is fetched. A transactional id is
-//! answered with INVALID_REQUEST until transactions are built.
+//! answered with TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which clients take for final, until transactions are built.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{
@@ -23,7 +23,11 @@ impl Broker {
         request: &InitProducerIdRequest,
     ) {
         if request.transactional_id.is_some() {
-            return turn.respond(connection, &call, failed(ResponseError::InvalidRequest));
+            return turn.respond(
+                connection,
+                &call,
+                failed(ResponseError::TransactionalIdAuthorizationFailed),
+            );
         }
         if let Some(id) = self.producer_ids.next() {
             return turn.respond(connection, &call, given(id));
