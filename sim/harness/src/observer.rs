@@ -37,7 +37,7 @@ pub struct Observer {
 #[derive(Debug)]
 enum Order {
     Create(Vec<NewTopic>),
-    Copy { fault: usize, topic: String, probability_ppm: u32 },
+    Copy { fault: usize, round: u64, topic: String, probability_ppm: u32 },
     ReadAll(Vec<String>),
 }
 
@@ -45,8 +45,10 @@ enum Order {
 #[derive(Debug, Default)]
 struct Board {
     created: bool,
-    /// Whether copies are wanted, by fault.
-    copying: BTreeMap<usize, bool>,
+    /// The round of copying that is wanted, by fault. An earlier round that has not yet seen its end must not go on.
+    copying: BTreeMap<usize, u64>,
+    /// How many rounds each fault has begun.
+    rounds: BTreeMap<usize, u64>,
     copied: BTreeMap<usize, u64>,
     read: bool,
     /// The last thing that went wrong, for the report of an order that is never done.
@@ -82,13 +84,20 @@ impl Observer {
 
     /// Appends a copy of records of `topic` that arrive from now on, each with this chance.
     pub fn copy_records(&self, fault: usize, topic: &str, probability_ppm: u32) {
-        lock(&self.board).copying.insert(fault, true);
-        self.order(Order::Copy { fault, topic: topic.to_owned(), probability_ppm });
+        let round = {
+            let mut board = lock(&self.board);
+            let round = board.rounds.entry(fault).or_default();
+            *round += 1;
+            let round = *round;
+            board.copying.insert(fault, round);
+            round
+        };
+        self.order(Order::Copy { fault, round, topic: topic.to_owned(), probability_ppm });
     }
 
     /// Ends the copying for this fault.
     pub fn stop_copying(&self, fault: usize) {
-        lock(&self.board).copying.insert(fault, false);
+        lock(&self.board).copying.remove(&fault);
     }
 
     /// How many copies this fault had acknowledged so far.
@@ -137,8 +146,8 @@ impl Host {
         loop {
             let done = match &order {
                 Order::Create(topics) => self.create(topics).await,
-                Order::Copy { fault, topic, probability_ppm } => {
-                    self.copy(*fault, topic, *probability_ppm).await
+                Order::Copy { fault, round, topic, probability_ppm } => {
+                    self.copy(*fault, *round, topic, *probability_ppm).await
                 }
                 Order::ReadAll(topics) => self.read(topics).await,
             };
@@ -171,20 +180,23 @@ impl Host {
 
     /// Copies records as they arrive, each into the partition it came from, until it is told to stop. Its own copies
     /// come back to it and are let pass, or one record would be copied for ever.
-    async fn copy(&self, fault: usize, topic: &str, probability_ppm: u32) -> Result<(), Error> {
+    async fn copy(&self, fault: usize, round: u64, topic: &str, probability_ppm: u32) -> Result<(), Error> {
         let producer = self.broker.producer(&Properties::new().set("enable.idempotence", true)).await?;
-        let mut consumer = self.reader().await?;
-        let partitions = self.partitions(&[topic]).await?;
-        let admin = self.broker.admin(&Properties::new()).await?;
-        consumer.assign(&partitions).await?;
-        for (partition, end) in offsets(&*admin, &partitions, OffsetSpec::Latest).await? {
-            consumer.seek(&partition, end)?;
-        }
+        // Each partition from its end, as soon as its own leader answers: other faults may have taken some of them.
+        let mut consumer = self.reader("latest").await?;
+        consumer.assign(&self.partitions(&[topic]).await?).await?;
         // A stream of its own for each fault and beginning: one fault more leaves the others' draws where they were.
-        let mut rng = self.context.rng(&format!("copies/{fault}/{}", self.context.now().as_millis()));
+        let mut rng = self.context.rng(&format!("copies/{fault}/{round}"));
         let mut own: BTreeMap<Content, u32> = BTreeMap::new();
-        while lock(&self.board).copying.get(&fault) == Some(&true) {
-            for record in consumer.poll(Duration::from_millis(50)).await? {
+        while lock(&self.board).copying.get(&fault) == Some(&round) {
+            let records = match consumer.poll(Duration::from_millis(50)).await {
+                Err(error) if error.is_retriable() => {
+                    self.context.sleep(PAUSE).await;
+                    continue;
+                }
+                records => records?,
+            };
+            for record in records {
                 if let Some(returning) = own.get_mut(&Content::read(&record)).filter(|count| **count > 0) {
                     *returning -= 1;
                     continue;
@@ -219,7 +231,7 @@ impl Host {
         let admin = self.broker.admin(&Properties::new()).await?;
         let starts = offsets(&*admin, &partitions, OffsetSpec::Earliest).await?;
         let ends = offsets(&*admin, &partitions, OffsetSpec::Latest).await?;
-        let mut consumer = self.reader().await?;
+        let mut consumer = self.reader("earliest").await?;
         consumer.assign(&partitions).await?;
         let mut left: BTreeMap<TopicPartition, i64> = BTreeMap::new();
         for ((partition, start), (_, end)) in starts.into_iter().zip(ends) {
@@ -245,10 +257,9 @@ impl Host {
         Box::new(consumer).close().await
     }
 
-    /// A consumer without a group, at whatever offsets it is told.
-    async fn reader(&self) -> Result<ObservedConsumer, Error> {
-        let properties =
-            Properties::new().set("enable.auto.commit", false).set("auto.offset.reset", "earliest");
+    /// A consumer without a group, that starts at the `earliest` or `latest` offset.
+    async fn reader(&self, start: &str) -> Result<ObservedConsumer, Error> {
+        let properties = Properties::new().set("enable.auto.commit", false).set("auto.offset.reset", start);
         self.broker.observed_consumer(&properties).await
     }
 

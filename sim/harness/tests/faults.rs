@@ -147,6 +147,15 @@ fn duplicates_are_appended_and_excused_by_the_check_on_idempotent_producers() {
 }
 
 #[test]
+fn duplicates_of_one_partition_do_not_wait_for_the_leader_of_another() {
+    let reports = faults(
+        "[[fault]]\nat = \"100ms\"\ncrash_broker = { leader_of = \"questions/0\", down_for = \"4s\" }\n\
+         [[fault]]\nduring = \"500ms..3s\"\nduplicate_records = { topic = \"questions\", probability = \"100%\" }\n",
+    );
+    assert!(reports.iter().all(|report| !report.inert()), "{reports:#?}");
+}
+
+#[test]
 fn duplicates_where_nothing_is_sent_any_more_are_inert() {
     let fault = "[[fault]]\nduring = \"20s..24s\"\nduplicate_records = { topic = \"questions\", probability = \"50%\" }\n";
     assert!(faults(fault)[0].inert());
