@@ -3,7 +3,8 @@
 //! # Who does what
 //! - [`Router`] (here) is the loop around the consumer: polls, hands records to lanes, commits what lanes have done, joins
 //!   again after errors, closes in order.
-//! - A `lane` is a task for one assigned partition; it handles records in their order and says how far it is.
+//! - `Listener` opens and closes lanes as partitions come and go.
+//! - A `Lane` is a task for one assigned partition; it handles records in their order and says how far it is.
 //! - `Innermost` is the innermost layer of the handling: inbox, prepare, transaction, apply.
 //!
 //! # What holds
@@ -18,26 +19,30 @@
 
 mod innermost;
 mod lane;
+mod listener;
+mod subscription;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use broker::{
     Broker, Consumer, ConsumerRecord, Error, ErrorClass, ErrorCode, OffsetAndMetadata, Properties,
-    RebalanceListener, TopicPartition,
+    TopicPartition,
 };
 use context::{Context, Rng, Timestamp};
 use tokio::sync::Notify;
 
 use crate::backoff::Backoff;
 use crate::metrics::Metrics;
-use crate::middleware::{self, Middleware, Policy};
-use crate::{Handler, Naive, Scope, Store};
+use crate::middleware;
+use crate::{Naive, Scope, Store};
 use innermost::Innermost;
 use lane::{Lane, Pipeline};
+use listener::Listener;
+
+pub use subscription::Subscription;
 
 /// Records that wait in a lane before its partition is paused, and at which it is resumed.
 const LANE_FULL: usize = 200;
@@ -50,71 +55,6 @@ const POLL_IDLE: Duration = Duration::from_millis(500);
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
 /// Waits after an error of the consumer.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
-
-/// Topics, the group that reads them, and who handles what is read.
-pub struct Subscription {
-    group: Arc<str>,
-    topics: Vec<Arc<str>>,
-    handler: Arc<dyn Handler>,
-    policy: Policy,
-    inner: Vec<Arc<dyn Middleware>>,
-    properties: Properties,
-}
-
-impl Subscription {
-    /// Reads `topics` as a member of `group`.
-    pub fn new<T: Into<Arc<str>>>(
-        group: impl Into<Arc<str>>,
-        topics: impl IntoIterator<Item = T>,
-        handler: impl Handler,
-    ) -> Subscription {
-        Subscription {
-            group: group.into(),
-            topics: topics.into_iter().map(Into::into).collect(),
-            handler: Arc::new(handler),
-            policy: Policy::default(),
-            inner: Vec::new(),
-            properties: Properties::new(),
-        }
-    }
-
-    /// With another tenacity than [`Policy::default`].
-    #[must_use]
-    pub fn policy(mut self, policy: Policy) -> Subscription {
-        self.policy = policy;
-        self
-    }
-
-    /// With one more layer, inside of those of [`middleware::standard`] and of those given before.
-    #[must_use]
-    pub fn layer(mut self, layer: impl Middleware) -> Subscription {
-        self.inner.push(Arc::new(layer));
-        self
-    }
-
-    /// With properties of the consumer in place of the kit's.
-    #[must_use]
-    pub fn properties(mut self, properties: Properties) -> Subscription {
-        self.properties = properties;
-        self
-    }
-
-    /// The group.
-    pub fn group(&self) -> &str {
-        &self.group
-    }
-
-    /// The topics.
-    pub fn topics(&self) -> &[Arc<str>] {
-        &self.topics
-    }
-}
-
-impl fmt::Debug for Subscription {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Subscription({} of {:?})", self.group, self.topics)
-    }
-}
 
 /// The consumer's properties that the kit needs: no commit but its own, and a new group begins at the beginning (D0.19).
 pub fn properties(group: &str) -> Properties {
@@ -376,43 +316,4 @@ impl Router {
 fn progress(lanes: &BTreeMap<TopicPartition, Lane>) -> Vec<(TopicPartition, OffsetAndMetadata)> {
     let position = |(partition, lane): (&TopicPartition, &Lane)| Some((partition.clone(), lane.to_commit()?));
     lanes.iter().filter_map(position).collect()
-}
-
-/// Opens and closes lanes as partitions come and go.
-struct Listener {
-    lanes: Lanes,
-    pipeline: Arc<Pipeline>,
-}
-
-impl Listener {
-    fn note(&self, what: &str, partitions: &[TopicPartition]) {
-        let scope = &self.pipeline.scope;
-        scope.context.note(format_args!("{}: {what} {partitions:?}", scope.group));
-    }
-}
-
-impl RebalanceListener for Listener {
-    fn assigned(&mut self, partitions: &[TopicPartition]) {
-        self.note("assigned", partitions);
-        let mut lanes = self.lanes.lock();
-        for partition in partitions {
-            lanes.insert(partition.clone(), Lane::open(self.pipeline.clone()));
-        }
-    }
-
-    fn revoked(&mut self, partitions: &[TopicPartition]) -> Vec<(TopicPartition, OffsetAndMetadata)> {
-        self.note("revoked", partitions);
-        let mut lanes = self.lanes.lock();
-        let gone = partitions.iter().filter_map(|partition| lanes.remove_entry(partition)).collect();
-        // Their lanes stop here, at the latest when `gone` is dropped.
-        progress(&gone)
-    }
-
-    fn lost(&mut self, partitions: &[TopicPartition]) {
-        self.note("lost", partitions);
-        let mut lanes = self.lanes.lock();
-        for partition in partitions {
-            lanes.remove(partition);
-        }
-    }
 }
