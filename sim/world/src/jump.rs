@@ -3,13 +3,14 @@
 //! One paused tokio runtime gives the timers, and moves its clock to the next of them whenever the driver waits. The
 //! driver is the one future on that runtime. It polls the hosts' tasks itself ([`tasks`]), so that the seed decides whose
 //! turn it is and a kill is a drop; it takes what the hosts send from the stack, gives each packet its time on its link
-//! ([`links`]), and hands it over when that has come. [`network`] is what a program sees of it, [`wire`] what a packet is.
+//! ([`links`]), and hands it over when that has come. [`changes`] is what the harness does to it, [`network`] is what a program sees of it, [`wire`] what a packet is.
 //!
 //! The stack (crate turmoil-net) is a kernel for every host: handshakes, windows, FIN, RST. It retransmits by counting,
 //! which means nothing here, so that is off and no packet is ever lost: a partition holds them. Some of Linux's behaviour
 //! that it leaves out is made here, each where it is needed: a reset for data to a closed connection, a machine that
 //! forgets its connections when it loses power, a listener that may bind again while old connections linger.
 
+mod changes;
 mod host;
 mod links;
 mod network;
@@ -27,7 +28,7 @@ use context::{Context, EventKind, Program, Rng, Seed, Timestamp};
 use rand_chacha::rand_core::Rng as _;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, Sleep};
-use turmoil_net::{EnterGuard, HostId, KernelConfig, Net, NetstatState, Packet};
+use turmoil_net::{EnterGuard, HostId, KernelConfig, Net, Packet};
 
 use crate::panic::with_blame;
 use crate::{Change, EPOCH, HostStats, LatencyRange, LinkStats, Refusal, World, WorldConfig};
@@ -90,13 +91,6 @@ enum State {
     Down,
     /// The machine is without power.
     Dark,
-}
-
-/// What a change is about, by number.
-#[derive(Clone, Copy)]
-enum Target {
-    Host(usize),
-    Link(usize, usize),
 }
 
 impl State {
@@ -326,110 +320,7 @@ impl Jump {
         self.shared.record(to, EventKind::Frame, text, &segment.tcp.payload);
     }
 
-    // ---- Changes.
-
-    /// What a change is about, if it fits.
-    fn target(&self, change: &Change) -> Result<Target, Refusal> {
-        let states: &[State] = match change {
-            Change::Kill { .. } | Change::PowerOff { .. } => &[State::Running, State::Paused],
-            Change::Restart { .. } => &[State::Down, State::Dark],
-            Change::Pause { .. } => &[State::Running],
-            Change::Resume { .. } => &[State::Paused],
-            Change::Hold { from, to } | Change::Release { from, to } | Change::Latency { from, to, .. } => {
-                let (from, to) = (self.number(from)?, self.number(to)?);
-                // What a host says to itself does not leave it.
-                return match from == to {
-                    true => Err(Refusal::Unfit { change: change.to_string(), state: "at both ends" }),
-                    false => Ok(Target::Link(from, to)),
-                };
-            }
-        };
-        let number = self.number(change.host().expect("a change that is not of a link is of a host"))?;
-        let state = self.machines[number].state;
-        match states.contains(&state) {
-            true => Ok(Target::Host(number)),
-            false => Err(Refusal::Unfit { change: change.to_string(), state: state.word() }),
-        }
-    }
-
-    fn make(&mut self, change: &Change, target: Target) {
-        let now = self.shared.clock.millis();
-        match (change, target) {
-            (Change::Kill { .. }, Target::Host(number)) => {
-                self.end(number);
-                self.machines[number].state = State::Down;
-            }
-            (Change::PowerOff { .. }, Target::Host(number)) => {
-                // What was sent before goes its way; what is sent from here on does not.
-                self.collect();
-                self.machines[number].state = State::Dark;
-                self.end(number);
-                self.forget_connections(number, |_| true);
-                assert!(self.connections(number).is_empty(), "a machine without power keeps no connection");
-            }
-            (Change::Restart { .. }, Target::Host(number)) => {
-                if self.machines[number].state == State::Dark {
-                    self.links.deliver_unheard(now, number);
-                }
-                // The old process has said all, and been heard; only its peer has not closed. Linux forgets such a
-                // connection after a minute (`tcp_fin_timeout`), the stack never would.
-                self.forget_connections(number, |state| state == NetstatState::FinWait2);
-                self.machines[number].stats.incarnation += 1;
-                self.start(number);
-            }
-            (Change::Pause { .. }, Target::Host(number)) => self.set_paused(number, true),
-            (Change::Resume { .. }, Target::Host(number)) => self.set_paused(number, false),
-            (Change::Hold { .. }, Target::Link(from, to)) => self.links.hold(from, to),
-            (Change::Release { .. }, Target::Link(from, to)) => self.links.release(now, from, to),
-            (Change::Latency { range, .. }, Target::Link(from, to)) => {
-                self.links.set_latency(from, to, *range)
-            }
-            _ => unreachable!("`target` gives a host or a link as the change has one"),
-        }
-    }
-
-    fn set_paused(&mut self, number: usize, paused: bool) {
-        let machine = &mut self.machines[number];
-        machine.state = if paused { State::Paused } else { State::Running };
-        machine.stats.paused = paused;
-        self.shared.tasks.set_paused(number, paused);
-    }
-
-    /// The process ends: its tasks are dropped, and its sockets with them.
-    fn end(&mut self, number: usize) {
-        let live = |&(_, state)| matches!(state, NetstatState::Established | NetstatState::CloseWait);
-        let cut = self.connections(number).iter().filter(|connection| live(connection)).count() as u64;
-        let machine = &mut self.machines[number];
-        if let Some(incarnation) = machine.incarnation.take() {
-            incarnation.end();
-        }
-        self.shared.directory().hosts[number].ports.clear();
-        let tasks = self.shared.tasks.take(number);
-        machine.stats.running = false;
-        machine.stats.paused = false;
-        machine.stats.tasks_killed += tasks.len() as u64;
-        machine.stats.connections_cut += cut;
-        drop(tasks);
-    }
-
-    /// Takes the connections in these states from the stack, which would wind them down. Nobody is told.
-    fn forget_connections(&mut self, number: usize, which: impl Fn(NetstatState) -> bool) {
-        for ((local, remote), state) in self.connections(number) {
-            if which(state) {
-                self.guard().deliver(wire::reset(remote, local, 0));
-                self.shared.closed().remove(&(local, remote));
-                self.handshakes.remove(&(local, remote));
-            }
-        }
-        // The stack drops what has ended when it is asked for packets.
-        self.collect();
-    }
-
-    /// The connections of a host, as its own end sees them.
-    fn connections(&self, number: usize) -> Vec<(Ends, NetstatState)> {
-        let entries = turmoil_net::netstat(address(number, 0)).entries.into_iter();
-        entries.filter_map(|entry| Some(((entry.local, entry.peer?), entry.state?))).collect()
-    }
+    // ---- Places.
 
     fn number(&self, host: &str) -> Result<usize, Refusal> {
         let number = self.shared.directory().numbers.get(host).copied();
