@@ -10,9 +10,9 @@
 //! - a subscribed topic that does not exist is looked out for at every heartbeat, not every five minutes.
 //!
 //! # Map
-//! A [`connection`] is an actor for one broker; the [`cluster`] holds connections and metadata. A [`producer`] puts
-//! records into an [`accumulator`], from which its [`sender`] sends batches, numbered by [`sequences`]. A [`consumer`]
-//! has a [`reading`], which its [`fetcher`] fills, and a [`membership`] in a group. Everything in the background is a
+//! A `connection` is an actor for one broker; the `cluster` holds connections and metadata. A `producer` puts
+//! records into an `accumulator`, from which its `sender` sends batches, numbered by `sequences`. A `consumer`
+//! has a `reading`, which its `fetcher` fills, and a `membership` in a group. Everything in the background is a
 //! task of the host, and stops when its client is dropped.
 //!
 //! Absent on purpose: compression, TLS, SASL, fetch sessions, fetching from followers, cooperative rebalancing, the check

@@ -11,19 +11,25 @@ use broker::{
 use context::{Context, Event, EventKind, Recorder, Seed, Timestamp};
 use kafka::{Cluster, ClusterConfig};
 use shakedown_client::WireBroker;
-use world::{Change, Engine, LatencyRange, World, WorldConfig};
+use world::{Change, Digest, Engine, LatencyRange, World, WorldConfig};
 
 /// The host on which a test's program runs.
 pub(crate) const CLIENT: &str = "client";
 
-/// Counts what happens on the client's host.
+/// Counts what happens on the client's host, and hashes what happens anywhere.
 #[derive(Default)]
 pub(crate) struct Counts {
     timers: AtomicU64,
     frames: AtomicU64,
+    digest: Digest,
 }
 
 impl Counts {
+    /// The hash of all events so far.
+    pub(crate) fn hash(&self) -> u64 {
+        self.digest.hash()
+    }
+
     /// Timers that fired and frames that arrived so far.
     pub(crate) fn so_far(&self) -> (u64, u64) {
         (self.timers.load(Ordering::Relaxed), self.frames.load(Ordering::Relaxed))
@@ -32,6 +38,7 @@ impl Counts {
 
 impl Recorder for Counts {
     fn record(&self, event: Event<'_>) {
+        self.digest.record(event);
         match event.kind {
             EventKind::Timer if event.host == CLIENT => self.timers.fetch_add(1, Ordering::Relaxed),
             EventKind::Frame if event.host == CLIENT => self.frames.fetch_add(1, Ordering::Relaxed),
