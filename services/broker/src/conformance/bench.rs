@@ -227,7 +227,9 @@ pub(super) fn numbered(prefix: &str, count: usize) -> Vec<String> {
 
 /// Remembers what a listener heard.
 #[derive(Clone, Default)]
-pub(super) struct Heard(Arc<Mutex<Vec<(Call, Vec<TopicPartition>)>>>);
+pub(super) struct Heard(Arc<Mutex<Vec<HeardCall>>>);
+
+type HeardCall = (Call, Vec<TopicPartition>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
