@@ -8,14 +8,14 @@ use reports::{ScenarioResult, SeedResult, json};
 
 /// The folder of one seed.
 #[derive(Clone, Debug)]
-pub struct SeedFolder(PathBuf);
+pub(crate) struct SeedFolder(PathBuf);
 
 impl SeedFolder {
     /// Made if it is not there.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn create(report: &Path, scenario: &str, seed: u64) -> io::Result<SeedFolder> {
+    pub(crate) fn create(report: &Path, scenario: &str, seed: u64) -> io::Result<SeedFolder> {
         let folder = report.join(scenario).join(format!("seed-{seed}"));
         fs::create_dir_all(&folder)?;
         Ok(SeedFolder(folder))
@@ -25,7 +25,7 @@ impl SeedFolder {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn write_result(&self, result: &ScenarioResult, seed: &SeedResult) -> io::Result<String> {
+    pub(crate) fn write_result(&self, result: &ScenarioResult, seed: &SeedResult) -> io::Result<String> {
         let path = self.0.join("result.json");
         fs::write(&path, format!("{:#}\n", json::seed(result, seed)))?;
         Ok(path.display().to_string())
@@ -35,7 +35,7 @@ impl SeedFolder {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn create_trace(&self) -> io::Result<(String, BufWriter<File>)> {
+    pub(crate) fn create_trace(&self) -> io::Result<(String, BufWriter<File>)> {
         let path = self.0.join("trace.txt");
         let file = File::create(&path)?;
         Ok((path.display().to_string(), BufWriter::new(file)))

@@ -14,7 +14,7 @@ const SCENARIOS: &str = "scenarios";
 ///
 /// # Errors
 /// [`ScenarioError`] if a scenario in the folder cannot be read or is wrong.
-pub fn list(what: Listing, system: &dyn System) -> Result<String, ScenarioError> {
+pub(crate) fn list(what: Listing, system: &dyn System) -> Result<String, ScenarioError> {
     let lines = match what {
         Listing::Faults => FaultKind::WORDS.iter().map(|(word, does)| line(word, does)).collect(),
         Listing::Checks => {
