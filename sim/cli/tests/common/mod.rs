@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The top of the repository: where a user stands.
-pub fn top() -> PathBuf {
+pub(crate) fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
         .canonicalize()
@@ -17,14 +17,14 @@ pub fn top() -> PathBuf {
 
 /// What a finished program left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// Runs the program at the top of the repository.
-pub fn shakedown<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Outcome {
+pub(crate) fn shakedown<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Outcome {
     let output = Command::new(env!("CARGO_BIN_EXE_shakedown"))
         .args(args)
         .current_dir(top())
@@ -38,25 +38,25 @@ pub fn shakedown<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Outcome 
 }
 
 /// A folder of its own for a test, with one scenario in it.
-pub struct Place {
+pub(crate) struct Place {
     folder: tempfile::TempDir,
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
 }
 
 impl Place {
-    pub fn with(name: &str, text: &str) -> Place {
+    pub(crate) fn with(name: &str, text: &str) -> Place {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join(format!("{name}.toml"));
         fs::write(&file, text).expect("the folder is ours");
         Place { folder, file }
     }
 
-    pub fn report(&self) -> PathBuf {
+    pub(crate) fn report(&self) -> PathBuf {
         self.folder.path().join("out")
     }
 
     /// `run FILE --report …` and more.
-    pub fn run(&self, more: &[&str]) -> Outcome {
+    pub(crate) fn run(&self, more: &[&str]) -> Outcome {
         let mut args: Vec<&OsStr> = vec!["run".as_ref(), self.file.as_os_str()];
         let report = self.report();
         args.extend(["--report".as_ref(), report.as_os_str()]);
@@ -65,7 +65,7 @@ impl Place {
     }
 
     /// The text without the folder's name, which differs from run to run.
-    pub fn anonymous(&self, text: &str) -> String {
+    pub(crate) fn anonymous(&self, text: &str) -> String {
         text.replace(&self.folder.path().display().to_string(), "PLACE")
     }
 }
