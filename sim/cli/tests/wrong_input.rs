@@ -26,7 +26,7 @@ wrong_files! {
     an_unknown_fault_is_refused: "[[fault]]\nat = \"5s\"\ncrash_brokr = { broker = 1, down_for = \"3s\" }";
     a_negative_duration_is_refused: "[[fault]]\nat = \"-5s\"\ncrash_broker = { broker = 1, down_for = \"3s\" }";
     a_recovery_shorter_than_the_detection_is_refused:
-        "[[fault]]\nat = \"5s\"\ncrash_service = { service = \"payment\", down_for = \"1s\" }\n[expect]\nrecovers_within = \"20s\"";
+        "[[fault]]\nat = \"5s\"\ncrash_service = { service = \"payment\", down_for = \"1s\" }\n[expect]\nrecovers_within = \"8s\"";
     hosts_that_match_nothing_are_refused:
         "[[fault]]\nat = \"5s\"\nhold = { from = [\"payment-7\"], to = [\"broker-*\"], for = \"1s\" }";
     an_unknown_check_is_refused: "[expect]\nbreaks = \"charged_once\"";

@@ -56,12 +56,20 @@ const COMMIT_EVERY: Duration = Duration::from_millis(200);
 /// Waits after an error of the consumer.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 
+/// How long a group waits for a member that died before it goes on without it.
+///
+/// librdkafka's default is 45 s, chosen so that a slow machine loses no membership. A killed replica leaves its orders
+/// waiting for as long, longer than a saga's step may take (30 s); a member that is only slow rejoins, and its inbox
+/// knows what it has done.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The consumer's properties that the kit needs: no commit but its own, and a new group begins at the beginning (D0.19).
 pub fn properties(group: &str) -> Properties {
     Properties::new()
         .set("group.id", group)
         .set("enable.auto.commit", false)
         .set("auto.offset.reset", "earliest")
+        .set("session.timeout.ms", SESSION_TIMEOUT.as_millis())
 }
 
 /// What a router needs of its service.

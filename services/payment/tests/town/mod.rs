@@ -105,7 +105,7 @@ impl Town {
             self.until(24);
             self.change(Change::Release { from: host.into(), to: second });
         }
-        // A killed member is missed for its session of 45 s; then all that is left is done.
+        // A killed member is missed for its session of 10 s; then all that is left is done.
         self.until(120);
     }
 }

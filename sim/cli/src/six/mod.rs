@@ -104,8 +104,7 @@ impl System for Six {
     }
 
     fn consumer_session_timeout(&self) -> Duration {
-        // librdkafka's default, which the kit leaves as it is.
-        Duration::from_secs(45)
+        kit::router::SESSION_TIMEOUT
     }
 
     fn start(&self, setup: &Setup<'_>) -> Box<dyn Deployment> {
