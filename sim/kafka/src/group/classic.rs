@@ -335,6 +335,13 @@ impl ClassicGroup {
         out: &mut Vec<Answer>,
     ) -> Result<(), (ResponseError, String)> {
         let refuse = |error| Err((error, request.member_id.clone()));
+        if !self.has_room_for(&request.member_id) {
+            self.pending.remove(&request.member_id);
+            if self.members.contains_key(&request.member_id) {
+                self.drop_member(&request.member_id);
+            }
+            return Err((ResponseError::GroupMaxSizeReached, String::new()));
+        }
         if !self.supports(request) {
             return refuse(ResponseError::InconsistentGroupProtocol);
         }
@@ -350,9 +357,7 @@ impl ClassicGroup {
                 Some(_) => {}
             }
         }
-        if self.pending.contains_key(&request.member_id) {
-            self.check_size(request)?;
-            self.pending.remove(&request.member_id);
+        if self.pending.remove(&request.member_id).is_some() {
             self.add_member(now, request.member_id.clone(), request);
             self.rebalance(now, out, &format!("{} joins", request.member_id));
             return Ok(());
@@ -363,11 +368,16 @@ impl ClassicGroup {
         let same = member.protocols == request.protocols;
         let leads = self.leader.as_ref() == Some(&request.member_id);
         match self.state {
-            State::CompletingRebalance if same => self.answer_current(now, request, false, out),
-            State::Stable if same && !leads => self.answer_current(now, request, false, out),
+            // It may have missed the answer to its last join. The session goes on as it was: only heartbeats renew it.
+            State::CompletingRebalance if same => {
+                out.push(self.joined(&request.member_id, request.token.clone(), false));
+            }
+            State::Stable if same && !leads => {
+                out.push(self.joined(&request.member_id, request.token.clone(), false));
+            }
             State::Empty => return refuse(ResponseError::UnknownMemberId),
             _ => {
-                self.update_member(now, request, out);
+                self.update_member(request, out);
                 self.rebalance(now, out, &format!("{} joins anew", request.member_id));
             }
         }
@@ -387,7 +397,6 @@ impl ClassicGroup {
             self.replace_static(now, &old, id, request, out);
             return Ok(());
         }
-        self.check_size(request)?;
         if request.instance.is_none() && request.requires_known_id {
             self.pending.insert(id.clone(), now + request.session_timeout);
             return Err((ResponseError::MemberIdRequired, id));
@@ -397,11 +406,21 @@ impl ClassicGroup {
         Ok(())
     }
 
-    fn check_size(&self, request: &JoinRequest) -> Result<(), (ResponseError, String)> {
-        if self.members.len() >= self.settings.max_size {
-            return Err((ResponseError::GroupMaxSizeReached, request.member_id.clone()));
+    /// `group.max.size`, as Kafka's `acceptJoiningMember`: while members join anew, who asks first is in, and the last
+    /// of the old ones may be out.
+    fn has_room_for(&self, id: &str) -> bool {
+        let member = self.members.get(id);
+        let joining = |member: &Member| member.joining.is_some();
+        match self.state {
+            State::Empty => true,
+            State::PreparingRebalance => {
+                let joined = self.members.values().filter(|member| joining(member)).count();
+                member.is_some_and(joining) || joined < self.settings.max_size
+            }
+            State::CompletingRebalance | State::Stable => {
+                member.is_some() || self.members.len() < self.settings.max_size
+            }
         }
-        Ok(())
     }
 
     fn supports(&self, request: &JoinRequest) -> bool {
@@ -446,24 +465,16 @@ impl ClassicGroup {
         }
     }
 
-    fn update_member(&mut self, now: Timestamp, request: &JoinRequest, out: &mut Vec<Answer>) {
+    fn update_member(&mut self, request: &JoinRequest, out: &mut Vec<Answer>) {
         let member = self.members.get_mut(&request.member_id).expect("the caller found it");
         member.protocols.clone_from(&request.protocols);
         member.rebalance_timeout = request.rebalance_timeout;
         member.session_timeout = request.session_timeout;
-        member.heard = now;
         // A client that lost its connection asks again: the old question will not be read.
         if let Some(token) = member.joining.replace(request.token.clone()) {
             let (member_id, error) = (request.member_id.clone(), ResponseError::RebalanceInProgress);
             out.push(Answer::JoinFailed { token, member_id, error });
         }
-    }
-
-    /// Answers a join with the generation as it is.
-    fn answer_current(&mut self, now: Timestamp, request: &JoinRequest, skip: bool, out: &mut Vec<Answer>) {
-        let id = &request.member_id;
-        self.members.get_mut(id).expect("the caller found it").heard = now;
-        out.push(self.joined(id, request.token.clone(), skip));
     }
 
     fn joined(&self, id: &str, token: Token, skip_assignment: bool) -> Answer {
@@ -677,7 +688,6 @@ impl ClassicGroup {
                 self.pending_sync.remove(ask.member_id);
                 let leads = self.leader.as_deref() == Some(ask.member_id);
                 let member = self.members.get_mut(ask.member_id).expect("it was checked");
-                member.heard = now;
                 if let Some(token) = member.syncing.replace(token) {
                     out.push(Answer::SyncFailed { token, error: ResponseError::RebalanceInProgress });
                 }
@@ -687,8 +697,7 @@ impl ClassicGroup {
             }
             State::Stable => {
                 self.pending_sync.remove(ask.member_id);
-                let member = self.members.get_mut(ask.member_id).expect("it was checked");
-                member.heard = now;
+                let member = &self.members[ask.member_id];
                 let (protocol, assignment) = (self.protocol.clone(), member.assignment.clone());
                 out.push(Answer::Synced { token, protocol, assignment });
             }
@@ -786,28 +795,32 @@ impl ClassicGroup {
             }
             _ => id.to_owned(),
         };
-        if self.pending.remove(&id).is_some() {
-            self.end_join_if_all_joined(now, out);
-            return Ok(());
+        if self.pending.remove(&id).is_none() {
+            self.check_member(&id, instance)?;
+            self.dismiss(&id, out);
         }
-        self.check_member(&id, instance)?;
-        self.remove(now, &id, "leaves", out);
+        self.go_on_without(now, &format!("{id} leaves"), out);
         Ok(())
     }
 
-    fn remove(&mut self, now: Timestamp, id: &str, why: &str, out: &mut Vec<Answer>) {
+    /// Takes a member out; whoever waits in its name is told.
+    fn dismiss(&mut self, id: &str, out: &mut Vec<Answer>) {
         let member = self.drop_member(id);
         let error = ResponseError::UnknownMemberId;
         if let Some(token) = member.joining {
-            out.push(Answer::JoinFailed { token, member_id: id.to_owned(), error });
+            out.push(Answer::JoinFailed { token, member_id: String::new(), error });
         }
         if let Some(token) = member.syncing {
             out.push(Answer::SyncFailed { token, error });
         }
+    }
+
+    /// What a group does when someone is gone, and be it one that was never in: Kafka makes no difference.
+    fn go_on_without(&mut self, now: Timestamp, why: &str, out: &mut Vec<Answer>) {
         match self.state {
-            State::Stable | State::CompletingRebalance => self.rebalance(now, out, &format!("{id} {why}")),
+            State::Stable | State::CompletingRebalance => self.rebalance(now, out, why),
             State::PreparingRebalance | State::Empty => {
-                out.push(Answer::Note(format!("group {}: {id} {why}", self.id)));
+                out.push(Answer::Note(format!("group {}: {why}", self.id)));
                 self.end_join_if_all_joined(now, out);
             }
         }
@@ -852,10 +865,10 @@ impl ClassicGroup {
             self.pending.remove(&id);
             self.end_join_if_all_joined(now, out);
         }
-        let dead = |member: &&Member| self.session_end(member).is_some_and(|end| end <= now);
-        let dead: Vec<String> = self.members.values().filter(dead).map(|member| member.id.clone()).collect();
-        for id in dead {
-            self.remove(now, &id, "is evicted: its session ended", out);
+        // One after the other: with the first gone the others may be in a new generation, with new sessions.
+        while let Some(id) = self.overdue(now) {
+            self.dismiss(&id, out);
+            self.go_on_without(now, &format!("{id} is evicted: its session ended"), out);
         }
         match self.join_phase {
             Some(JoinPhase::Initial { until, left, more_came }) if until <= now => {
@@ -872,12 +885,18 @@ impl ClassicGroup {
         }
         if self.sync_until.is_some_and(|until| until <= now) {
             self.sync_until = None;
-            for id in std::mem::take(&mut self.pending_sync) {
-                if self.members.contains_key(&id) {
-                    self.remove(now, &id, "is evicted: it did not sync in time", out);
-                }
+            let late: Vec<String> = std::mem::take(&mut self.pending_sync).into_iter().collect();
+            late.iter().for_each(|id| self.dismiss(id, out));
+            if !late.is_empty() {
+                let why = format!("{} evicted: not synced in time", late.join(", "));
+                self.go_on_without(now, &why, out);
             }
         }
+    }
+
+    fn overdue(&self, now: Timestamp) -> Option<String> {
+        let dead = |member: &&Member| self.session_end(member).is_some_and(|end| end <= now);
+        self.members.values().find(dead).map(|member| member.id.clone())
     }
 }
 
@@ -1028,6 +1047,161 @@ mod tests {
                 + members.iter().filter(|member| member.syncing.is_some()).count();
             assert_eq!(held, self.waiting.len(), "each question that waits is held by a member");
         }
+    }
+
+    /// Verbs for stories: sessions of 10 s, rebalances of 30 s, an initial delay of 3 s, five members at most.
+    impl Scene {
+        fn request(&mut self, id: &str, instance: Option<&str>, requires_known_id: bool) -> JoinRequest {
+            let token = self.token();
+            JoinRequest {
+                fresh_id: format!("member-{}", self.asked),
+                token,
+                instance: instance.map(str::to_owned),
+                member_id: id.to_owned(),
+                client_id: String::new(),
+                client_host: String::new(),
+                session_timeout: Duration::from_secs(10),
+                rebalance_timeout: Duration::from_secs(30),
+                protocol_type: "consumer".into(),
+                protocols: vec![Protocol { name: "range".into(), metadata: Bytes::new() }],
+                requires_known_id,
+                can_skip_assignment: false,
+            }
+        }
+
+        /// A join of a client that knows no MEMBER_ID_REQUIRED; gives what was answered at once.
+        fn join(&mut self, id: &str, instance: Option<&str>) -> Vec<Answer> {
+            let request = self.request(id, instance, false);
+            let mut out = Vec::new();
+            self.group.join(self.now, request, &mut out);
+            self.hear(out.clone());
+            out
+        }
+
+        fn sync(&mut self, id: &str) -> Vec<Answer> {
+            let request = SyncRequest {
+                token: self.token(),
+                member_id: id.to_owned(),
+                instance: None,
+                generation: self.group.generation(),
+                protocol_type: None,
+                protocol: None,
+                assignments: Vec::new(),
+            };
+            let mut out = Vec::new();
+            self.group.sync(self.now, request, &mut out);
+            self.hear(out.clone());
+            out
+        }
+
+        fn beat(&mut self, id: &str) -> Result<(), ResponseError> {
+            let ask = Ask { member_id: id, instance: None, generation: self.group.generation() };
+            self.group.heartbeat(self.now, ask)
+        }
+
+        fn ids(&self) -> Vec<&str> {
+            self.group.members().map(|member| member.id.as_str()).collect()
+        }
+
+        /// A group of `count` members, `member-1` leading, all of them synced.
+        fn stable(count: usize) -> Scene {
+            let mut scene = Scene::new();
+            (0..count).for_each(|_| _ = scene.join("", None));
+            while scene.group.state() == State::PreparingRebalance {
+                scene.pass(Duration::from_secs(3));
+            }
+            let ids: Vec<String> = scene.ids().into_iter().map(str::to_owned).collect();
+            ids.iter().rev().for_each(|id| _ = scene.sync(id));
+            assert_eq!((scene.group.state(), scene.group.leader()), (State::Stable, Some("member-1")));
+            scene
+        }
+    }
+
+    fn failures(answers: &[Answer]) -> Vec<ResponseError> {
+        let error = |answer: &Answer| match answer {
+            Answer::JoinFailed { error, .. } | Answer::SyncFailed { error, .. } => Some(*error),
+            _ => None,
+        };
+        answers.iter().filter_map(error).collect()
+    }
+
+    #[test]
+    fn who_waited_for_the_assignment_of_a_dead_leader_has_a_whole_session_left() {
+        let mut scene = Scene::new();
+        (0..2).for_each(|_| _ = scene.join("", None));
+        scene.pass(Duration::from_secs(6));
+        assert_eq!(scene.group.state(), State::CompletingRebalance);
+        scene.sync("member-2");
+        scene.pass(Duration::from_secs(10));
+        assert!(scene.waiting.is_empty(), "the sync is cancelled");
+        assert_eq!(scene.ids(), ["member-2"], "only the leader was silent");
+        scene.pass(Duration::from_millis(9_999));
+        assert_eq!(scene.ids(), ["member-2"]);
+        scene.pass(Duration::from_millis(1));
+        assert!(scene.ids().is_empty(), "from the cancelled sync on it must be heard again");
+    }
+
+    #[test]
+    fn sessions_are_renewed_by_heartbeats_and_not_by_joins_that_change_nothing() {
+        let mut scene = Scene::stable(2);
+        scene.pass(Duration::from_secs(9));
+        scene.beat("member-1").unwrap();
+        assert!(matches!(scene.join("member-2", None)[..], [Answer::Joined { .. }]));
+        scene.sync("member-2");
+        scene.pass(Duration::from_secs(1));
+        assert_eq!(scene.ids(), ["member-1"]);
+    }
+
+    /// The broker stood still, and both deadlines have passed when it goes on.
+    #[test]
+    fn who_joins_as_another_dies_is_in_the_next_generation() {
+        let mut scene = Scene::stable(1);
+        scene.join("", None);
+        let newcomer = format!("member-{}", scene.asked);
+        scene.now = scene.now + NEW_MEMBER_JOIN_TIMEOUT;
+        let mut out = Vec::new();
+        scene.group.tick(scene.now, &mut out);
+        assert!(out.iter().any(|answer| matches!(answer, Answer::Joined { generation: 2, .. })));
+        assert_eq!(scene.ids(), [newcomer]);
+    }
+
+    #[test]
+    fn a_member_that_leaves_before_it_is_in_makes_a_stable_group_rebalance() {
+        let mut scene = Scene::stable(1);
+        let request = scene.request("", None, true);
+        let id = request.fresh_id.clone();
+        let mut out = Vec::new();
+        scene.group.join(scene.now, request, &mut out);
+        assert_eq!(failures(&out), [ResponseError::MemberIdRequired]);
+        assert_eq!(scene.group.state(), State::Stable);
+        scene.group.leave(scene.now, &id, None, &mut Vec::new()).unwrap();
+        assert_eq!(scene.group.state(), State::PreparingRebalance);
+    }
+
+    #[test]
+    fn a_full_group_takes_nobody_new_unless_it_asks_before_the_old() {
+        let mut scene = Scene::stable(5);
+        assert_eq!(failures(&scene.join("", None)), [ResponseError::GroupMaxSizeReached]);
+        assert_eq!(scene.group.state(), State::Stable);
+        scene.join("member-1", None);
+        assert_eq!(scene.group.state(), State::PreparingRebalance);
+        scene.join("", None);
+        (2..5).for_each(|number| _ = scene.join(&format!("member-{number}"), None));
+        assert_eq!(failures(&scene.join("member-5", None)), [ResponseError::GroupMaxSizeReached]);
+        assert!(!scene.ids().contains(&"member-5"), "the last of the old ones is out");
+    }
+
+    #[test]
+    fn who_does_not_sync_in_time_is_out_and_the_others_join_anew() {
+        let mut scene = Scene::new();
+        (0..3).for_each(|_| _ = scene.join("", None));
+        scene.pass(Duration::from_secs(6));
+        scene.sync("member-1");
+        for _ in 0..6 {
+            scene.pass(Duration::from_secs(5));
+            (1..4).for_each(|number| _ = scene.beat(&format!("member-{number}")));
+        }
+        assert_eq!((scene.ids(), scene.group.state()), (vec!["member-1"], State::PreparingRebalance));
     }
 
     proptest! {
