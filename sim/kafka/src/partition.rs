@@ -183,7 +183,9 @@ impl Partition {
 fn validate(now_ms: i64, rules: &AppendRules, batch: &Bytes) -> Result<BatchHeader, AppendError> {
     let header = match BatchHeader::parse(batch) {
         Ok(header) => header,
-        Err(error @ BatchError::UnsupportedFormat(_)) => {
+        // What is cut short is no batch at all for Kafka's reader, and a request must have one: clients do not send it
+        // again, as they would what is corrupt.
+        Err(error @ (BatchError::UnsupportedFormat(_) | BatchError::Truncated)) => {
             return refuse(ResponseError::InvalidRecord, error.to_string());
         }
         Err(error) => return refuse(ResponseError::CorruptMessage, error.to_string()),
@@ -338,7 +340,8 @@ mod tests {
         let mut damaged = batch(None, 1).to_vec();
         *damaged.last_mut().unwrap() ^= 1;
         assert_eq!(at.append(&Bytes::from(damaged)), Err(ResponseError::CorruptMessage));
-        assert_eq!(at.append(&batch(None, 1).slice(..20)), Err(ResponseError::CorruptMessage));
+        assert_eq!(at.append(&batch(None, 1).slice(..20)), Err(ResponseError::InvalidRecord));
+        assert_eq!(at.append(&Bytes::new()), Err(ResponseError::InvalidRecord));
         let two = [batch(None, 1), batch(None, 1)].concat();
         assert_eq!(at.append(&Bytes::from(two)), Err(ResponseError::InvalidRecord));
     }
