@@ -95,7 +95,9 @@ fn request(bench: &mut Bench, api: ApiKey, version: i16) -> RequestKind {
             request.into()
         }
         ApiKey::SyncGroup => {
-            SyncGroupRequest::default().with_group_id(group).with_member_id(text("nobody")).into()
+            let request = SyncGroupRequest::default().with_group_id(group).with_member_id(text("nobody"));
+            let named = (version >= 5).then(|| (text("consumer"), text("range"))).unzip();
+            request.with_protocol_type(named.0).with_protocol_name(named.1).into()
         }
         ApiKey::Heartbeat => {
             HeartbeatRequest::default().with_group_id(group).with_member_id(text("nobody")).into()
@@ -307,6 +309,121 @@ fn a_fetch_with_another_epoch_is_told_who_is_behind() {
     assert_eq!(fetched(bench.ask(node, ApiKey::Fetch, 12, request)).0, 75);
 }
 
+/// What a reader of epoch `read` at `offset` hears: error, and where the logs part.
+fn fetched_after(bench: &mut Bench, offset: i64, read: i32) -> (i16, i32, i64) {
+    let node = leader(bench);
+    let mut request = fetch_request("orders", 0, offset, 500, 1);
+    request.topics[0].partitions[0].last_fetched_epoch = read;
+    let response = expect!(Fetch, bench.ask(node, ApiKey::Fetch, 12, request));
+    let data = &response.responses[0].partitions[0];
+    (data.error_code, data.diverging_epoch.epoch, data.diverging_epoch.end_offset)
+}
+
+#[test]
+fn a_reader_of_what_is_lost_is_told_where_the_logs_part() {
+    let mut bench = bench();
+    let node = leader(&bench);
+    bench.produce(node, "orders", 0, batch(&["a", "b"]));
+    assert_eq!(
+        fetched_after(&mut bench, 5, -1),
+        (1, -1, -1),
+        "who does not say what it read is out of range"
+    );
+    assert_eq!(fetched_after(&mut bench, 5, 0), (0, 0, 2));
+    assert_eq!(fetched_after(&mut bench, 1, 7), (0, 0, 2), "an epoch that never was here");
+    assert_eq!(fetched_after(&mut bench, 1, 0), (0, -1, -1));
+}
+
+fn listed(bench: &mut Bench, version: i16, timestamp: i64) -> i16 {
+    use list_offsets_request::*;
+    let partition = ListOffsetsPartition::default().with_timestamp(timestamp).with_current_leader_epoch(-1);
+    let topic = ListOffsetsTopic::default().with_name(topic_name("orders")).with_partitions(vec![partition]);
+    let request = ListOffsetsRequest::default().with_topics(vec![topic]);
+    let node = leader(bench);
+    let response = expect!(ListOffsets, bench.ask(node, ApiKey::ListOffsets, version, request));
+    response.topics[0].partitions[0].error_code
+}
+
+#[test]
+fn special_timestamps_are_unsupported_before_their_version() {
+    let mut bench = bench();
+    for (timestamp, first) in [(-3, 7), (-4, 8), (-5, 9)] {
+        assert_eq!(listed(&mut bench, first - 1, timestamp), 35, "{timestamp} before version {first}");
+        assert_eq!(listed(&mut bench, first, timestamp), 0, "{timestamp} in version {first}");
+    }
+    assert_eq!(listed(&mut bench, 10, -6), 35);
+}
+
+/// The errors of a commit without a member, partition by partition.
+fn commit_errors(
+    bench: &mut Bench,
+    version: i16,
+    group: &str,
+    generation: i32,
+    partitions: &[i32],
+) -> Vec<i16> {
+    use offset_commit_request::*;
+    let node = bench.coordinator(group);
+    let asked = |&index: &i32| {
+        OffsetCommitRequestPartition::default().with_partition_index(index).with_committed_offset(3)
+    };
+    let topic = OffsetCommitRequestTopic::default()
+        .with_name(topic_name("orders"))
+        .with_partitions(partitions.iter().map(asked).collect());
+    let request = OffsetCommitRequest::default()
+        .with_group_id(GroupId(text(group)))
+        .with_generation_id_or_member_epoch(generation)
+        .with_topics(vec![topic]);
+    let response = expect!(OffsetCommit, bench.ask(node, ApiKey::OffsetCommit, version, request));
+    response.topics[0].partitions.iter().map(|partition| partition.error_code).collect()
+}
+
+#[test]
+fn a_commit_is_refused_with_the_code_of_its_version() {
+    let mut bench = bench();
+    assert_eq!(commit_errors(&mut bench, 8, "nobody", 4, &[0, 99]), [22, 3]);
+    assert_eq!(commit_errors(&mut bench, 9, "nobody", 4, &[0, 99]), [69, 3]);
+}
+
+#[test]
+fn the_group_without_a_name_commits_and_fetches_but_has_no_members() {
+    let mut bench = bench();
+    assert_eq!(commit_errors(&mut bench, 9, "", -1, &[0]), [0]);
+    let node = bench.coordinator("");
+    assert_eq!(bench.committed(node, "", "orders", 0), (0, 3));
+    assert_eq!(bench.heartbeat(node, "", "", -1), 24);
+}
+
+#[test]
+fn from_version_5_on_a_sync_names_the_groups_protocol() {
+    let mut bench = bench();
+    let node = bench.coordinator("group");
+    let request = SyncGroupRequest::default().with_group_id(GroupId(text("group")));
+    let named =
+        request.clone().with_protocol_type(Some(text("consumer"))).with_protocol_name(Some(text("range")));
+    for (request, code) in [(request, 23), (named, 25)] {
+        let response = expect!(SyncGroup, bench.ask(node, ApiKey::SyncGroup, 5, request));
+        assert_eq!(response.error_code, code);
+    }
+}
+
+/// Versions 10 and 11 have a place for a topic's id in the question and none for a topic without a name in the answer.
+#[test]
+fn metadata_by_id_is_for_versions_that_can_answer_it() {
+    let mut bench = bench();
+    let id = topic_id(&mut bench);
+    for (version, error) in [(10, 42), (11, 42), (12, 0)] {
+        let topic = MetadataRequestTopic::default().with_name(None).with_topic_id(id);
+        let request = MetadataRequest::default().with_topics(Some(vec![topic]));
+        let response = expect!(Metadata, bench.ask(1, ApiKey::Metadata, version, request));
+        assert_eq!(response.topics[0].error_code, error, "version {version}");
+    }
+    let unknown = MetadataRequestTopic::default().with_name(None).with_topic_id(uuid::Uuid::from_u128(7));
+    let request = MetadataRequest::default().with_topics(Some(vec![unknown]));
+    let response = expect!(Metadata, bench.ask(1, ApiKey::Metadata, 11, request));
+    assert_eq!(response.topics[0].error_code, 42);
+}
+
 #[test]
 fn offsets_are_listed_by_time_to_the_record() {
     use list_offsets_request::*;
@@ -356,6 +473,8 @@ fn topics_are_refused_with_kafkas_codes() {
     let mut bench = bench();
     assert_eq!(bench.create_topic("orders", 1, &[]), 36);
     assert_eq!(bench.create_topic("no spaces", 1, &[]), 17);
+    assert_eq!(bench.create_topic("order_events", 1, &[]), 0);
+    assert_eq!(bench.create_topic("order.events", 1, &[]), 17, "both are order_events to Kafka's metrics");
     assert_eq!(bench.create_topic("none", 0, &[]), 37);
     assert_eq!(bench.create_topic("huge", i32::MAX, &[]), 44);
     assert_eq!(bench.create_topic("odd", 1, &[("no.such", "1")]), 40);

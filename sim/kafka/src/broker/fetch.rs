@@ -129,12 +129,15 @@ impl Broker {
         let read = self.led(key).and_then(|partition| {
             partition.check_epoch(asked.current_leader_epoch)?;
             let log = &turn.disk.logs[&key];
-            if !(log.start_offset()..=log.end_offset()).contains(&asked.fetch_offset) {
+            // A reader beyond the end may have read what a power loss took: that tells it more than being out of range.
+            let diverging = diverging_epoch(log, asked).filter(|_| call.version >= 12);
+            let in_range = (log.start_offset()..=log.end_offset()).contains(&asked.fetch_offset);
+            if diverging.is_none() && !in_range {
                 return Err(ResponseError::OffsetOutOfRange);
             }
-            Ok((partition, log))
+            Ok((partition, log, diverging))
         });
-        let (partition, log) = match read {
+        let (partition, log, diverging) = match read {
             Ok(read) => read,
             Err(error) => {
                 found.urgent = true;
@@ -147,9 +150,7 @@ impl Broker {
         if call.version >= 5 {
             data.log_start_offset = log.start_offset();
         }
-        if call.version >= 12
-            && let Some(diverging) = diverging_epoch(log, asked)
-        {
+        if let Some(diverging) = diverging {
             found.urgent = true;
             return data.with_diverging_epoch(diverging);
         }

@@ -96,6 +96,12 @@ impl Broker {
                 .collect(),
         };
         let group = request.group_id.as_str();
+        if sync.token.call.version >= 5 && (sync.protocol_type.is_none() || sync.protocol.is_none()) {
+            // Null is for older versions: from here on a member says what it takes the group for (KIP-559).
+            let Token { connection, call } = &sync.token;
+            let error = ResponseError::InconsistentGroupProtocol.code();
+            return turn.respond(*connection, call, SyncGroupResponse::default().with_error_code(error));
+        }
         let mut answers = Vec::new();
         self.coordinator.sync(turn.now, group, sync, &mut answers);
         self.answer_members(turn, group, answers);
@@ -230,7 +236,8 @@ impl Broker {
 
     /// Appends records to the partition of the offsets topic that `group` lives in.
     fn write(&mut self, turn: &mut Turn<'_>, group: &str, records: &[GroupRecord]) {
-        let index = self.coordinator.partition(group).expect("a group that decides is coordinated here");
+        let index =
+            self.coordinator.partition_of_any(group).expect("a group that decides is coordinated here");
         let topic = self.image.topic(OFFSETS_TOPIC).expect("a coordinator has its topic");
         let key = PartitionKey { topic: topic.id, index };
         let encoded: Vec<_> = records.iter().map(GroupRecord::encode).collect();
@@ -291,7 +298,7 @@ impl Broker {
             instance: request.group_instance_id.as_ref().map(|instance| instance.as_str()),
             generation: request.generation_id_or_member_epoch,
         };
-        let allowed = self.coordinator.check_commit(turn.now, group, ask);
+        let allowed = self.coordinator.check_commit(turn.now, group, ask, call.version);
         let mut response = OffsetCommitResponse::default();
         let mut accepted = Vec::new();
         for topic in &request.topics {
@@ -300,10 +307,13 @@ impl Broker {
             let mut answered = OffsetCommitResponseTopic::default().with_name(topic.name.clone());
             for asked in &topic.partitions {
                 let metadata = asked.committed_metadata.as_ref().map(ToString::to_string).unwrap_or_default();
-                let result = allowed.and_then(|()| {
-                    if !(0..known).contains(&asked.partition_index) {
-                        return Err(ResponseError::UnknownTopicOrPartition);
-                    }
+                let result = if (0..known).contains(&asked.partition_index) {
+                    allowed
+                } else {
+                    // The coordinator is not asked about what is not there.
+                    Err(ResponseError::UnknownTopicOrPartition)
+                };
+                let result = result.and_then(|()| {
                     if metadata.len() > self.settings.offset_metadata_max_bytes as usize {
                         return Err(ResponseError::OffsetMetadataTooLarge);
                     }

@@ -57,11 +57,14 @@ impl Broker {
             .with_partition_index(asked.partition_index)
             .with_timestamp(-1)
             .with_offset(-1);
+        if asked.timestamp < 0 && first_version_of(asked.timestamp).is_none_or(|first| call.version < first) {
+            return response.with_error_code(ResponseError::UnsupportedVersion.code());
+        }
         let found = self.asked_topic(false, name, Uuid::nil()).and_then(|image| {
             let key = PartitionKey { topic: image.id, index: asked.partition_index };
             let partition = self.led(key)?;
             partition.check_epoch(asked.current_leader_epoch)?;
-            find(&turn.disk.logs[&key], partition.high_watermark, partition.leader_epoch, asked.timestamp)
+            Ok(find(&turn.disk.logs[&key], partition.high_watermark, partition.leader_epoch, asked.timestamp))
         });
         match found {
             Ok(Some(found)) => {
@@ -84,26 +87,31 @@ struct FoundOffset {
     epoch: i32,
 }
 
-fn find(
-    log: &Log,
-    high_watermark: i64,
-    leader_epoch: i32,
-    asked: i64,
-) -> Result<Option<FoundOffset>, ResponseError> {
-    let at = |offset, epoch| Ok(Some(FoundOffset { offset, timestamp: -1, epoch }));
+/// Since which version a special timestamp means something.
+fn first_version_of(timestamp: i64) -> Option<i16> {
+    match timestamp {
+        LATEST | EARLIEST => Some(1),
+        MAX_TIMESTAMP => Some(7),
+        EARLIEST_LOCAL => Some(8),
+        LATEST_TIERED => Some(9),
+        _ => None,
+    }
+}
+
+fn find(log: &Log, high_watermark: i64, leader_epoch: i32, asked: i64) -> Option<FoundOffset> {
+    let at = |offset, epoch| Some(FoundOffset { offset, timestamp: -1, epoch });
     let committed = || log.batches().take_while(|batch| batch.header.next_offset() <= high_watermark);
     match asked {
         LATEST => at(high_watermark, leader_epoch),
         EARLIEST | EARLIEST_LOCAL => {
             at(log.start_offset(), log.epoch_of(log.start_offset()).unwrap_or(leader_epoch))
         }
-        LATEST_TIERED => Ok(None),
+        LATEST_TIERED => None,
         MAX_TIMESTAMP => {
             let newest = committed().map(|batch| batch.header.max_timestamp).max();
-            Ok(newest.and_then(|time| committed().find_map(|batch| in_batch(batch, time))))
+            newest.and_then(|time| committed().find_map(|batch| in_batch(batch, time)))
         }
-        time if time >= 0 => Ok(committed().find_map(|batch| in_batch(batch, time))),
-        _ => Err(ResponseError::UnsupportedForMessageFormat),
+        time => committed().find_map(|batch| in_batch(batch, time)),
     }
 }
 

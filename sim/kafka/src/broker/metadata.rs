@@ -8,6 +8,7 @@
 //! Version notes: no topics means all in 0, null means all from 1 on; topic ids from 10 on, and by id from 12 on.
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -31,6 +32,9 @@ impl Broker {
         call: &Call,
         request: &MetadataRequest,
     ) {
+        if let Some(refused) = refused_by_id(call, request) {
+            return turn.respond(connection, call, MetadataResponse::default().with_topics(refused));
+        }
         let asked = request.topics.as_deref().filter(|topics| call.version >= 1 || !topics.is_empty());
         let topics = match asked {
             None => self.image.topics.values().map(|topic| describe(&self.image, call, topic)).collect(),
@@ -107,6 +111,23 @@ impl Broker {
         let live: Vec<NodeId> = self.image.live_brokers().map(|(node, _)| node).collect();
         if live.is_empty() { -1 } else { live[self.rng.random_range(0..live.len())] }
     }
+}
+
+/// Versions 10 and 11 have a place for a topic's id in the question, and none for a topic without a name in the answer:
+/// one such topic fails them all.
+fn refused_by_id(call: &Call, request: &MetadataRequest) -> Option<Vec<MetadataResponseTopic>> {
+    let topics = request.topics.as_deref().filter(|_| call.version < 12)?;
+    topics.iter().find(|topic| topic.name.is_none() || !topic.topic_id.is_nil())?;
+    let refused = |asked: &MetadataRequestTopic| {
+        let mut topic = MetadataResponseTopic::default()
+            .with_error_code(ResponseError::InvalidRequest.code())
+            .with_name(Some(asked.name.clone().unwrap_or_default()));
+        if call.version >= 10 {
+            topic.topic_id = asked.topic_id;
+        }
+        topic
+    };
+    Some(topics.iter().map(refused).collect())
 }
 
 fn describe(image: &MetadataImage, call: &Call, topic: &TopicImage) -> MetadataResponseTopic {

@@ -95,6 +95,10 @@ impl Controller {
         if self.image.topic(name).is_some() {
             return Err((ResponseError::TopicAlreadyExists, format!("topic `{name}` already exists")));
         }
+        if let Some(other) = self.image.topics.values().find(|other| collide(name, &other.name)) {
+            let message = format!("topic `{name}` collides with existing topic `{}`", other.name);
+            return Err((ResponseError::InvalidTopicException, message));
+        }
         let config = self.topic_config(topic)?;
         let leaders = if topic.assignments.is_empty() { self.place(topic)? } else { self.assigned(topic)? };
         let partitions = leaders.len() as i32;
@@ -250,6 +254,12 @@ fn described(config: &BTreeMap<String, String>) -> Vec<CreatableTopicConfigs> {
             .with_config_source(1)
     };
     config.iter().map(describe).collect()
+}
+
+/// Kafka's metrics write `.` as `_`, so that it refuses a name that differs from another in these alone
+/// (`Topic.hasCollision`).
+fn collide(one: &str, other: &str) -> bool {
+    one.len() == other.len() && one.replace('.', "_") == other.replace('.', "_")
 }
 
 /// Kafka's rule for names, from `Topic.validate`.

@@ -133,7 +133,12 @@ impl Coordinator {
         self.partition_of_any(group)
     }
 
-    fn partition_of_any(&self, group: &str) -> Result<i32, ResponseError> {
+    /// The same where the empty name is a group too: consumers without one committed under it before they could not
+    /// (Kafka's `isGroupIdValid` lets it commit and fetch).
+    ///
+    /// # Errors
+    /// `NOT_COORDINATOR`.
+    pub fn partition_of_any(&self, group: &str) -> Result<i32, ResponseError> {
         if self.partitions == 0 {
             return Err(ResponseError::NotCoordinator);
         }
@@ -229,12 +234,23 @@ impl Coordinator {
     /// Whether a member may commit, before any partition is looked at.
     ///
     /// # Errors
-    /// As [`ClassicGroup::check_commit`].
-    pub fn check_commit(&mut self, now: Timestamp, group: &str, ask: Ask<'_>) -> Result<(), ResponseError> {
+    /// As [`ClassicGroup::check_commit`]; for a group that is not there `GROUP_ID_NOT_FOUND` from version 9 of
+    /// OffsetCommit on, `ILLEGAL_GENERATION` before.
+    pub fn check_commit(
+        &mut self,
+        now: Timestamp,
+        group: &str,
+        ask: Ask<'_>,
+        version: i16,
+    ) -> Result<(), ResponseError> {
         self.partition_of_any(group)?;
         if !self.groups.contains_key(group) {
             // Offsets alone make a group, if nobody claims to be its member.
-            return if ask.generation < 0 { Ok(()) } else { Err(ResponseError::IllegalGeneration) };
+            return match version {
+                _ if ask.generation < 0 => Ok(()),
+                9.. => Err(ResponseError::GroupIdNotFound),
+                _ => Err(ResponseError::IllegalGeneration),
+            };
         }
         self.held(group).members.check_commit(now, ask)
     }
