@@ -12,13 +12,16 @@ use harness::system::System;
 
 use crate::args::{ChildArgs, DeterminismArgs};
 use crate::run::failed_to_run;
-use crate::{exit, invalid, terminal};
+use crate::{cannot_bring, exit, invalid, terminal};
 
 pub(crate) fn check(args: &DeterminismArgs, system: &dyn System) -> u8 {
     let scenarios = match Scenario::load_all(&args.paths, &harness::vocabulary(system)) {
         Ok(scenarios) => scenarios,
         Err(error) => return invalid(&error),
     };
+    if let Some(code) = cannot_bring(&scenarios, args.engine) {
+        return code;
+    }
     let program = match env::current_exe() {
         Ok(program) => program,
         Err(error) => {

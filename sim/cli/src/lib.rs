@@ -18,10 +18,16 @@ mod replay;
 mod run;
 mod terminal;
 
-use harness::scenario::ScenarioError;
+use harness::fault;
+use harness::scenario::{Scenario, ScenarioError};
 use harness::system::System;
+use world::Engine;
 
 use args::{Args, Command};
+
+/// A run is many small allocations on one thread: the C library's allocator would cost it a quarter of its time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Does what the command line asks, with any system under test; gives the exit code.
 pub fn main(args: &Args, system: &dyn System) -> u8 {
@@ -51,4 +57,13 @@ fn invalid(error: &ScenarioError) -> u8 {
         ScenarioError::Unreadable { .. } | ScenarioError::NoScenario { .. } => exit::SCENARIO_UNREADABLE,
         ScenarioError::Invalid { .. } => exit::SCENARIO_INVALID,
     }
+}
+
+/// Shows, of each scenario, the first fault that the engine cannot bring; gives the exit code if there is one. Asked before anything runs, so
+/// that nobody takes half of a folder for the whole.
+fn cannot_bring(scenarios: &[Scenario], engine: Engine) -> Option<u8> {
+    let refused: Vec<_> =
+        scenarios.iter().filter_map(|scenario| fault::supported(scenario, engine).err()).collect();
+    refused.iter().for_each(|error| terminal::complain(&format!("error: {error}")));
+    (!refused.is_empty()).then_some(exit::UNAVAILABLE)
 }

@@ -11,13 +11,16 @@ use reports::{ScenarioResult, text};
 
 use crate::args::ReplayArgs;
 use crate::run::failed_to_run;
-use crate::{exit, invalid, terminal};
+use crate::{cannot_bring, exit, invalid, terminal};
 
 pub(crate) fn replay(args: &ReplayArgs, system: &dyn System) -> u8 {
     let scenario = match Scenario::load(&args.file, &harness::vocabulary(system)) {
         Ok(scenario) => scenario,
         Err(error) => return invalid(&error),
     };
+    if let Some(code) = cannot_bring(std::slice::from_ref(&scenario), args.engine) {
+        return code;
+    }
     let trace = match args.trace.as_ref().map(File::create).transpose() {
         Ok(file) => file.map(|file| Trace::new(BufWriter::new(file), Detail::Events)),
         Err(error) => {

@@ -16,7 +16,7 @@ use world::Engine;
 
 use crate::args::{Backend, Format, RunArgs};
 use crate::files::SeedFolder;
-use crate::{exit, invalid, terminal};
+use crate::{cannot_bring, exit, invalid, terminal};
 
 const NO_KAFKA: &str = "error: this build has no backend `kafka`: real clusters come later\n  \
     = help: leave `--backend` out to run on the simulated Kafka";
@@ -30,6 +30,9 @@ pub(crate) fn run(args: &RunArgs, system: &dyn System) -> u8 {
         Ok(scenarios) => scenarios,
         Err(error) => return invalid(&error),
     };
+    if let Some(code) = cannot_bring(&scenarios, args.engine) {
+        return code;
+    }
     let seeds: Vec<Vec<u64>> = scenarios.iter().map(|scenario| seeds(scenario, args)).collect();
     let work: Vec<Work<'_>> =
         scenarios.iter().zip(&seeds).map(|(scenario, seeds)| Work { scenario, seeds }).collect();

@@ -22,10 +22,10 @@ use context::{Context, Event, EventKind, Program, Recorder as _, Timestamp};
 use kafka::{Cluster, ClusterConfig};
 use reports::{Evidence, Finding, FindingKind, SeedResult};
 use tokio::sync::watch;
-use world::{Engine, NotReady, Refusal, World, WorldConfig};
+use world::{Engine, NotReady, World, WorldConfig};
 
 use crate::check::{Moment, Occasion, Watch, kafka as kafka_checks};
-use crate::fault::{Faults, Plan, Scene, supported};
+use crate::fault::{Faults, Plan, Scene, Unsupported, supported};
 use crate::observed::{Desk, ObservedBroker};
 use crate::observer::{self, Observer};
 use crate::recorder::{RunRecorder, Trace};
@@ -56,7 +56,7 @@ pub enum RunError {
     Panicked(#[from] Panic),
     /// The engine cannot bring a fault of the scenario.
     #[error(transparent)]
-    Unsupported(#[from] Refusal),
+    Unsupported(#[from] Unsupported),
     /// This binary cannot make a world that replays.
     #[error(transparent)]
     NotReady(#[from] NotReady),
@@ -246,6 +246,10 @@ impl<'a> Run<'a> {
             self.bring(faults, Faults::advance);
         }
         self.bring(faults, Faults::heal_all);
+        for host in &self.hosts {
+            let stats = self.world.host(host).expect("a run's hosts are in its world");
+            assert!(stats.running && !stats.paused, "{host} is not up although all is healed");
+        }
         self.note(format_args!("all is healed"));
     }
 

@@ -45,6 +45,7 @@ fn what_the_reference_engine_cannot_bring_is_refused_by_name() {
     assert!(power_loss.starts_with("the engine `turmoil` cannot power off"), "{power_loss}");
     let pause = refused("[[fault]]\nat = \"1s\"\npause = { host = \"echo-1\", for = \"1s\" }\n");
     assert!(pause.starts_with("the engine `turmoil` cannot pause echo-1"), "{pause}");
+    assert!(pause.ends_with("(`pause` in toy.toml, line 9)"), "{pause}");
     let one_way =
         refused("[[fault]]\nat = \"1s\"\nhold = { from = [\"bank\"], to = [\"echo-1\"], for = \"1s\" }\n");
     assert!(one_way.starts_with("the engine `turmoil` cannot hold bank -> echo-1"), "{one_way}");

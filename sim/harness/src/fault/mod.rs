@@ -15,16 +15,38 @@ pub use driver::{Faults, Scene};
 pub use plan::{Occurrence, Plan};
 pub use wounds::{Wound, Wounds};
 
+use std::path::PathBuf;
+
 use world::{Change, Engine, Refusal};
 
 use crate::scenario::{BrokerChoice, FaultKind, Scenario};
 
+/// A fault that an engine cannot bring, and where the file asks for it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{refusal} (`{word}` in {}, line {line})", file.display())]
+pub struct Unsupported {
+    /// The scenario's file.
+    pub file: PathBuf,
+    /// The line of the fault.
+    pub line: usize,
+    /// The fault as files name it.
+    pub word: &'static str,
+    /// What the engine says.
+    pub refusal: Refusal,
+}
+
 /// Whether an engine can bring every fault of a scenario; known before anything runs.
 ///
 /// # Errors
-/// [`Refusal::Unsupported`] names the first change that it cannot make.
-pub fn supported(scenario: &Scenario, engine: Engine) -> Result<(), Refusal> {
+/// [`Unsupported`] names the first fault, and of that the first change, that it cannot make.
+pub fn supported(scenario: &Scenario, engine: Engine) -> Result<(), Unsupported> {
     for fault in &scenario.faults {
+        let unsupported = |refusal| Unsupported {
+            file: scenario.file.clone(),
+            line: fault.line,
+            word: fault.kind.word(),
+            refusal,
+        };
         let wounds = match &fault.kind {
             // Which broker it is does not matter to an engine.
             FaultKind::CrashBroker { broker: BrokerChoice::LeaderOf { .. }, power_loss } => {
@@ -34,9 +56,9 @@ pub fn supported(scenario: &Scenario, engine: Engine) -> Result<(), Refusal> {
         };
         let mut state = Wounds::default();
         let hurt: Vec<Change> = wounds.iter().flat_map(|wound| state.hurt(0, wound)).collect();
-        engine.can(&hurt)?;
+        engine.can(&hurt).map_err(unsupported)?;
         let healed: Vec<Change> = wounds.iter().flat_map(|wound| state.heal(0, wound)).collect();
-        engine.can(&healed)?;
+        engine.can(&healed).map_err(unsupported)?;
     }
     Ok(())
 }
