@@ -192,3 +192,22 @@ pub struct Measurements {
     /// How long records waited, by topic and handler, in the order of their names.
     pub hops: Vec<Hop>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_is_quiet_only_when_nothing_at_all_is_open() {
+        let quiet = Progress { workload_sent: true, sagas_started: 3, ..Progress::default() };
+        assert!(quiet.quiet());
+        for open in [
+            Progress { workload_sent: false, ..quiet },
+            Progress { sagas_open: 1, ..quiet },
+            Progress { outbox_rows: 1, ..quiet },
+            Progress { calls_open: 1, ..quiet },
+        ] {
+            assert!(!open.quiet(), "{open}");
+        }
+    }
+}

@@ -59,6 +59,14 @@ fn a_rolling_restart_takes_every_broker_down_once() {
 }
 
 #[test]
+fn hosts_that_are_down_already_cannot_be_restarted_one_after_the_other() {
+    leaves_nothing_for(
+        ECHO_IS_DOWN,
+        "at = \"2s\"\nrolling_restart = { hosts = [\"echo-1\"], down_for = \"1s\", gap = \"1s\" }",
+    );
+}
+
+#[test]
 fn a_crashed_service_loses_its_tasks_and_goes_on_after_its_restart() {
     takes_effect("at = \"1s\"\ncrash_service = { service = \"echo\", down_for = \"2s\" }", "tasks killed");
 }
@@ -165,4 +173,26 @@ fn duplicates_where_nothing_is_sent_any_more_are_inert() {
 fn faults_repeat_as_their_file_says() {
     let fault = "during = \"500ms..3s\"\nevery = \"1s\"\npause = { host = \"echo-1\", for = \"500ms\" }";
     assert_eq!(takes_effect(fault, "wakes deferred").active.len(), 3);
+}
+
+/// Every kind at once, one inside another, and some ending at the moment when others begin.
+#[test]
+fn faults_that_overlap_are_all_healed_in_the_end() {
+    let kinds = [
+        "at = \"500ms\"\ncrash_broker = { broker = 1, down_for = \"3s\" }",
+        "at = \"1s\"\ncrash_broker = { broker = 1, down_for = \"5s\" }",
+        "at = \"500ms\"\npause = { host = \"echo-1\", for = \"4s\" }",
+        "at = \"1s\"\ncrash_service = { service = \"echo\", down_for = \"2s\" }",
+        "at = \"3s\"\npause = { host = \"echo-1\", for = \"1s\" }",
+        "at = \"1s\"\ncrash_outside = { system = \"bank\", down_for = \"3s\" }",
+        "at = \"1s\"\npartition = { between = [\"echo-*\"], and = [\"broker-*\"], for = \"3s\" }",
+        "at = \"2s\"\nhold = { from = [\"broker-*\"], to = [\"echo-*\", \"sink-*\"], for = \"3s\" }",
+        "at = \"2s\"\nlatency = { between = [\"sink-1\"], and = [\"broker-2\"], range = \"50ms..80ms\", for = \"2s\" }",
+        "at = \"3s\"\nlatency = { between = [\"sink-1\"], and = [\"broker-2\"], range = \"5ms..8ms\", for = \"2s\" }",
+        "at = \"8s\"\nrolling_restart = { hosts = [\"*-1\"], down_for = \"1s\", gap = \"500ms\" }",
+        "during = \"0s..9s\"\nduplicate_records = { topic = \"questions\", probability = \"50%\" }",
+    ];
+    let text: String = kinds.map(|fault| format!("[[fault]]\n{fault}\n")).concat();
+    let reports = faults(&text);
+    assert!(reports.iter().all(|report| !report.active.is_empty()), "{reports:#?}");
 }

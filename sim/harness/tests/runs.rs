@@ -2,8 +2,11 @@
 
 mod toy;
 
+use std::time::Duration;
+
 use reports::FindingKind;
 use shakedown_harness::recorder::{Detail, Trace};
+use shakedown_harness::scenario::Scenario;
 use toy::{Toy, broken, run, scenario};
 use world::Engine;
 
@@ -21,6 +24,13 @@ fn the_same_seed_gives_the_same_run_and_another_seed_another() {
     let scenario = scenario(20, "");
     assert_eq!(run(&scenario, 7), run(&scenario, 7));
     assert_ne!(run(&scenario, 7).hash, run(&scenario, 8).hash);
+}
+
+#[test]
+fn one_flipped_bit_of_one_record_changes_the_hash_and_nothing_else() {
+    let (right, wrong) = (run(&scenario(20, ""), 1), flawed("errs_in_one_bit", ""));
+    assert_ne!(right.hash, wrong.hash);
+    assert_eq!(reports::SeedResult { hash: right.hash, ..wrong }, right);
 }
 
 /// A flaw of `echo`, and what the run says of it.
@@ -62,6 +72,30 @@ fn a_question_that_is_committed_before_it_is_handled_is_lost_in_a_crash() {
 }
 
 #[test]
+fn a_system_whose_groups_have_not_read_on_is_not_at_rest() {
+    let result = flawed("never_commits", "[expect]\nrecovers_within = \"20s\"\n");
+    assert_eq!(broken(&result), ["recovers_within"]);
+    let says = &result.findings[0].says;
+    assert!(says.starts_with("the system did not come to rest: group echo is at 0 of "), "{says}");
+    assert_eq!(result.sagas.completed, 20, "every question has its answer all the same");
+}
+
+#[test]
+fn a_run_ends_when_the_system_was_quiet_for_two_seconds() {
+    let crash = "[[fault]]\nat = \"1s\"\ncrash_service = { service = \"sink\", down_for = \"1s\" }\n";
+    let (result, text) = traced(&scenario(60, crash));
+    let time_of = |note: &str| {
+        let line = text.lines().find(|line| line.contains(note)).unwrap_or_else(|| panic!("no `{note}`"));
+        let seconds = line.trim_start_matches('[').split('s').next().map(str::trim);
+        Duration::from_secs_f64(seconds.and_then(|seconds| seconds.parse().ok()).expect("a line has a time"))
+    };
+    let (healed, rest) = (time_of("world note all is healed"), time_of("world note the system is at rest"));
+    let took = result.recovered_in.expect("it came to rest");
+    assert!(took > Duration::ZERO, "the dead consumer's session must be waited out");
+    assert_eq!(rest - healed, took + Duration::from_secs(2));
+}
+
+#[test]
 fn a_commit_ahead_of_what_was_read_is_found_in_a_run() {
     let result = flawed("commits_ahead", "[expect]\nrecovers_within = \"20s\"\n");
     let found = result.findings.iter().find(|finding| finding.check == "commits_follow_reads");
@@ -98,7 +132,7 @@ fn a_system_that_comes_to_rest_late_misses_recovers_within_only() {
     let crash = "[[fault]]\nat = \"900ms\"\ncrash_service = { service = \"sink\", down_for = \"100ms\" }\n";
     let mut scenario = scenario(20, crash);
     // Shorter than a file may say: that is refused, and this test wants to see it missed.
-    scenario.expect.recovers_within = std::time::Duration::from_secs(1);
+    scenario.expect.recovers_within = Duration::from_secs(1);
     let result = run(&scenario, 1);
     assert_eq!(broken(&result), ["recovers_within"], "{result:#?}");
     assert_eq!(result.sagas.stuck, 0);
@@ -131,12 +165,17 @@ fn a_panic_is_an_error_of_the_run_with_its_seed() {
     assert_eq!(broken(&run(&scenario(5, ""), 5)), Vec::<&str>::new());
 }
 
-#[test]
-fn a_trace_holds_every_event_and_its_last_line_the_hash() {
+/// A run with seed 1, and its trace.
+fn traced(scenario: &Scenario) -> (reports::SeedResult, String) {
     let path = tempfile::NamedTempFile::new().unwrap();
     let trace = Trace::new(path.reopen().unwrap(), Detail::Events);
-    let result = shakedown_harness::run(&Toy, &scenario(5, ""), 1, Engine::Jump, Some(trace)).unwrap();
-    let text = std::fs::read_to_string(path.path()).unwrap();
+    let result = shakedown_harness::run(&Toy, scenario, 1, Engine::Jump, Some(trace)).unwrap();
+    (result, std::fs::read_to_string(path.path()).unwrap())
+}
+
+#[test]
+fn a_trace_holds_every_event_and_its_last_line_the_hash() {
+    let (result, text) = traced(&scenario(5, ""));
     assert_eq!(text.lines().count() as u64, result.events);
     let plan = "world note scenario toy, seed 1, engine jump, latency";
     assert!(text.lines().any(|line| line.contains(plan)), "{}", text.lines().take(5).collect::<String>());

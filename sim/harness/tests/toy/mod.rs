@@ -29,10 +29,12 @@ const BANK_PORT: u16 = 80;
 pub(crate) struct Toy;
 
 /// Planted flaws of `echo`.
-const FLAWS: [(&str, &str); 7] = [
+const FLAWS: [(&str, &str); 9] = [
     ("commits_first", "commits what it polled before it has handled it"),
     ("commits_ahead", "commits ten records more than it has polled"),
+    ("never_commits", "answers, and commits nothing"),
     ("never_joins", "does not join its group"),
+    ("errs_in_one_bit", "gives question 7 an answer that differs from the right one in a single bit"),
     ("stamps_again", "asks for a new stamp for each delivery of a question"),
     ("never_answers", "keeps the answer to itself"),
     ("walks_a_hash_map", "notes its questions in the order of a HashMap"),
@@ -256,8 +258,24 @@ async fn bank(context: Context, state: Shared) {
     }
 }
 
+/// A call that is under way; a crash of the caller ends it as well.
+struct OpenCall<'a>(&'a Shared);
+
+impl<'a> OpenCall<'a> {
+    fn new(state: &'a Shared) -> OpenCall<'a> {
+        lock(state).calls_open += 1;
+        OpenCall(state)
+    }
+}
+
+impl Drop for OpenCall<'_> {
+    fn drop(&mut self) {
+        lock(self.0).calls_open -= 1;
+    }
+}
+
 async fn stamp(context: &Context, state: &Shared, question: u64, again: bool) {
-    lock(state).calls_open += 1;
+    let _open = OpenCall::new(state);
     loop {
         let call = async {
             let mut stream = context.connect("bank", BANK_PORT).await?;
@@ -270,7 +288,6 @@ async fn stamp(context: &Context, state: &Shared, question: u64, again: bool) {
             _ => context.sleep(Duration::from_millis(200)).await,
         }
     }
-    lock(state).calls_open -= 1;
 }
 
 async fn member(broker: &dyn Broker, group: &str, topic: &str) -> Result<Box<dyn Consumer>, Error> {
@@ -318,11 +335,12 @@ async fn echo(context: &Context, broker: &dyn Broker, state: &Shared, flaws: &[S
             let question = question_of(&record);
             stamp(context, state, question, has("stamps_again")).await;
             if !has("never_answers") {
-                let mut answer = ProducerRecord::new(ANSWERS, question.to_string(), "42");
+                let text = if has("errs_in_one_bit") && question == 7 { "43" } else { "42" };
+                let mut answer = ProducerRecord::new(ANSWERS, question.to_string(), text);
                 answer.headers.add("place", record.offset.to_string());
                 producer.send(answer).await?;
             }
-            if !has("commits_first") {
+            if !has("commits_first") && !has("never_commits") {
                 consumer.commit(&next).await?;
             }
         }
