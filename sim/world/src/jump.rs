@@ -62,8 +62,6 @@ pub(crate) struct Jump {
     outbox: Vec<Packet>,
     /// The initial sequence numbers of SYN-ACKs that are under way, by the server's view of the connection.
     handshakes: BTreeMap<Ends, u32>,
-    /// Something has run or arrived since the stack was asked for packets.
-    stirred: bool,
     turns: u64,
 }
 
@@ -124,7 +122,6 @@ impl Jump {
             alarm: None,
             outbox: Vec::new(),
             handshakes: BTreeMap::new(),
-            stirred: false,
             turns: 0,
         }
     }
@@ -209,8 +206,7 @@ impl Jump {
     fn settle(&mut self) {
         loop {
             self.poll_tasks();
-            if self.stirred {
-                self.stirred = false;
+            if self.shared.take_stirred() {
                 self.collect();
             }
             if !self.shared.tasks.any_ready() && !self.deliver_due() {
@@ -226,7 +222,6 @@ impl Jump {
             let (incarnation, now) = (machine.stats.incarnation, self.shared.clock.now());
             let name = &machine.name;
             self.turns += tasks.run(number, |panic, task| with_blame(panic, task, name, incarnation, now));
-            self.stirred = true;
             assert!(
                 self.turns < TURNS_AT_ONE_INSTANT_MAX,
                 "time stands still at {now:?}: tasks wake one another without waiting, on {name} at least"
@@ -267,9 +262,9 @@ impl Jump {
         let mut any = false;
         while let Some((from, to, packet)) = self.links.take_due(now) {
             any = true;
+            self.shared.stir();
             self.arrive(from, to, packet);
         }
-        self.stirred |= any;
         any
     }
 
@@ -375,7 +370,7 @@ impl World for Jump {
             let host = change.host().unwrap_or_default();
             self.shared.record(host, EventKind::Fault, format_args!("{change}"), &[]);
             self.make(change, target);
-            self.stirred = true;
+            self.shared.stir();
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ pub(crate) struct Shared {
     directory: Mutex<Directory>,
     closed: Mutex<BTreeSet<Ends>>,
     scratch: Mutex<Vec<u8>>,
+    stirred: AtomicBool,
     gone: AtomicBool,
     thread: ThreadId,
 }
@@ -52,6 +53,7 @@ impl Shared {
             directory: Mutex::default(),
             closed: Mutex::default(),
             scratch: Mutex::default(),
+            stirred: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             thread: std::thread::current().id(),
         }
@@ -79,6 +81,16 @@ impl Shared {
     /// A buffer for one poll.
     pub(crate) fn scratch(&self) -> MutexGuard<'_, Vec<u8>> {
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stack has been given something, so it may have packets to send.
+    pub(crate) fn stir(&self) {
+        self.stirred.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the stack was stirred since the last call. To ask it for packets costs a walk over all sockets.
+    pub(crate) fn take_stirred(&self) -> bool {
+        self.stirred.swap(false, Ordering::Relaxed)
     }
 
     /// The network stack can be called: the world is there, and this is its thread. A socket that a test or a panic has

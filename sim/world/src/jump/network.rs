@@ -52,6 +52,7 @@ impl Network {
         }
         for of in 0..ADDRESSES {
             set_current(self.id);
+            self.shared.stir();
             let listener = match TcpListener::bind(SocketAddr::new(address(self.number, of), port)).await {
                 Ok(listener) => listener,
                 // A connection of an earlier listener lingers there.
@@ -105,6 +106,11 @@ impl<T> Socket<T> {
         Socket { shared: network.shared.clone(), id: network.id, inner: Some(inner) }
     }
 
+    /// What is about to be done may give the stack something to send; all but looking may.
+    fn stir(&self) {
+        self.shared.stir();
+    }
+
     fn enter(&mut self) -> Result<&mut T> {
         if !self.shared.is_here() {
             return Err(Error::new(ErrorKind::NetworkDown, "the world of this socket has ended"));
@@ -119,6 +125,7 @@ impl<T> Drop for Socket<T> {
         let inner = self.inner.take();
         if self.shared.is_here() {
             set_current(self.id);
+            self.shared.stir();
             drop(inner);
         } else {
             std::mem::forget(inner);
@@ -133,6 +140,7 @@ impl<F: Future<Output = Result<TcpStream>>> Future for Connecting<F> {
     type Output = Result<TcpStream>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<TcpStream>> {
+        self.0.stir();
         self.0.enter()?.as_mut().poll(cx)
     }
 }
@@ -148,6 +156,7 @@ impl JumpListener {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<(BoxStream, String)>> {
         loop {
             let (stream, peer) = ready!(self.socket.enter()?.poll_accept(cx))?;
+            self.socket.stir();
             // A peer that has given up meanwhile: Linux takes such a connection from the queue.
             if stream.try_read(&mut []).is_err_and(|error| error.kind() == ErrorKind::ConnectionReset) {
                 continue;
@@ -204,6 +213,8 @@ impl JumpStream {
         scratch.resize(READ_AT_ONCE, 0);
         let mut read = ReadBuf::new(&mut scratch);
         ready!(Pin::new(self.socket.enter()?).poll_read(cx, &mut read))?;
+        // A reader that makes room announces it.
+        self.socket.stir();
         let bytes = read.filled();
         self.ended |= bytes.is_empty();
         self.record_loopback(bytes);
@@ -246,6 +257,7 @@ impl AsyncRead for JumpStream {
 
 impl AsyncWrite for JumpStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        self.socket.stir();
         Pin::new(self.socket.enter()?).poll_write(cx, bytes)
     }
 
@@ -255,6 +267,7 @@ impl AsyncWrite for JumpStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.socket.stir();
         Pin::new(self.socket.enter()?).poll_shutdown(cx)
     }
 }
