@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{Durations, Evidence, FaultReport, Finding, FindingKind, Sagas, ScenarioResult, SeedResult};
+use crate::{
+    Durations, Evidence, FailedSeed, FaultReport, Finding, FindingKind, Sagas, ScenarioResult, SeedResult,
+};
 
 /// All scenarios of one `run`.
 pub fn results(results: &[ScenarioResult]) -> Value {
@@ -25,6 +27,7 @@ fn scenario(result: &ScenarioResult) -> Value {
         "order_latency": durations(&result.order_latencies()),
         "findings": result.findings.iter().map(finding).collect::<Vec<_>>(),
         "seeds": result.seeds.iter().map(|run| seed(result, run)).collect::<Vec<_>>(),
+        "failed": result.failed.iter().map(|seed| failed(result, seed)).collect::<Vec<_>>(),
     })
 }
 
@@ -48,6 +51,15 @@ pub fn seed(result: &ScenarioResult, run: &SeedResult) -> Value {
         "faults": run.faults.iter().map(fault).collect::<Vec<_>>(),
         "findings": run.findings.iter().map(finding).collect::<Vec<_>>(),
         "replay": result.replay_command(run),
+    })
+}
+
+fn failed(result: &ScenarioResult, failed: &FailedSeed) -> Value {
+    json!({
+        "seed": failed.seed,
+        "engine": failed.engine,
+        "why": failed.why,
+        "replay": result.replay_command_of_failed(failed),
     })
 }
 

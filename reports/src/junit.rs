@@ -25,15 +25,22 @@ fn suite(xml: &mut String, result: &ScenarioResult) {
     // Writing to a string cannot fail.
     let _ = writeln!(
         xml,
-        "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{broken}\" time=\"{}\">",
+        "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{broken}\" errors=\"{}\" time=\"{}\">",
         escape(&result.name),
-        result.seeds.len() + 1,
+        result.seeds.len() + result.failed.len() + 1,
+        result.failed.len(),
         seconds(simulated),
     );
     case(xml, result, "over all seeds", Duration::ZERO, &result.findings, None);
     for seed in &result.seeds {
         let replay = result.replay_command(seed);
         case(xml, result, &format!("seed {}", seed.seed), seed.simulated, &seed.findings, Some(&replay));
+    }
+    for failed in &result.failed {
+        let (class, seed, why) = (escape(&result.name), failed.seed, escape(&failed.why));
+        let _ = writeln!(xml, "    <testcase classname=\"{class}\" name=\"seed {seed}\">");
+        let replay = escape(&result.replay_command_of_failed(failed));
+        let _ = writeln!(xml, "      <error message=\"{why}\">replay: {replay}</error>\n    </testcase>");
     }
     xml.push_str("  </testsuite>\n");
 }

@@ -18,12 +18,30 @@ pub struct ScenarioResult {
     pub seeds: Vec<SeedResult>,
     /// What is wrong with all seeds together: a fault that was inert on each, a `breaks` that never did.
     pub findings: Vec<Finding>,
+    /// The seeds that gave no result: nothing is known of the claim on them.
+    pub failed: Vec<FailedSeed>,
+}
+
+/// A seed whose run did not come to a result: a panic, as a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedSeed {
+    /// The seed.
+    pub seed: u64,
+    /// The engine that ran it.
+    pub engine: String,
+    /// What was said of it.
+    pub why: String,
 }
 
 impl ScenarioResult {
-    /// Nothing was found, on any seed or over all.
+    /// Every seed gave a result, and nothing was found, on any seed or over all.
     pub fn held(&self) -> bool {
-        self.findings.is_empty() && self.seeds.iter().all(SeedResult::held)
+        self.failed.is_empty() && !self.is_broken()
+    }
+
+    /// Something was found, on a seed or over all.
+    pub fn is_broken(&self) -> bool {
+        !self.findings.is_empty() || !self.seeds.iter().all(SeedResult::held)
     }
 
     /// What became of the sagas of all seeds.
@@ -43,10 +61,19 @@ impl ScenarioResult {
 
     /// The command that runs one seed again, to the byte.
     pub fn replay_command(&self, seed: &SeedResult) -> String {
-        let engine = match seed.engine.as_str() {
+        self.replay(seed.seed, &seed.engine)
+    }
+
+    /// The same for a seed without a result.
+    pub fn replay_command_of_failed(&self, failed: &FailedSeed) -> String {
+        self.replay(failed.seed, &failed.engine)
+    }
+
+    fn replay(&self, seed: u64, engine: &str) -> String {
+        let engine = match engine {
             "jump" => String::new(),
             other => format!(" --engine {other}"),
         };
-        format!("shakedown replay {} --seed {}{engine}", self.file.display(), seed.seed)
+        format!("shakedown replay {} --seed {seed}{engine}", self.file.display())
     }
 }

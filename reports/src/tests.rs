@@ -52,6 +52,7 @@ fn scenario(seeds: Vec<SeedResult>) -> ScenarioResult {
         claim: "every order ends while a broker crashes & comes back".to_owned(),
         seeds,
         findings: Vec::new(),
+        failed: Vec::new(),
     }
 }
 
@@ -168,6 +169,27 @@ fn another_engine_stands_in_the_replay_command() {
     let other = SeedResult { engine: "turmoil".to_owned(), ..seed(7) };
     let command = result.replay_command(&other);
     assert_eq!(command, "shakedown replay scenarios/broker-crash.toml --seed 7 --engine turmoil");
+}
+
+/// Seed 0 held; seeds 1 to 3 panicked.
+fn failed() -> ScenarioResult {
+    let failed = |seed| FailedSeed { seed, engine: "jump".to_owned(), why: format!("panicked: \"{seed}\"") };
+    ScenarioResult { failed: [1, 2, 3].map(failed).to_vec(), ..scenario(vec![seed(0)]) }
+}
+
+#[test]
+fn a_seed_without_a_result_is_no_claim_that_held() {
+    let result = failed();
+    assert!(!result.held() && !result.is_broken());
+    insta::assert_snapshot!(format!("{}{}", text::line(&result), text::failure(&result, &[])));
+    let json = json::results(std::slice::from_ref(&result));
+    assert_eq!((&json["held"], &json["scenarios"][0]["failed"][2]["seed"]), (&false.into(), &3.into()));
+    let junit = junit::results(&[result]);
+    assert!(junit.contains("tests=\"5\" failures=\"0\" errors=\"3\""), "{junit}");
+    assert!(
+        junit.contains("<error message=\"panicked: &quot;2&quot;\">replay: shakedown replay "),
+        "{junit}"
+    );
 }
 
 #[test]

@@ -12,13 +12,17 @@ const EVIDENCE_MAX_OF_OTHERS: usize = 2;
 /// More of one run is in the files.
 const FINDINGS_MAX: usize = 4;
 
+/// So many seeds without a result are shown with what was said of them.
+const FAILED_MAX: usize = 2;
+
 /// What is wrong with a scenario; empty if it held. The first seed that broke it is shown in full, the others named.
 /// `files` are what was written for that seed.
 pub fn failure(result: &ScenarioResult, files: &[String]) -> String {
     if result.held() {
         return String::new();
     }
-    let mut text = format!("\n{}: broken\n", result.name);
+    let verdict = if result.is_broken() { "broken" } else { "failed" };
+    let mut text = format!("\n{}: {verdict}\n", result.name);
     entry(&mut text, "claim", &result.claim);
     for finding in &result.findings {
         tell(&mut text, "over all seeds", finding, EVIDENCE_MAX);
@@ -44,8 +48,18 @@ pub fn failure(result: &ScenarioResult, files: &[String]) -> String {
         entry(&mut text, if number == 0 { "files" } else { "" }, file);
     }
     // What is wrong only over all seeds shows on any of them.
-    if let Some(seed) = broken.first().copied().or(result.seeds.first()) {
+    let shows = broken.first().copied().or(result.seeds.first().filter(|_| result.is_broken()));
+    if let Some(seed) = shows {
         entry(&mut text, "replay", &result.replay_command(seed));
+    }
+    let (told, more) = result.failed.split_at(result.failed.len().min(FAILED_MAX));
+    for failed in told {
+        entry(&mut text, "failed", &format!("seed {}: {}", failed.seed, failed.why));
+        entry(&mut text, "replay", &result.replay_command_of_failed(failed));
+    }
+    if !more.is_empty() {
+        let seeds: Vec<String> = more.iter().map(|failed| failed.seed.to_string()).collect();
+        entry(&mut text, "also", &format!("no result on seeds {}", seeds.join(", ")));
     }
     text
 }

@@ -18,11 +18,12 @@ use crate::{Durations, ScenarioResult, SeedResult};
 
 /// One line: whether the scenario held, over how many seeds and sagas, and its claim.
 pub fn line(result: &ScenarioResult) -> String {
-    let verdict = match result.held() {
-        // A seed that gave no result is told of elsewhere; no result is no claim that held.
-        _ if result.seeds.is_empty() => "not run",
-        true => "held   ",
-        false => "BROKEN ",
+    let verdict = match (result.is_broken(), result.failed.is_empty()) {
+        (true, _) => "BROKEN ",
+        // On a seed without a result the claim neither held nor broke.
+        (false, false) => "FAILED ",
+        (false, true) if result.seeds.is_empty() => "not run",
+        (false, true) => "held   ",
     };
     let (seeds, sagas) = (result.seeds.len(), result.sagas().started);
     let plural = if seeds == 1 { " " } else { "s" };

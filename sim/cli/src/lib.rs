@@ -25,10 +25,6 @@ use world::Engine;
 
 use args::{Args, Command};
 
-/// A run is many small allocations on one thread: the C library's allocator would cost it a quarter of its time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Does what the command line asks, with any system under test; gives the exit code.
 pub fn main(args: &Args, system: &dyn System) -> u8 {
     if !cfg!(tokio_unstable) {
@@ -59,8 +55,8 @@ fn invalid(error: &ScenarioError) -> u8 {
     }
 }
 
-/// Shows, of each scenario, the first fault that the engine cannot bring; gives the exit code if there is one. Asked before anything runs, so
-/// that nobody takes half of a folder for the whole.
+/// Shows, of each scenario, the first fault that the engine cannot bring; gives the exit code if there is one. Asked
+/// before anything runs, so that nobody takes half of a folder for the whole.
 fn cannot_bring(scenarios: &[Scenario], engine: Engine) -> Option<u8> {
     let refused: Vec<_> =
         scenarios.iter().filter_map(|scenario| fault::supported(scenario, engine).err()).collect();

@@ -42,6 +42,7 @@ pub(crate) fn replay(args: &ReplayArgs, system: &dyn System) -> u8 {
         claim: scenario.claim.clone(),
         seeds: vec![seed],
         findings: Vec::new(),
+        failed: Vec::new(),
     };
     let files: Vec<String> = args.trace.iter().map(|path| path.display().to_string()).collect();
     let run = result.seeds.first().map(|seed| text::run(&result, seed)).unwrap_or_default();

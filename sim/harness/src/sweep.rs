@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use reports::{ScenarioResult, SeedResult};
+use reports::{FailedSeed, ScenarioResult, SeedResult};
 use world::Engine;
 
 use crate::run::{RunError, run};
@@ -27,7 +27,7 @@ pub struct Work<'a> {
 /// What one scenario left.
 #[derive(Debug)]
 pub struct Swept {
-    /// Its results, judged. Seeds without a result are not in here.
+    /// Its results, judged; seeds without one are named in it.
     pub result: ScenarioResult,
     /// The seeds that gave no result, and why: panics, mostly.
     pub errors: Vec<RunError>,
@@ -50,18 +50,25 @@ pub fn sweep(
         result
     })
     .into_iter();
-    work.iter().map(|work| judged(work.scenario, results.by_ref().take(work.seeds.len()))).collect()
+    work.iter().map(|work| judged(*work, engine, results.by_ref())).collect()
 }
 
-fn judged(scenario: &Scenario, results: impl Iterator<Item = Result<SeedResult, RunError>>) -> Swept {
-    let (mut seeds, mut errors) = (Vec::new(), Vec::new());
-    for result in results {
+fn judged(
+    work: Work<'_>,
+    engine: Engine,
+    results: impl Iterator<Item = Result<SeedResult, RunError>>,
+) -> Swept {
+    let (mut seeds, mut failed, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+    for (seed, result) in work.seeds.iter().zip(results) {
         match result {
             Ok(result) => seeds.push(result),
-            Err(error) => errors.push(error),
+            Err(error) => {
+                failed.push(FailedSeed { seed: *seed, engine: engine.to_string(), why: error.to_string() });
+                errors.push(error);
+            }
         }
     }
-    Swept { result: over_all_seeds(scenario, seeds), errors }
+    Swept { result: ScenarioResult { failed, ..over_all_seeds(work.scenario, seeds) }, errors }
 }
 
 /// Does each piece of work, with at most `jobs` threads, and gives the results in the order of the work.

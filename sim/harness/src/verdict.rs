@@ -157,6 +157,7 @@ pub fn over_all_seeds(scenario: &Scenario, mut seeds: Vec<SeedResult>) -> Scenar
         claim: scenario.claim.clone(),
         seeds,
         findings,
+        failed: Vec::new(),
     }
 }
 

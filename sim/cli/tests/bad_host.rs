@@ -1,0 +1,147 @@
+//! Bugs of a kind that no service of the six has, planted on a host of their own beside them.
+//!
+//! A walk over a `HashMap`, whose order differs in every process, reaches the trace: `check-determinism` must name the
+//! first event that differs. And a panic: `run` must say with which seed, and call nothing held.
+//!
+//! `check-determinism` runs its own executable twice, so this test is a program, too: with a command line of
+//! `shakedown`'s it is that, with the bad host added to the six; without, it is the test.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use clap::Parser as _;
+use context::{Context, Program, program};
+use harness::check::Check;
+use harness::scenario::{Scenario, ServiceWords};
+use harness::system::{
+    CheckWords, Deployment, Group, Measurements, Progress, Role, Setup, System, SystemHost,
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+use reports::Evidence;
+use shakedown::args::Args;
+use shakedown::{exit, six};
+
+fn main() -> ExitCode {
+    let bad_host = match env::args().nth(1).as_deref() {
+        Some("check-determinism" | "child") => Some(program(leak)),
+        Some("run") => Some(program(panics)),
+        _ => None,
+    };
+    if let Some(bad_host) = bad_host {
+        return exit::code(shakedown::main(&Args::parse(), &WithHost(six::system(), bad_host)));
+    }
+    let trials = vec![
+        Trial::test("a_walk_over_a_hash_map_is_caught_and_its_event_named", is_caught),
+        Trial::test("a_panic_ends_with_1_and_names_its_seed", a_panic_names_its_seed),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn is_caught() -> Result<(), Failed> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenarios/calm-sea.toml");
+    let output =
+        Command::new(env::current_exe()?).args(["check-determinism", file, "--seeds", "1"]).output()?;
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(i32::from(exit::NOT_DETERMINISTIC)), "{shown}");
+    assert!(shown.contains("is the first that differs"), "no event is named: {shown}");
+    assert!(shown.contains("bad-1 note found "), "the planted walk is not the event that is named: {shown}");
+    Ok(())
+}
+
+fn a_panic_names_its_seed() -> Result<(), Failed> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenarios/calm-sea.toml");
+    let output = Command::new(env::current_exe()?).args(["run", file, "--seeds", "4..6"]).output()?;
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(i32::from(exit::BUG)), "{out}{err}");
+    assert!(out.starts_with("FAILED  calm-sea ") && !out.contains("held "), "{out}");
+    for seed in [4, 5] {
+        let says = format!("scenario `calm-sea` panicked with seed {seed} on engine `jump`: ");
+        assert!(err.contains(&format!("error: {says}")) && err.contains(": a planted panic"), "{err}");
+        assert!(out.contains(&format!("  failed    seed {seed}: {says}")), "{out}");
+        assert!(out.contains(&format!("calm-sea.toml --seed {seed}\n")), "no replay command: {out}");
+    }
+    Ok(())
+}
+
+/// A system with one host more.
+struct WithHost(&'static dyn System, Program);
+
+struct DeploymentWithHost(Box<dyn Deployment>, Program);
+
+async fn panics(context: Context) {
+    context.sleep(Duration::from_secs(1)).await;
+    panic!("a planted panic");
+}
+
+/// Tells the order in which a `HashMap` gives its keys.
+async fn leak(context: Context) {
+    #[expect(clippy::disallowed_types, reason = "the planted bug")]
+    let map: std::collections::HashMap<u32, ()> = (0..100).map(|key| (key, ())).collect();
+    for key in map.keys() {
+        context.note(format_args!("found {key}"));
+    }
+}
+
+impl System for WithHost {
+    fn services(&self) -> BTreeMap<String, ServiceWords> {
+        self.0.services()
+    }
+
+    fn outside(&self) -> Vec<String> {
+        self.0.outside()
+    }
+
+    fn workload(&self) -> Vec<String> {
+        self.0.workload()
+    }
+
+    fn topics(&self) -> Vec<String> {
+        self.0.topics()
+    }
+
+    fn groups(&self, scenario: &Scenario) -> Vec<Group> {
+        self.0.groups(scenario)
+    }
+
+    fn refusals(&self) -> Vec<String> {
+        self.0.refusals()
+    }
+
+    fn checks(&self) -> Vec<CheckWords> {
+        self.0.checks()
+    }
+
+    fn consumer_session_timeout(&self) -> Duration {
+        self.0.consumer_session_timeout()
+    }
+
+    fn start(&self, setup: &Setup<'_>) -> Box<dyn Deployment> {
+        Box::new(DeploymentWithHost(self.0.start(setup), self.1.clone()))
+    }
+}
+
+impl Deployment for DeploymentWithHost {
+    fn hosts(&mut self) -> Vec<SystemHost> {
+        let mut hosts = self.0.hosts();
+        hosts.push(SystemHost { name: "bad-1".to_owned(), role: Role::Service, program: self.1.clone() });
+        hosts
+    }
+
+    fn checks(&mut self) -> Vec<Box<dyn Check>> {
+        self.0.checks()
+    }
+
+    fn progress(&self) -> Progress {
+        self.0.progress()
+    }
+
+    fn unfinished(&self) -> Vec<Evidence> {
+        self.0.unfinished()
+    }
+
+    fn measurements(&self) -> Measurements {
+        self.0.measurements()
+    }
+}
