@@ -141,6 +141,16 @@ impl Cluster {
         self.state().topics.get(name).cloned()
     }
 
+    /// The topic's id; `None` if it was never asked for.
+    pub(crate) fn topic_id(&self, name: &str) -> Option<Uuid> {
+        self.state().topics.get(name).map(|topic| topic.id)
+    }
+
+    /// Kafka's error code for the topic; 0 if there is none, or it was never asked for.
+    pub(crate) fn topic_error_code(&self, name: &str) -> i16 {
+        self.state().topics.get(name).map_or(0, |topic| topic.error)
+    }
+
     /// How many partitions a topic has; `None` if it is not known to be there.
     pub(crate) fn partition_count(&self, name: &str) -> Option<PartitionId> {
         let state = self.state();

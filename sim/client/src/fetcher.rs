@@ -103,10 +103,8 @@ impl Fetcher {
         self.ask_committed(&mut reading, now);
         self.ask_ends(&mut reading, now);
         self.fetch(&mut reading, now);
-        let held: BTreeSet<Arc<str>> = reading.iter_mut().map(|(at, _)| at.topic.clone()).collect();
         let waits = reading.iter_mut().map(|(_, cursor)| cursor.not_before).filter(|at| *at > now).min();
-        drop(reading);
-        let refresh = self.refresh(held, now);
+        let refresh = self.refresh(&mut reading, now);
         waits.into_iter().chain(refresh).min()
     }
 
@@ -118,13 +116,13 @@ impl Fetcher {
                 continue;
             }
             self.refresh_wanted = true;
-            let unknown = self.shared.cluster.topic(&at.topic).is_some_and(|topic| topic.error != 0);
+            let unknown = self.shared.cluster.topic_error_code(&at.topic) != 0;
             if unknown && self.reported.insert(at.topic.clone()) {
                 missing.push(at.topic.clone());
             }
         }
         for topic in missing {
-            let code = self.shared.cluster.topic(&topic).map_or(0, |topic| topic.error);
+            let code = self.shared.cluster.topic_error_code(&topic);
             reading.report(topic_error(&topic, code));
             self.shared.news.notify_one();
         }
@@ -195,8 +193,8 @@ impl Fetcher {
                 && cursor.not_before <= now
                 && cursor.buffered() < settings.queued_min_messages
                 && cursor.buffered_bytes < settings.queued_max_bytes;
-            if let Some((leader, epoch)) = self.shared.cluster.leader(at)
-                && wants
+            if wants
+                && let Some((leader, epoch)) = self.shared.cluster.leader(at)
                 && !self.fetching.contains(&leader)
             {
                 let asked = (at.clone(), cursor.version, cursor.fetch_offset, epoch);
@@ -233,7 +231,7 @@ impl Fetcher {
             match topics.last_mut().filter(|(topic, ..)| *topic == at.topic) {
                 Some((_, _, partitions)) => partitions.push(partition),
                 None => {
-                    let id = cluster.topic(&at.topic).map_or(Uuid::nil(), |topic| topic.id);
+                    let id = cluster.topic_id(&at.topic).unwrap_or_default();
                     topics.push((at.topic.clone(), id, vec![partition]));
                 }
             }
@@ -276,7 +274,7 @@ impl Fetcher {
     }
 
     /// Asks for metadata where it is wanted or due; says when to look again.
-    fn refresh(&mut self, held: BTreeSet<Arc<str>>, now: Timestamp) -> Option<Timestamp> {
+    fn refresh(&mut self, reading: &mut Reading, now: Timestamp) -> Option<Timestamp> {
         let cluster = &self.shared.cluster;
         let due = cluster.refresh_due();
         self.refresh_wanted |= due.is_some_and(|due| due <= now);
@@ -289,6 +287,7 @@ impl Fetcher {
         self.refresh_wanted = false;
         self.refreshing = true;
         let (cluster, known) = (cluster.clone(), cluster.version());
+        let held: BTreeSet<Arc<str>> = reading.iter_mut().map(|(at, _)| at.topic.clone()).collect();
         self.events.push(Box::pin(async move { Event::Refreshed(cluster.refresh(&held, known).await) }));
         None
     }
@@ -420,10 +419,12 @@ impl Fetcher {
                 return;
             }
         };
-        let names: BTreeMap<Uuid, Arc<str>> = asked
-            .keys()
-            .filter_map(|at| Some((self.shared.cluster.topic(&at.topic)?.id, at.topic.clone())))
-            .collect();
+        let mut names: BTreeMap<Uuid, Arc<str>> = BTreeMap::new();
+        let mut last: Option<&Arc<str>> = None;
+        // The partitions of a topic stand together.
+        for at in asked.keys().filter(|at| last.replace(&at.topic) != Some(&at.topic)) {
+            names.extend(self.shared.cluster.topic_id(&at.topic).map(|id| (id, at.topic.clone())));
+        }
         for topic in answer.body.responses {
             let name = match answer.version >= FETCH_BY_ID {
                 true => names.get(&topic.topic_id).cloned(),
