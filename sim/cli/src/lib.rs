@@ -25,6 +25,11 @@ use world::Engine;
 
 use args::{Args, Command};
 
+/// A run is many small allocations on one thread: the C library's allocator took a fifth of its instructions, this one
+/// takes half of that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Does what the command line asks, with any system under test; gives the exit code.
 pub fn main(args: &Args, system: &dyn System) -> u8 {
     if !cfg!(tokio_unstable) {
