@@ -1007,7 +1007,14 @@ mod tests {
                     let ask = Ask { member_id: &id, instance: None, generation };
                     let beat = self.group.heartbeat(self.now, ask);
                     let member = self.group.members().any(|member| member.id == id);
-                    assert_eq!(beat == Err(ResponseError::UnknownMemberId), !member, "{beat:?}");
+                    let expected = match (member, self.group.state()) {
+                        (false, _) => Err(ResponseError::UnknownMemberId),
+                        (true, State::PreparingRebalance) => Err(ResponseError::RebalanceInProgress),
+                        (true, _) => Ok(()),
+                    };
+                    assert_eq!(beat, expected, "{:?}", self.group.state());
+                    let zombie = Ask { member_id: &id, instance: None, generation: generation + 1 };
+                    assert!(self.group.check_commit(self.now, zombie).is_err(), "of another generation");
                 }
                 4 => _ = self.group.leave(self.now, &id, None, &mut out),
                 _ => self.pass(Duration::from_millis(500 * who as u64)),
