@@ -1165,7 +1165,7 @@ mod tests {
         let mut scene = Scene::stable(1);
         scene.join("", None);
         let newcomer = format!("member-{}", scene.asked);
-        scene.now = scene.now + NEW_MEMBER_JOIN_TIMEOUT;
+        scene.now += NEW_MEMBER_JOIN_TIMEOUT;
         let mut out = Vec::new();
         scene.group.tick(scene.now, &mut out);
         assert!(out.iter().any(|answer| matches!(answer, Answer::Joined { generation: 2, .. })));
