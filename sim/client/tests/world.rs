@@ -5,7 +5,7 @@ mod bed;
 use std::time::Duration;
 
 use bed::{Bed, CLIENT, Desk, Slot, elapsed, record, values};
-use broker::{ErrorCode, OffsetAndMetadata, RebalanceListener, TopicPartition};
+use broker::{Broker as _, ErrorCode, OffsetAndMetadata, Properties, RebalanceListener, TopicPartition};
 use world::Change;
 
 /// The seeds of claims in which the moment matters.
@@ -347,6 +347,41 @@ fn a_member_whose_host_stood_still_loses_its_partitions_and_cannot_commit_for_th
         ["assigned [t/0]", "lost [t/0]", "assigned [t/0]", "revoked [t/0]"],
         "what was lost is not revoked"
     );
+}
+
+#[test]
+fn a_member_whose_group_is_no_more_learns_it_from_a_commit_and_joins_again() {
+    let heard = Heard::default();
+    let mut bed = {
+        let heard = heard.clone();
+        Bed::new(1, 12, move |desk: Desk| {
+            let heard = heard.clone();
+            async move {
+                desk.topic("t", 1).await;
+                let slow = [("session.timeout.ms", "45000"), ("heartbeat.interval.ms", "30000")];
+                let mut consumer = desk.listening("t", &slow, Box::new(heard.clone())).await;
+                while consumer.assignment().is_empty() {
+                    consumer.poll(Duration::from_millis(100)).await.expect("all is well");
+                }
+                let admin = desk.broker.admin(&Properties::new()).await.expect("sound properties");
+                admin.delete_topics(&["__consumer_offsets"]).await.expect("it is there");
+                let at = TopicPartition::new("t", 0);
+                let refused = consumer.commit(&[(at, OffsetAndMetadata::new(0))]).await;
+                assert!(
+                    matches!(refused, Err(ref error) if error.code == ErrorCode::Broker(22)),
+                    "nobody knows the group: {refused:?}"
+                );
+                let since = desk.context.now();
+                while heard.0.get().len() < 3 {
+                    consumer.poll(Duration::from_millis(100)).await.expect("all is well");
+                }
+                let took = desk.context.now().since(since);
+                assert!(took < Duration::from_secs(10), "it waited {took:?} for a heartbeat to tell");
+            }
+        })
+    };
+    bed.finish();
+    assert_eq!(heard.0.get(), ["assigned [t/0]", "lost [t/0]", "assigned [t/0]"]);
 }
 
 #[test]
