@@ -165,7 +165,7 @@ impl Controller {
             RequestKind::Fetch(request) => return self.fetch(now, connection, call, &request, disk, out),
             _ => unreachable!("only the controller's APIs are read"),
         };
-        out.push(Output::Respond { connection, frame: call.answer(&response) });
+        out.push(Output::Respond { connection, frame: fitting(&call, &response) });
     }
 
     fn register(
@@ -395,8 +395,14 @@ impl Waiting {
         let topic = fetch_response::FetchableTopicResponse::default()
             .with_topic(TopicName(StrBytes::from_static_str(METADATA_TOPIC)))
             .with_partitions(vec![data]);
-        self.call.answer(&ResponseKind::Fetch(FetchResponse::default().with_responses(vec![topic])))
+        fitting(&self.call, &ResponseKind::Fetch(FetchResponse::default().with_responses(vec![topic])))
     }
+}
+
+/// The encoded answer. Names come from brokers in the versions in which they go back, and messages are
+/// [`topics::shortened`], so it fits.
+fn fitting(call: &Call, response: &ResponseKind) -> Bytes {
+    call.answer(response).unwrap_or_else(|error| panic!("the controller's own answer: {error}"))
 }
 
 /// The records of a batch of the metadata log.

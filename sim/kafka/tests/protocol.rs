@@ -5,7 +5,7 @@ mod support;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::Decodable;
+use kafka_protocol::protocol::{Decodable, Encodable};
 use shakedown_kafka::wire::BROKER_APIS;
 
 use support::verbs::*;
@@ -553,4 +553,34 @@ fn the_response_header_of_api_versions_is_always_version_0() {
     assert_eq!(ApiKey::ApiVersions.response_header_version(3), 0);
     assert_eq!(error_of(&bench.response(connection)), 0);
     assert!(ApiVersionsResponse::decode(&mut Bytes::new(), 3).is_err());
+}
+
+/// A member id is the client's id and more, and version 5 says its length in 16 bits.
+#[test]
+fn an_answer_too_long_for_its_version_closes_the_connection_and_harms_nobody() {
+    let mut bench = bench();
+    let coordinator = bench.coordinator("group");
+    let header = RequestHeader::default()
+        .with_request_api_key(ApiKey::JoinGroup as i16)
+        .with_request_api_version(5)
+        .with_client_id(Some(text(&"c".repeat(32_760))));
+    let mut frame = BytesMut::new();
+    header.encode(&mut frame, ApiKey::JoinGroup.request_header_version(5)).unwrap();
+    join_request("group", "").encode(&mut frame, 5).unwrap();
+    let connection = bench.send_bytes(coordinator, (ApiKey::JoinGroup, 5), frame.freeze());
+    let reply = bench.reply(connection);
+    assert!(matches!(&reply, Some(Reply::Closed(why)) if why.contains("cannot be encoded")), "{reply:?}");
+
+    let config = ("x".repeat(32_760), "1".to_owned());
+    let topic = create_topics_request::CreatableTopic::default()
+        .with_name(topic_name("t"))
+        .with_num_partitions(1)
+        .with_replication_factor(1)
+        .with_configs(vec![
+            create_topics_request::CreatableTopicConfig::default()
+                .with_name(text(&config.0))
+                .with_value(Some(text(&config.1))),
+        ]);
+    let request = CreateTopicsRequest::default().with_topics(vec![topic]);
+    assert_eq!(error_of(&bench.ask(1, ApiKey::CreateTopics, 4, request)), 40);
 }

@@ -76,7 +76,10 @@ impl Turn<'_> {
     }
 
     fn respond(&mut self, connection: ConnectionId, call: &Call, response: impl Into<ResponseKind>) {
-        self.out.push(Output::Respond { connection, frame: call.answer(&response.into()) });
+        self.out.push(match call.answer(&response.into()) {
+            Ok(frame) => Output::Respond { connection, frame },
+            Err(error) => Output::Close { connection, reason: error.to_string() },
+        });
     }
 
     fn now_ms(&self) -> i64 {

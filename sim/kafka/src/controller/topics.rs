@@ -71,7 +71,7 @@ impl Controller {
                 Ok(_) => {}
                 Err((error, message)) => {
                     result.error_code = error.code();
-                    result.error_message = Some(StrBytes::from_string(message));
+                    result.error_message = Some(StrBytes::from_string(shortened(message)));
                     if call.version >= 5 {
                         (result.num_partitions, result.replication_factor) = (-1, -1);
                     }
@@ -254,6 +254,18 @@ fn described(config: &BTreeMap<String, String>) -> Vec<CreatableTopicConfigs> {
             .with_config_source(1)
     };
     config.iter().map(describe).collect()
+}
+
+/// What a message may hold of a name that a client made up: old versions say at most 32 KiB.
+const MESSAGE_BYTES_MAX: usize = 1_000;
+
+pub(super) fn shortened(mut message: String) -> String {
+    if message.len() > MESSAGE_BYTES_MAX {
+        let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
+        message.truncate(end);
+        message.push('…');
+    }
+    message
 }
 
 /// Kafka's metrics write `.` as `_`, so that it refuses a name that differs from another in these alone

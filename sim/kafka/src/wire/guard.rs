@@ -42,6 +42,16 @@ pub enum Malformed {
     /// The peer's answer is not what was asked for.
     #[error("a response cannot be decoded")]
     BadResponse,
+    /// The answer has text that is longer than its version can say.
+    #[error("the response to API {api_key} version {version} cannot be encoded: {why}")]
+    Unanswerable {
+        /// The API.
+        api_key: i16,
+        /// The version.
+        version: i16,
+        /// What the codec says.
+        why: String,
+    },
 }
 
 /// The bytes that every request begins with, in every version of its header.

@@ -133,16 +133,21 @@ impl Request {
 impl Call {
     /// Encodes the answer, without the frame's length.
     ///
-    /// # Panics
-    /// If the response holds a field that this version has no place for: handlers set those by version.
-    pub fn answer(&self, response: &ResponseKind) -> Bytes {
+    /// # Errors
+    /// [`Malformed::Unanswerable`] if the version has no room for it: a client id of 32 KiB does not fit into a member id of
+    /// JoinGroup below version 6. Kafka's serialiser throws then, and the connection closes.
+    pub fn answer(&self, response: &ResponseKind) -> Result<Bytes, Malformed> {
         let mut frame = BytesMut::new();
         let header = ResponseHeader::default().with_correlation_id(self.correlation);
-        let encoded = header.encode(&mut frame, self.api.response_header_version(self.version));
-        encoded.and_then(|()| response.encode(&mut frame, self.version)).unwrap_or_else(|error| {
-            panic!("the response to {:?} version {} cannot be encoded: {error}", self.api, self.version)
-        });
-        frame.freeze()
+        header
+            .encode(&mut frame, self.api.response_header_version(self.version))
+            .and_then(|()| response.encode(&mut frame, self.version))
+            .map_err(|error| Malformed::Unanswerable {
+                api_key: self.api as i16,
+                version: self.version,
+                why: error.to_string(),
+            })?;
+        Ok(frame.freeze())
     }
 }
 
