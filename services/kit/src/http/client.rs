@@ -209,7 +209,8 @@ impl Shared {
     async fn connect(&self) -> Result<Connection, Error> {
         let stream = self.context.connect(&self.host, self.port).await;
         let stream = stream.map_err(|cause| Error::Connect { peer: self.peer(), cause })?;
-        let (sender, connection) = http1::handshake(Io(stream)).await.map_err(|cause| self.broken(cause))?;
+        let (sender, connection) =
+            http1::handshake(Io::new(stream)).await.map_err(|cause| self.broken(cause))?;
         let task = self.context.spawn("http client", async move {
             // An error here reaches whoever waits for an answer.
             connection.await.ok();

@@ -60,7 +60,7 @@ async fn connection(context: Context, stream: BoxStream, endpoint: Arc<dyn Endpo
     let served = hyper::server::conn::http1::Builder::new()
         // The date would be the real clock's.
         .auto_date_header(false)
-        .serve_connection(Io(stream), answer)
+        .serve_connection(Io::new(stream), answer)
         .await;
     if let Err(error) = served {
         // A peer that went away is its own affair; it shows where someone looks into a trace.
