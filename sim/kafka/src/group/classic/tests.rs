@@ -1,0 +1,314 @@
+//! The group's rules, asked one by one, and a random group against what must always hold.
+
+use kafka_protocol::messages::ApiKey;
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::ConnectionId;
+use crate::wire::Call;
+
+fn token(number: u64) -> Token {
+    let call = Call { api: ApiKey::JoinGroup, version: 5, correlation: 0, client_id: None };
+    Token { connection: ConnectionId(number), call }
+}
+
+/// A group, its clients' questions that wait for an answer, and the ids that it has given.
+struct Scene {
+    group: ClassicGroup,
+    now: Timestamp,
+    waiting: BTreeSet<u64>,
+    asked: u64,
+    ids: Vec<String>,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let settings = GroupSettings { initial_rebalance_delay: Duration::from_secs(3), max_size: 5 };
+        let group = ClassicGroup::new("group", settings);
+        Scene { group, now: Timestamp::ZERO, waiting: BTreeSet::new(), asked: 0, ids: Vec::new() }
+    }
+
+    fn token(&mut self) -> Token {
+        self.asked += 1;
+        self.waiting.insert(self.asked);
+        token(self.asked)
+    }
+
+    fn hear(&mut self, answers: Vec<Answer>) {
+        for answer in answers {
+            let (token, id) = match answer {
+                Answer::Joined { token, member_id, .. } | Answer::JoinFailed { token, member_id, .. } => {
+                    (token, Some(member_id))
+                }
+                Answer::Synced { token, .. } | Answer::SyncFailed { token, .. } => (token, None),
+                Answer::Persist | Answer::Note(_) => continue,
+            };
+            assert!(self.waiting.remove(&token.connection.0), "a question is answered once");
+            self.ids.extend(id.filter(|id| !id.is_empty() && !self.ids.contains(id)));
+        }
+    }
+
+    fn act(&mut self, what: u8, who: usize, instance: bool) {
+        let mut out = Vec::new();
+        let id = if self.ids.is_empty() { String::new() } else { self.ids[who % self.ids.len()].clone() };
+        let generation = self.group.generation();
+        match what {
+            0 | 1 => {
+                let token = self.token();
+                let member_id = if what == 0 { String::new() } else { id };
+                let request = JoinRequest {
+                    fresh_id: format!("member-{}", self.asked),
+                    token,
+                    instance: instance.then(|| format!("instance-{}", who % 2)),
+                    member_id,
+                    client_id: String::new(),
+                    client_host: String::new(),
+                    session_timeout: Duration::from_secs(10),
+                    rebalance_timeout: Duration::from_secs(30),
+                    protocol_type: "consumer".into(),
+                    protocols: vec![Protocol { name: "range".into(), metadata: Bytes::new() }],
+                    requires_known_id: who.is_multiple_of(2),
+                    can_skip_assignment: who.is_multiple_of(3),
+                };
+                self.group.join(self.now, request, &mut out);
+            }
+            2 => {
+                let assignments = vec![(id.clone(), Bytes::from_static(b"all"))];
+                let (protocol_type, protocol) = (None, None);
+                let token = self.token();
+                let (member_id, instance) = (id, None);
+                let request = SyncRequest {
+                    token,
+                    member_id,
+                    instance,
+                    generation,
+                    protocol_type,
+                    protocol,
+                    assignments,
+                };
+                self.group.sync(self.now, request, &mut out);
+            }
+            3 => {
+                let ask = Ask { member_id: &id, instance: None, generation };
+                let beat = self.group.heartbeat(self.now, ask);
+                let member = self.group.members().any(|member| member.id == id);
+                let expected = match (member, self.group.state()) {
+                    (false, _) => Err(ResponseError::UnknownMemberId),
+                    (true, State::PreparingRebalance) => Err(ResponseError::RebalanceInProgress),
+                    (true, _) => Ok(()),
+                };
+                assert_eq!(beat, expected, "{:?}", self.group.state());
+                let zombie = Ask { member_id: &id, instance: None, generation: generation + 1 };
+                assert!(self.group.check_commit(self.now, zombie).is_err(), "of another generation");
+            }
+            4 => _ = self.group.leave(self.now, &id, None, &mut out),
+            _ => self.pass(Duration::from_millis(500 * who as u64)),
+        }
+        self.hear(out);
+    }
+
+    fn pass(&mut self, span: Duration) {
+        let until = self.now + span;
+        while let Some(next) = self.group.next_deadline().filter(|next| *next <= until) {
+            self.now = self.now.max(next);
+            let mut out = Vec::new();
+            self.group.tick(self.now, &mut out);
+            self.hear(out);
+            let left = self.group.next_deadline();
+            assert!(left.is_none_or(|left| left > self.now), "a tick leaves nothing overdue");
+        }
+        self.now = until;
+    }
+
+    fn check(&self) {
+        let members: Vec<_> = self.group.members().collect();
+        let joining = members.iter().filter(|member| member.joining.is_some()).count();
+        match self.group.state() {
+            State::Empty => assert!(members.is_empty()),
+            State::PreparingRebalance => assert!(self.group.join_phase.is_some()),
+            State::CompletingRebalance => {
+                assert!(joining == 0 && !members.is_empty() && self.group.sync_until.is_some());
+            }
+            State::Stable => assert!(joining == 0 && !members.is_empty()),
+        }
+        if self.group.state() != State::PreparingRebalance && !members.is_empty() {
+            let leader = self.group.leader().expect("a generation has a leader");
+            assert!(members.iter().any(|member| member.id == leader));
+        }
+        let held = members.iter().filter(|member| member.joining.is_some()).count()
+            + members.iter().filter(|member| member.syncing.is_some()).count();
+        assert_eq!(held, self.waiting.len(), "each question that waits is held by a member");
+    }
+}
+
+/// Verbs for stories: sessions of 10 s, rebalances of 30 s, an initial delay of 3 s, five members at most.
+impl Scene {
+    fn request(&mut self, id: &str, instance: Option<&str>, requires_known_id: bool) -> JoinRequest {
+        let token = self.token();
+        JoinRequest {
+            fresh_id: format!("member-{}", self.asked),
+            token,
+            instance: instance.map(str::to_owned),
+            member_id: id.to_owned(),
+            client_id: String::new(),
+            client_host: String::new(),
+            session_timeout: Duration::from_secs(10),
+            rebalance_timeout: Duration::from_secs(30),
+            protocol_type: "consumer".into(),
+            protocols: vec![Protocol { name: "range".into(), metadata: Bytes::new() }],
+            requires_known_id,
+            can_skip_assignment: false,
+        }
+    }
+
+    /// A join of a client that knows no MEMBER_ID_REQUIRED; gives what was answered at once.
+    fn join(&mut self, id: &str, instance: Option<&str>) -> Vec<Answer> {
+        let request = self.request(id, instance, false);
+        let mut out = Vec::new();
+        self.group.join(self.now, request, &mut out);
+        self.hear(out.clone());
+        out
+    }
+
+    fn sync(&mut self, id: &str) -> Vec<Answer> {
+        let request = SyncRequest {
+            token: self.token(),
+            member_id: id.to_owned(),
+            instance: None,
+            generation: self.group.generation(),
+            protocol_type: None,
+            protocol: None,
+            assignments: Vec::new(),
+        };
+        let mut out = Vec::new();
+        self.group.sync(self.now, request, &mut out);
+        self.hear(out.clone());
+        out
+    }
+
+    fn beat(&mut self, id: &str) -> Result<(), ResponseError> {
+        let ask = Ask { member_id: id, instance: None, generation: self.group.generation() };
+        self.group.heartbeat(self.now, ask)
+    }
+
+    fn ids(&self) -> Vec<&str> {
+        self.group.members().map(|member| member.id.as_str()).collect()
+    }
+
+    /// A group of `count` members, `member-1` leading, all of them synced.
+    fn stable(count: usize) -> Scene {
+        let mut scene = Scene::new();
+        (0..count).for_each(|_| _ = scene.join("", None));
+        while scene.group.state() == State::PreparingRebalance {
+            scene.pass(Duration::from_secs(3));
+        }
+        let ids: Vec<String> = scene.ids().into_iter().map(str::to_owned).collect();
+        ids.iter().rev().for_each(|id| _ = scene.sync(id));
+        assert_eq!((scene.group.state(), scene.group.leader()), (State::Stable, Some("member-1")));
+        scene
+    }
+}
+
+fn failures(answers: &[Answer]) -> Vec<ResponseError> {
+    let error = |answer: &Answer| match answer {
+        Answer::JoinFailed { error, .. } | Answer::SyncFailed { error, .. } => Some(*error),
+        _ => None,
+    };
+    answers.iter().filter_map(error).collect()
+}
+
+#[test]
+fn who_waited_for_the_assignment_of_a_dead_leader_has_a_whole_session_left() {
+    let mut scene = Scene::new();
+    (0..2).for_each(|_| _ = scene.join("", None));
+    scene.pass(Duration::from_secs(6));
+    assert_eq!(scene.group.state(), State::CompletingRebalance);
+    scene.sync("member-2");
+    scene.pass(Duration::from_secs(10));
+    assert!(scene.waiting.is_empty(), "the sync is cancelled");
+    assert_eq!(scene.ids(), ["member-2"], "only the leader was silent");
+    scene.pass(Duration::from_millis(9_999));
+    assert_eq!(scene.ids(), ["member-2"]);
+    scene.pass(Duration::from_millis(1));
+    assert!(scene.ids().is_empty(), "from the cancelled sync on it must be heard again");
+}
+
+#[test]
+fn sessions_are_renewed_by_heartbeats_and_not_by_joins_that_change_nothing() {
+    let mut scene = Scene::stable(2);
+    scene.pass(Duration::from_secs(9));
+    scene.beat("member-1").unwrap();
+    assert!(matches!(scene.join("member-2", None)[..], [Answer::Joined { .. }]));
+    scene.sync("member-2");
+    scene.pass(Duration::from_secs(1));
+    assert_eq!(scene.ids(), ["member-1"]);
+}
+
+/// The broker stood still, and both deadlines have passed when it goes on.
+#[test]
+fn who_joins_as_another_dies_is_in_the_next_generation() {
+    let mut scene = Scene::stable(1);
+    scene.join("", None);
+    let newcomer = format!("member-{}", scene.asked);
+    scene.now += NEW_MEMBER_JOIN_TIMEOUT;
+    let mut out = Vec::new();
+    scene.group.tick(scene.now, &mut out);
+    assert!(out.iter().any(|answer| matches!(answer, Answer::Joined { generation: 2, .. })));
+    assert_eq!(scene.ids(), [newcomer]);
+}
+
+#[test]
+fn a_member_that_leaves_before_it_is_in_makes_a_stable_group_rebalance() {
+    let mut scene = Scene::stable(1);
+    let request = scene.request("", None, true);
+    let id = request.fresh_id.clone();
+    let mut out = Vec::new();
+    scene.group.join(scene.now, request, &mut out);
+    assert_eq!(failures(&out), [ResponseError::MemberIdRequired]);
+    assert_eq!(scene.group.state(), State::Stable);
+    scene.group.leave(scene.now, &id, None, &mut Vec::new()).unwrap();
+    assert_eq!(scene.group.state(), State::PreparingRebalance);
+}
+
+#[test]
+fn a_full_group_takes_nobody_new_unless_it_asks_before_the_old() {
+    let mut scene = Scene::stable(5);
+    assert_eq!(failures(&scene.join("", None)), [ResponseError::GroupMaxSizeReached]);
+    assert_eq!(scene.group.state(), State::Stable);
+    scene.join("member-1", None);
+    assert_eq!(scene.group.state(), State::PreparingRebalance);
+    scene.join("", None);
+    (2..5).for_each(|number| _ = scene.join(&format!("member-{number}"), None));
+    assert_eq!(failures(&scene.join("member-5", None)), [ResponseError::GroupMaxSizeReached]);
+    assert!(!scene.ids().contains(&"member-5"), "the last of the old ones is out");
+}
+
+#[test]
+fn who_does_not_sync_in_time_is_out_and_the_others_join_anew() {
+    let mut scene = Scene::new();
+    (0..3).for_each(|_| _ = scene.join("", None));
+    scene.pass(Duration::from_secs(6));
+    scene.sync("member-1");
+    for _ in 0..6 {
+        scene.pass(Duration::from_secs(5));
+        (1..4).for_each(|number| _ = scene.beat(&format!("member-{number}")));
+    }
+    assert_eq!((scene.ids(), scene.group.state()), (vec!["member-1"], State::PreparingRebalance));
+}
+
+proptest! {
+    #[test]
+    fn whatever_clients_do_each_is_answered_once_and_silence_empties_the_group(
+        acts in proptest::collection::vec((0..6_u8, 0..12_usize, any::<bool>()), 1..80)
+    ) {
+        let mut scene = Scene::new();
+        for (what, who, instance) in acts {
+            scene.act(what, who, instance);
+            scene.check();
+        }
+        scene.pass(Duration::from_secs(1_200));
+        scene.check();
+        prop_assert_eq!(scene.group.state(), State::Empty);
+        prop_assert!(scene.waiting.is_empty());
+    }
+}
