@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use context::{Context, Program, Timestamp};
 
 use crate::broker::{Broker, BrokerDisk};
-use crate::config::{ClusterConfig, ConfigError, Endpoint, Settings};
+use crate::config::{ClusterConfig, ConfigError, Endpoint, Features, Settings};
 use crate::controller::{Controller, ControllerDisk};
 use crate::core::{Input, Output};
 use crate::group::{OFFSETS_TOPIC, partition_for};
@@ -26,6 +26,7 @@ pub struct Cluster {
 struct Inner {
     config: ClusterConfig,
     settings: Settings,
+    features: Features,
     controller: Arc<Mutex<ControllerNode>>,
     brokers: Vec<Arc<Mutex<BrokerNode>>>,
 }
@@ -66,8 +67,11 @@ impl Cluster {
             return Err(ConfigError::NoBrokers);
         }
         let settings = Settings::parse(&config.config)?;
+        let features = Features::parse(&config.features)?;
         let brokers = config.brokers.iter().map(|_| Arc::default()).collect();
-        Ok(Cluster { inner: Arc::new(Inner { config, settings, controller: Arc::default(), brokers }) })
+        Ok(Cluster {
+            inner: Arc::new(Inner { config, settings, features, controller: Arc::default(), brokers }),
+        })
     }
 
     /// The hosts to add to a world: the controller, then the brokers.
@@ -85,12 +89,11 @@ impl Cluster {
         context::program(move |context: Context| {
             let inner = cluster.inner.clone();
             async move {
-                let core = Controller::new(inner.settings.clone(), context.rng("controller"));
+                let core = Controller::new(inner.settings.clone(), inner.features, context.rng("controller"));
                 lock(&inner.controller).core = Some(core);
                 let port = inner.config.controller.port;
                 let frame_bytes_max = inner.settings.socket_request_max_bytes;
-                run(context, inner.controller.clone(), Berth { port, frame_bytes_max, controller: None })
-                    .await;
+                run(context, inner.controller.clone(), Berth { port, frame_bytes_max }).await;
             }
         })
     }
@@ -102,11 +105,17 @@ impl Cluster {
             async move {
                 let port = endpoint.port;
                 let broker = inner.brokers[node as usize - 1].clone();
-                let core = Broker::new(node, endpoint, inner.settings.clone(), context.rng("broker"));
+                let core = Broker::new(
+                    node,
+                    endpoint,
+                    &inner.config.controller,
+                    inner.settings.clone(),
+                    inner.features,
+                    context.rng("broker"),
+                );
                 lock(&broker).core = Some(core);
                 let frame_bytes_max = inner.settings.socket_request_max_bytes;
-                let controller = Some(inner.config.controller.clone());
-                run(context, broker, Berth { port, frame_bytes_max, controller }).await;
+                run(context, broker, Berth { port, frame_bytes_max }).await;
             }
         })
     }

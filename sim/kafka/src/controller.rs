@@ -25,7 +25,7 @@ use rand::Rng as _;
 use uuid::Uuid;
 
 use crate::CLUSTER_ID;
-use crate::config::{Settings, millis};
+use crate::config::{Features, Settings, millis};
 use crate::core::{ConnectionId, Input, Output};
 use crate::log::batch::stamp;
 use crate::log::{Log, record};
@@ -68,6 +68,7 @@ pub struct ControllerDisk {
 #[derive(Debug)]
 pub struct Controller {
     settings: Settings,
+    features: Features,
     rng: Rng,
     image: MetadataImage,
     /// When each unfenced broker was last heard of.
@@ -81,9 +82,10 @@ pub struct Controller {
 
 impl Controller {
     /// A controller that has not started. Topic ids and first leaders are drawn from `rng`.
-    pub fn new(settings: Settings, rng: Rng) -> Controller {
+    pub fn new(settings: Settings, features: Features, rng: Rng) -> Controller {
         Controller {
             settings,
+            features,
             rng,
             image: MetadataImage::default(),
             heard: BTreeMap::new(),
@@ -106,7 +108,7 @@ impl Controller {
             Input::Start { .. } => self.start(now, disk, out),
             Input::Request { connection, frame, .. } => self.request(now, connection, &frame, disk, out),
             Input::Wake => self.woken_at = None,
-            Input::FromController { .. } => unreachable!("a controller has no controller"),
+            Input::Answered { .. } => unreachable!("a controller asks nobody"),
         }
         while let Some(timer) = self.timers.due(now) {
             match timer {

@@ -1,26 +1,74 @@
 //! What goes into a core and what comes out of it. Broker and controller share the words, so that one shell carries both.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use context::Timestamp;
 use uuid::Uuid;
+
+use crate::metadata::NodeId;
 
 /// A connection that a node accepted; numbered from 0 by its shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// A connection from a broker to the controller. Each takes one request at a time, so what may wait has its own.
+/// A node that another one talks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Channel {
-    /// Registration and heartbeats.
+pub enum Peer {
+    /// The controller.
+    Controller,
+    /// A broker.
+    Broker(NodeId),
+}
+
+/// What a connection between nodes is for. Each takes one request at a time, so what may wait has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Registration and heartbeats, to the controller.
     Heartbeat,
-    /// Fetches of the metadata log.
+    /// Fetches of the metadata log, from the controller.
     Metadata,
     /// What clients asked for and the controller decides; blocks of producer ids.
     Forward,
+    /// Changes of the in-sync replicas, which the controller decides.
+    AlterPartition,
+    /// Fetches of a follower from the leaders on one broker.
+    Replicate,
+    /// Markers of a transaction, from its coordinator to the leaders on one broker.
+    Markers,
+    /// Questions of a leader to the coordinator of a transaction: is this partition in it?
+    Verify,
 }
 
-/// All channels.
-pub const CHANNELS: [Channel; 3] = [Channel::Heartbeat, Channel::Metadata, Channel::Forward];
+/// A connection that a node makes: to whom and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Link {
+    /// To whom.
+    pub peer: Peer,
+    /// What for.
+    pub lane: Lane,
+}
+
+impl Link {
+    /// To the controller.
+    pub const fn controller(lane: Lane) -> Link {
+        Link { peer: Peer::Controller, lane }
+    }
+
+    /// To a broker.
+    pub const fn broker(node: NodeId, lane: Lane) -> Link {
+        Link { peer: Peer::Broker(node), lane }
+    }
+}
+
+/// Where a peer listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Name or number of its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
 
 /// What can happen to a node.
 #[derive(Clone, Debug)]
@@ -39,10 +87,11 @@ pub enum Input {
         /// Without its length.
         frame: Bytes,
     },
-    /// The answer to the oldest request on a channel to the controller; `None` if there will be none.
-    FromController {
-        /// The channel.
-        channel: Channel,
+    /// The answer to the oldest request on a link; `None` if there will be none: the peer refused the connection, broke
+    /// it, or took longer than the request's patience.
+    Answered {
+        /// The link.
+        link: Link,
         /// Without its length.
         frame: Option<Bytes>,
     },
@@ -72,12 +121,17 @@ pub enum Output {
         /// Why.
         reason: String,
     },
-    /// Send a request to the controller.
-    ToController {
-        /// On which channel.
-        channel: Channel,
+    /// Send a request to a peer. Each is answered by one [`Input::Answered`], in the order in which a link was asked.
+    Ask {
+        /// On which link.
+        link: Link,
+        /// Where the peer listens. A link that is connected elsewhere connects anew.
+        to: Address,
         /// Without its length.
         frame: Bytes,
+        /// How long an answer may take, from when the request before it on the link was answered. A refused connect to the
+        /// controller is tried again within this time; one to a broker is not.
+        patience: Duration,
     },
     /// Open the port: peers are welcome from now on.
     Listen,

@@ -25,8 +25,9 @@ pub mod wire;
 
 pub use cluster::Cluster;
 pub use config::{
-    BROKER_PORT, CONTROLLER_PORT, ClusterConfig, ConfigError, Endpoint, SETTING_NAMES, Settings,
-    TOPIC_SETTING_NAMES, TimestampType, TopicSettings,
+    BROKER_PORT, CONTROLLER_PORT, CleanupPolicy, ClusterConfig, Compression, ConfigError, Dynamic, Endpoint,
+    Features, Kind, SETTING_NAMES, SETTINGS, Setting, Settings, TOPIC_SETTING_NAMES, TOPIC_SETTINGS,
+    TimestampType, TopicSetting, TopicSettings,
 };
 pub use core::ConnectionId;
 pub use metadata::NodeId;

@@ -121,7 +121,7 @@ pub struct PartitionImage {
 }
 
 /// A topic as the metadata has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TopicImage {
     /// Its id.
     pub id: Uuid,
@@ -136,7 +136,7 @@ pub struct TopicImage {
 }
 
 /// The metadata up to some offset of its log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct MetadataImage {
     /// The offset of the next record.
     pub next_offset: i64,

@@ -41,18 +41,13 @@ pub struct AppendRules {
 impl AppendRules {
     /// The topic's word, or else the broker's.
     pub fn new(broker: &Settings, topic: &TopicSettings) -> AppendRules {
-        let bytes = |topic: Option<i32>, broker| topic.unwrap_or(broker) as usize;
         AppendRules {
-            max_message_bytes: bytes(topic.max_message_bytes, broker.message_max_bytes),
-            timestamp_type: topic.message_timestamp_type.unwrap_or(broker.log_message_timestamp_type),
-            before_max_ms: topic
-                .message_timestamp_before_max_ms
-                .unwrap_or(broker.log_message_timestamp_before_max_ms),
-            after_max_ms: topic
-                .message_timestamp_after_max_ms
-                .unwrap_or(broker.log_message_timestamp_after_max_ms),
-            compacted: topic.compacted,
-            segment_bytes: bytes(topic.segment_bytes, broker.log_segment_bytes),
+            max_message_bytes: topic.max_message_bytes(broker) as usize,
+            timestamp_type: topic.message_timestamp_type(broker),
+            before_max_ms: topic.message_timestamp_before_max_ms(broker),
+            after_max_ms: topic.message_timestamp_after_max_ms(broker),
+            compacted: topic.cleanup_policy(broker).compact,
+            segment_bytes: topic.segment_bytes(broker) as usize,
         }
     }
 }

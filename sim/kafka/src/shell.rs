@@ -13,13 +13,9 @@ use context::{BoxStream, Context, Timestamp};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, mpsc};
 
-use crate::config::Endpoint;
-use crate::core::{CHANNELS, Channel, ConnectionId, Input, Output};
+use crate::core::{Address, ConnectionId, Input, Link, Output, Peer};
 use crate::wire::{FrameError, read_frame, with_length};
 
-/// How long a broker waits for the controller before it gives a request up: half a default session, as Kafka's
-/// heartbeat channel.
-const CONTROLLER_TIMEOUT: Duration = Duration::from_millis(4_500);
 /// How soon a refused connect to the controller is tried again.
 const RECONNECT: Duration = Duration::from_millis(50);
 
@@ -32,8 +28,13 @@ pub(crate) trait Node: Send {
 pub(crate) struct Berth {
     pub(crate) port: u16,
     pub(crate) frame_bytes_max: i32,
-    /// Of a broker: where the controller is.
-    pub(crate) controller: Option<Endpoint>,
+}
+
+/// A request to a peer on its way to its link.
+struct Question {
+    to: Address,
+    frame: Bytes,
+    patience: Duration,
 }
 
 enum Reply {
@@ -46,7 +47,8 @@ struct Shell {
     context: Context,
     node: Arc<Mutex<dyn Node>>,
     replies: Mutex<BTreeMap<ConnectionId, mpsc::UnboundedSender<Reply>>>,
-    to_controller: BTreeMap<Channel, mpsc::UnboundedSender<Bytes>>,
+    links: Mutex<BTreeMap<Link, mpsc::UnboundedSender<Question>>>,
+    frame_bytes_max: i32,
     wake_at: Mutex<Timestamp>,
     rearmed: Notify,
     listen: Notify,
@@ -54,31 +56,16 @@ struct Shell {
 
 /// Runs a node until its host is stopped.
 pub(crate) async fn run(context: Context, node: Arc<Mutex<dyn Node>>, berth: Berth) {
-    let mut to_controller = BTreeMap::new();
-    let mut links = Vec::new();
-    if berth.controller.is_some() {
-        for channel in CHANNELS {
-            let (sender, receiver) = mpsc::unbounded_channel();
-            to_controller.insert(channel, sender);
-            links.push((channel, receiver));
-        }
-    }
     let shell = Arc::new(Shell {
         context: context.clone(),
         node,
         replies: Mutex::default(),
-        to_controller,
+        links: Mutex::default(),
+        frame_bytes_max: berth.frame_bytes_max,
         wake_at: Mutex::new(Timestamp::FAR_FUTURE),
         rearmed: Notify::new(),
         listen: Notify::new(),
     });
-    for (channel, requests) in links {
-        let controller = berth.controller.clone().expect("links lead to a controller");
-        context.spawn(
-            "controller link",
-            shell.clone().link(channel, controller, requests, berth.frame_bytes_max),
-        );
-    }
     context.spawn("timer", shell.clone().keep_time());
     shell.step(Input::Start { incarnation: context.new_id() });
     shell.listen.notified().await;
@@ -91,8 +78,7 @@ pub(crate) async fn run(context: Context, node: Arc<Mutex<dyn Node>>, berth: Ber
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let id = ConnectionId(next.fetch_add(1, Ordering::Relaxed));
-                context
-                    .spawn("connection", shell.clone().serve(id, peer.into(), stream, berth.frame_bytes_max));
+                context.spawn("connection", shell.clone().serve(id, peer.into(), stream));
             }
             // The peer went away between connect and accept: nobody is owed anything.
             Err(error) => context.note(format_args!("a connection was lost before it was accepted: {error}")),
@@ -102,7 +88,7 @@ pub(crate) async fn run(context: Context, node: Arc<Mutex<dyn Node>>, berth: Ber
 
 impl Shell {
     /// Hands one input to the core and does what it wants.
-    fn step(&self, input: Input) {
+    fn step(self: &Arc<Self>, input: Input) {
         let mut out = Vec::new();
         lock(&self.node).handle(self.context.now(), input, &mut out);
         for output in out {
@@ -110,9 +96,8 @@ impl Shell {
                 Output::Respond { connection, frame } => self.reply(connection, Reply::Frame(frame)),
                 Output::Done { connection } => self.reply(connection, Reply::Nothing),
                 Output::Close { connection, reason } => self.reply(connection, Reply::Close(reason)),
-                Output::ToController { channel, frame } => {
-                    // While a host is being stopped its tasks end one by one; a link may be first.
-                    self.to_controller[&channel].send(frame).ok();
+                Output::Ask { link, to, frame, patience } => {
+                    self.put(link, Question { to, frame, patience });
                 }
                 Output::Listen => self.listen.notify_one(),
                 Output::WakeAt(at) => {
@@ -129,6 +114,18 @@ impl Shell {
         if let Some(sender) = lock(&self.replies).get(&connection) {
             sender.send(reply).ok();
         }
+    }
+
+    /// Hands a question to its link, which is made when it is first needed.
+    fn put(self: &Arc<Self>, link: Link, question: Question) {
+        let mut links = lock(&self.links);
+        let sender = links.entry(link).or_insert_with(|| {
+            let (sender, questions) = mpsc::unbounded_channel();
+            self.context.spawn("link", self.clone().link(link, questions));
+            sender
+        });
+        // While a host is being stopped its tasks end one by one; a link may be first.
+        sender.send(question).ok();
     }
 
     async fn keep_time(self: Arc<Self>) {
@@ -149,17 +146,11 @@ impl Shell {
         }
     }
 
-    async fn serve(
-        self: Arc<Self>,
-        connection: ConnectionId,
-        peer: Arc<str>,
-        mut stream: BoxStream,
-        max: i32,
-    ) {
+    async fn serve(self: Arc<Self>, connection: ConnectionId, peer: Arc<str>, mut stream: BoxStream) {
         let (sender, mut replies) = mpsc::unbounded_channel();
         lock(&self.replies).insert(connection, sender);
         loop {
-            let frame = match read_frame(&mut stream, max).await {
+            let frame = match read_frame(&mut stream, self.frame_bytes_max).await {
                 Ok(frame) => frame,
                 Err(FrameError::Io(_)) => break,
                 Err(error) => {
@@ -184,46 +175,42 @@ impl Shell {
         lock(&self.replies).remove(&connection);
     }
 
-    async fn link(
-        self: Arc<Self>,
-        channel: Channel,
-        controller: Endpoint,
-        mut requests: mpsc::UnboundedReceiver<Bytes>,
-        max: i32,
-    ) {
-        let mut stream: Option<BoxStream> = None;
-        while let Some(frame) = requests.recv().await {
-            let answer =
-                self.context.timeout(CONTROLLER_TIMEOUT, self.ask(&mut stream, &controller, &frame, max));
-            let frame = answer.await.ok().and_then(Result::ok);
+    async fn link(self: Arc<Self>, link: Link, mut questions: mpsc::UnboundedReceiver<Question>) {
+        let mut connected: Option<(Address, BoxStream)> = None;
+        while let Some(question) = questions.recv().await {
+            let answer = self.ask(link, &mut connected, &question);
+            let answer = self.context.timeout(question.patience, answer).await;
+            let frame = answer.ok().and_then(Result::ok);
             if frame.is_none() {
                 // Whatever still comes on this connection would answer the wrong request.
-                stream = None;
+                connected = None;
             }
-            self.step(Input::FromController { channel, frame });
+            self.step(Input::Answered { link, frame });
         }
     }
 
     async fn ask(
         &self,
-        stream: &mut Option<BoxStream>,
-        controller: &Endpoint,
-        frame: &Bytes,
-        max: i32,
+        link: Link,
+        connected: &mut Option<(Address, BoxStream)>,
+        question: &Question,
     ) -> Result<Bytes, FrameError> {
-        let stream = match stream {
-            Some(stream) => stream,
-            None => stream.insert(self.connect(controller).await),
+        if connected.as_ref().is_some_and(|(to, _)| *to != question.to) {
+            *connected = None;
+        }
+        let (_, stream) = match connected {
+            Some(connected) => connected,
+            None => connected.insert((question.to.clone(), self.connect(link, &question.to).await?)),
         };
-        stream.write_all(&with_length(frame)).await?;
-        read_frame(stream, max).await
+        stream.write_all(&with_length(&question.frame)).await?;
+        read_frame(stream, self.frame_bytes_max).await
     }
 
-    async fn connect(&self, controller: &Endpoint) -> BoxStream {
+    async fn connect(&self, link: Link, to: &Address) -> std::io::Result<BoxStream> {
         loop {
-            match self.context.connect(&controller.host, controller.port).await {
-                Ok(stream) => return stream,
-                Err(_) => self.context.sleep(RECONNECT).await,
+            match self.context.connect(&to.host, to.port).await {
+                Err(_) if link.peer == Peer::Controller => self.context.sleep(RECONNECT).await,
+                connected => return connected,
             }
         }
     }

@@ -15,7 +15,7 @@ use kafka_protocol::messages::{
 
 use super::lifecycle::Pending;
 use super::{Broker, Turn, text};
-use crate::core::{Channel, ConnectionId, Output};
+use crate::core::{ConnectionId, Lane, Link, Output};
 use crate::wire::{self, Call};
 
 /// How long a broker lets the controller take for topics that it wants itself.
@@ -31,7 +31,7 @@ impl Broker {
         frame: &Bytes,
     ) {
         let pending = Pending::Forwarded { connection, call, body: Box::new(body) };
-        self.ask(turn, Channel::Forward, pending, frame.clone());
+        self.ask(turn, Link::controller(Lane::Forward), pending, frame.clone());
     }
 
     pub(super) fn forwarded(
@@ -62,7 +62,7 @@ impl Broker {
         let request =
             CreateTopicsRequest::default().with_topics(fresh).with_timeout_ms(AUTO_CREATE_TIMEOUT_MS);
         let frame = wire::request(ApiKey::CreateTopics, 7, 0, &request);
-        self.ask(turn, Channel::Forward, Pending::AutoCreate { names }, frame);
+        self.ask(turn, Link::controller(Lane::Forward), Pending::AutoCreate { names }, frame);
     }
 }
 

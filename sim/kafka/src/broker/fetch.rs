@@ -73,8 +73,9 @@ impl Broker {
         }
     }
 
-    /// Records came to a partition, or its leader changed: looks again at the fetches that wait for it.
+    /// Records came to a partition, its high watermark moved, or its leader changed: looks again at what waits for it.
     pub(super) fn partition_changed(&mut self, turn: &mut Turn<'_>, key: PartitionKey) {
+        self.settle_waits(turn, key);
         let concerned = self.waiting.iter().filter(|(_, waiting)| waiting.keys.contains(&key));
         let ids: Vec<u64> = concerned.map(|(&id, _)| id).collect();
         for id in ids {

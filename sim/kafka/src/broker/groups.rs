@@ -27,6 +27,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::commit::Then;
 use super::{Broker, Turn, text};
 use crate::config::millis;
 use crate::core::ConnectionId;
@@ -242,10 +243,9 @@ impl Broker {
         let key = PartitionKey { topic: topic.id, index };
         let encoded: Vec<_> = records.iter().map(GroupRecord::encode).collect();
         let batch = record::write_batch(turn.now_ms(), &encoded);
-        let partition = self.partitions.get_mut(&key).expect("a coordinator leads its partition");
-        let log = turn.disk.logs.get_mut(&key).expect("a partition that is led has a log");
-        partition.append_own(turn.now, log, &batch, self.settings.log_segment_bytes as usize);
-        self.partition_changed(turn, key);
+        let deadline = turn.now + millis(self.settings.offsets_commit_timeout_ms);
+        self.append_own(turn, key, &batch, deadline, Then::Nothing)
+            .expect("a coordinator leads its partition");
     }
 
     pub(super) fn load_groups(&mut self, turn: &mut Turn<'_>, key: PartitionKey) {

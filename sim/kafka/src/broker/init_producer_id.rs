@@ -11,7 +11,7 @@ use kafka_protocol::messages::{
 
 use super::lifecycle::Pending;
 use super::{Broker, Turn};
-use crate::core::{Channel, ConnectionId};
+use crate::core::{ConnectionId, Lane, Link};
 use crate::wire::{self, Call};
 
 impl Broker {
@@ -38,7 +38,7 @@ impl Broker {
                 .with_broker_id(BrokerId(self.node))
                 .with_broker_epoch(self.broker_epoch());
             let frame = wire::request(ApiKey::AllocateProducerIds, 0, 0, &request);
-            self.ask(turn, Channel::Forward, Pending::ProducerIds, frame);
+            self.ask(turn, Link::controller(Lane::Forward), Pending::ProducerIds, frame);
         }
     }
 

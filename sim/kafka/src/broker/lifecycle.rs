@@ -20,7 +20,7 @@ use super::{Broker, Timer, Turn, text};
 use crate::CLUSTER_ID;
 use crate::config::millis;
 use crate::controller::{METADATA_TOPIC, decode_batch};
-use crate::core::{CHANNELS, Channel, ConnectionId, Output};
+use crate::core::{Address, ConnectionId, Lane, Link, Output, Peer};
 use crate::group::OFFSETS_TOPIC;
 use crate::log::batch::BatchHeader;
 use crate::metadata::{MetadataRecord, PartitionKey};
@@ -30,7 +30,7 @@ use crate::wire::{self, Call, Malformed};
 /// How often a broker that is catching up tells how far it is.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a metadata fetch waits at the controller if there is nothing new. KRaft waits 500 ms; nobody can tell the
-/// difference but the simulation, which carries each frame. It must be below the shell's patience with the controller.
+/// difference but the simulation, which carries each frame. It must be below [`patience`].
 const METADATA_WAIT_MS: i32 = 4_000;
 /// How soon a failed metadata fetch is tried again, as `controller.quorum.retry.backoff.ms`, rounded up.
 const METADATA_RETRY: Duration = Duration::from_millis(50);
@@ -59,7 +59,7 @@ pub(super) struct Lifecycle {
     communicating: bool,
 }
 
-/// What a request to the controller was about.
+/// What a request to a peer was about.
 #[derive(Clone, Debug)]
 pub(super) enum Pending {
     Registration,
@@ -86,26 +86,27 @@ impl Broker {
 
     pub(super) fn start(&mut self, turn: &mut Turn<'_>, incarnation: Uuid) {
         self.life = Lifecycle { incarnation, ..Lifecycle::default() };
-        self.pending = CHANNELS.into_iter().map(|channel| (channel, Default::default())).collect();
         self.communicate(turn);
         self.fetch_metadata(turn);
         self.timers.set(turn.now + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
     }
 
-    /// Asks the controller; the answer comes to [`Broker::controller_answered`].
-    pub(super) fn ask(&mut self, turn: &mut Turn<'_>, channel: Channel, pending: Pending, frame: Bytes) {
-        self.pending.get_mut(&channel).expect("a started broker has its channels").push_back(pending);
-        turn.out.push(Output::ToController { channel, frame });
+    /// Asks a peer that the image knows; the answer comes to [`Broker::answered`].
+    pub(super) fn ask(&mut self, turn: &mut Turn<'_>, link: Link, pending: Pending, frame: Bytes) {
+        let to = match link.peer {
+            Peer::Controller => self.controller.clone(),
+            Peer::Broker(node) => {
+                let broker = &self.image.brokers[&node];
+                Address { host: broker.host.clone(), port: broker.port }
+            }
+        };
+        self.pending.entry(link).or_default().push_back(pending);
+        turn.out.push(Output::Ask { link, to, frame, patience: patience(link.lane) });
     }
 
-    pub(super) fn controller_answered(
-        &mut self,
-        turn: &mut Turn<'_>,
-        channel: Channel,
-        frame: Option<Bytes>,
-    ) {
-        let pending = self.pending.get_mut(&channel).and_then(|queue| queue.pop_front());
-        let pending = pending.expect("the controller answers what it was asked");
+    pub(super) fn answered(&mut self, turn: &mut Turn<'_>, link: Link, frame: Option<Bytes>) {
+        let pending = self.pending.get_mut(&link).and_then(|queue| queue.pop_front());
+        let pending = pending.expect("a peer answers what it was asked");
         match pending {
             Pending::Registration => self.registered(turn, frame),
             Pending::Heartbeat => self.heartbeat_answered(turn, frame),
@@ -140,7 +141,7 @@ impl Broker {
                 .with_listeners(vec![listener])
                 .with_log_dirs(vec![self.life.incarnation]);
             let frame = wire::request(ApiKey::BrokerRegistration, 4, 0, &request);
-            return self.ask(turn, Channel::Heartbeat, Pending::Registration, frame);
+            return self.ask(turn, Link::controller(Lane::Heartbeat), Pending::Registration, frame);
         }
         let request = BrokerHeartbeatRequest::default()
             .with_broker_id(BrokerId(self.node))
@@ -148,7 +149,7 @@ impl Broker {
             .with_current_metadata_offset(self.image.next_offset - 1)
             .with_want_fence(self.life.stage == Stage::CatchingUp);
         let frame = wire::request(ApiKey::BrokerHeartbeat, 1, 0, &request);
-        self.ask(turn, Channel::Heartbeat, Pending::Heartbeat, frame);
+        self.ask(turn, Link::controller(Lane::Heartbeat), Pending::Heartbeat, frame);
     }
 
     fn registered(&mut self, turn: &mut Turn<'_>, frame: Option<Bytes>) {
@@ -208,7 +209,7 @@ impl Broker {
             .with_max_wait_ms(METADATA_WAIT_MS)
             .with_topics(vec![topic]);
         let frame = wire::request(ApiKey::Fetch, 12, 0, &request);
-        self.ask(turn, Channel::Metadata, Pending::Metadata, frame);
+        self.ask(turn, Link::controller(Lane::Metadata), Pending::Metadata, frame);
     }
 
     fn metadata_fetched(&mut self, turn: &mut Turn<'_>, frame: Option<Bytes>) {
@@ -298,6 +299,17 @@ impl Broker {
         let (now_ms, expiration_ms) = (turn.now_ms(), i64::from(self.settings.producer_id_expiration_ms));
         self.partitions.values_mut().for_each(|partition| partition.producers.expire(now_ms, expiration_ms));
         self.timers.set(turn.now + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
+    }
+}
+
+/// How long a broker waits for an answer. To the controller half a default session, as Kafka's heartbeat channel; to
+/// brokers the defaults of `replica.socket.timeout.ms` and `request.timeout.ms`.
+fn patience(lane: Lane) -> Duration {
+    match lane {
+        Lane::Heartbeat | Lane::Metadata | Lane::Forward | Lane::AlterPartition => {
+            Duration::from_millis(4_500)
+        }
+        Lane::Replicate | Lane::Markers | Lane::Verify => Duration::from_secs(30),
     }
 }
 

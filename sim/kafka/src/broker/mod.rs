@@ -11,6 +11,7 @@
 //! Absent: followers, transactions, quotas, SASL.
 
 mod api_versions;
+mod commit;
 mod create_topics;
 mod describe_cluster;
 mod fetch;
@@ -35,8 +36,8 @@ use kafka_protocol::protocol::StrBytes;
 use rand::Rng as _;
 use uuid::Uuid;
 
-use crate::config::{Endpoint, Settings};
-use crate::core::{Channel, ConnectionId, Input, Output};
+use crate::config::{Endpoint, Features, Settings};
+use crate::core::{Address, ConnectionId, Input, Link, Output};
 use crate::group::Coordinator;
 use crate::log::Log;
 use crate::metadata::{MetadataImage, NodeId, PartitionKey, TopicImage};
@@ -44,6 +45,7 @@ use crate::partition::Partition;
 use crate::timers::Timers;
 use crate::wire::{BROKER_APIS, Call, Request, Unreadable};
 
+use commit::Waits;
 use fetch::WaitingFetch;
 use lifecycle::{Lifecycle, Pending};
 
@@ -60,6 +62,7 @@ enum Timer {
     RetryMetadata,
     Housekeeping,
     Fetch(u64),
+    Commit(u64),
     Group(crate::group::Timer),
 }
 
@@ -91,14 +94,17 @@ impl Turn<'_> {
 pub struct Broker {
     node: NodeId,
     endpoint: Endpoint,
+    controller: Address,
     settings: Settings,
+    features: Features,
     rng: Rng,
     image: MetadataImage,
     life: Lifecycle,
-    pending: BTreeMap<Channel, VecDeque<Pending>>,
+    pending: BTreeMap<Link, VecDeque<Pending>>,
     partitions: BTreeMap<PartitionKey, Partition>,
     waiting: BTreeMap<u64, WaitingFetch>,
     next_fetch: u64,
+    waits: Waits,
     /// Topics whose creation this broker has asked for.
     creating: BTreeSet<String>,
     producer_ids: Range<i64>,
@@ -111,10 +117,19 @@ pub struct Broker {
 
 impl Broker {
     /// A broker that has not started. Member ids are drawn from `rng`.
-    pub fn new(node: NodeId, endpoint: Endpoint, settings: Settings, rng: Rng) -> Broker {
+    pub fn new(
+        node: NodeId,
+        endpoint: Endpoint,
+        controller: &Endpoint,
+        settings: Settings,
+        features: Features,
+        rng: Rng,
+    ) -> Broker {
         Broker {
             node,
             endpoint,
+            controller: Address { host: controller.host.clone(), port: controller.port },
+            features,
             rng,
             image: MetadataImage::default(),
             life: Lifecycle::default(),
@@ -122,6 +137,7 @@ impl Broker {
             partitions: BTreeMap::new(),
             waiting: BTreeMap::new(),
             next_fetch: 0,
+            waits: Waits::default(),
             creating: BTreeSet::new(),
             producer_ids: 0..0,
             waiting_for_producer_ids: Vec::new(),
@@ -148,7 +164,7 @@ impl Broker {
         match input {
             Input::Start { incarnation } => self.start(turn, incarnation),
             Input::Request { connection, peer, frame } => self.request(turn, connection, &peer, &frame),
-            Input::FromController { channel, frame } => self.controller_answered(turn, channel, frame),
+            Input::Answered { link, frame } => self.answered(turn, link, frame),
             Input::Wake => self.woken_at = None,
         }
         while let Some(timer) = self.timers.due(now) {
@@ -157,6 +173,7 @@ impl Broker {
                 Timer::RetryMetadata => self.fetch_metadata(turn),
                 Timer::Housekeeping => self.keep_house(turn),
                 Timer::Fetch(id) => self.fetch_due(turn, id),
+                Timer::Commit(id) => self.commit_due(turn, id),
                 Timer::Group(timer) => self.group_timer(turn, timer),
             }
         }

@@ -16,8 +16,8 @@ use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeade
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use shakedown_kafka::broker::{Broker, BrokerDisk};
 use shakedown_kafka::controller::{Controller, ControllerDisk};
-use shakedown_kafka::core::{Channel, ConnectionId, Input, Output};
-use shakedown_kafka::{ClusterConfig, NodeId, Settings};
+use shakedown_kafka::core::{ConnectionId, Input, Link, Output, Peer};
+use shakedown_kafka::{ClusterConfig, Features, NodeId, Settings};
 use uuid::Uuid;
 
 /// When a bench begins; transcripts count from here.
@@ -37,6 +37,7 @@ struct Node {
 pub struct Bench {
     pub now: Timestamp,
     settings: Settings,
+    features: Features,
     config: ClusterConfig,
     controller: Controller,
     controller_disk: ControllerDisk,
@@ -46,8 +47,8 @@ pub struct Bench {
     next_connection: u64,
     /// Connections of clients, with the API and version asked on each.
     asked: BTreeMap<ConnectionId, (ApiKey, i16)>,
-    /// Connections of brokers to the controller.
-    links: BTreeMap<ConnectionId, (usize, u128, Channel)>,
+    /// Connections of brokers to each other and to the controller: whose, and what for.
+    links: BTreeMap<ConnectionId, (usize, u128, Link)>,
     answers: BTreeMap<ConnectionId, Reply>,
     /// Lines of the trace, with milliseconds since the start.
     pub trace: Vec<String>,
@@ -72,10 +73,12 @@ impl Bench {
     pub fn new(brokers: u32, config: &[(&str, &str)]) -> Bench {
         let mut cluster = ClusterConfig::simulated(brokers);
         cluster.config = config.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        cluster.config.entry("offsets.topic.replication.factor".into()).or_insert_with(|| "1".into());
         let settings = Settings::parse(&cluster.config).unwrap();
+        let features = Features::parse(&cluster.features).unwrap();
         let mut bench = Bench {
             now: START,
-            controller: Controller::new(settings.clone(), Seed(7).stream("controller")),
+            controller: Controller::new(settings.clone(), features, Seed(7).stream("controller")),
             controller_disk: ControllerDisk::default(),
             controller_wake_at: Timestamp::FAR_FUTURE,
             nodes: Vec::new(),
@@ -86,6 +89,7 @@ impl Bench {
             answers: BTreeMap::new(),
             trace: Vec::new(),
             settings,
+            features,
             config: cluster,
         };
         bench.queue.push_back((Place::Controller, Input::Start { incarnation: Uuid::nil() }));
@@ -105,7 +109,9 @@ impl Bench {
         Broker::new(
             node,
             endpoint,
+            &self.config.controller,
             self.settings.clone(),
+            self.features,
             Seed(7).stream(&format!("broker-{node}#{incarnation}")),
         )
     }
@@ -199,6 +205,14 @@ impl Bench {
             (Place::Controller, Output::WakeAt(at)) => self.controller_wake_at = at,
             (Place::Controller, Output::Note(line)) => self.note("controller", &line),
             (Place::Controller, _) => {}
+            (Place::Broker(_), Output::Respond { connection, frame })
+                if self.links.contains_key(&connection) =>
+            {
+                self.answer_link(connection, Some(frame));
+            }
+            (Place::Broker(_), Output::Close { connection, .. }) if self.links.contains_key(&connection) => {
+                self.answer_link(connection, None);
+            }
             (Place::Broker(_), Output::Respond { connection, mut frame }) => {
                 let (api, version) = self.asked[&connection];
                 ResponseHeader::decode(&mut frame, api.response_header_version(version)).unwrap();
@@ -210,11 +224,21 @@ impl Bench {
             (Place::Broker(_), Output::Close { connection, reason }) => {
                 self.answer(connection, Reply::Closed(reason));
             }
-            (Place::Broker(index), Output::ToController { channel, frame }) => {
+            (Place::Broker(index), Output::Ask { link, frame, .. }) => {
+                let place = match link.peer {
+                    Peer::Controller => Place::Controller,
+                    Peer::Broker(node) if self.nodes[node as usize - 1].listening => {
+                        Place::Broker(node as usize - 1)
+                    }
+                    Peer::Broker(_) => {
+                        // It refuses the connection.
+                        return self.queue.push_back((place, Input::Answered { link, frame: None }));
+                    }
+                };
                 let connection = self.connection();
-                self.links.insert(connection, (index, self.nodes[index].incarnation, channel));
+                self.links.insert(connection, (index, self.nodes[index].incarnation, link));
                 let peer: Arc<str> = format!("broker-{}", index + 1).into();
-                self.queue.push_back((Place::Controller, Input::Request { connection, peer, frame }));
+                self.queue.push_back((place, Input::Request { connection, peer, frame }));
             }
             (Place::Broker(index), Output::Listen) => self.nodes[index].listening = true,
             (Place::Broker(index), Output::WakeAt(at)) => self.nodes[index].wake_at = at,
@@ -223,10 +247,9 @@ impl Bench {
     }
 
     fn answer_link(&mut self, connection: ConnectionId, frame: Option<Bytes>) {
-        let (index, incarnation, channel) =
-            self.links.remove(&connection).expect("the controller answers once");
+        let (index, incarnation, link) = self.links.remove(&connection).expect("a node answers once");
         if self.nodes[index].up && self.nodes[index].incarnation == incarnation {
-            self.queue.push_back((Place::Broker(index), Input::FromController { channel, frame }));
+            self.queue.push_back((Place::Broker(index), Input::Answered { link, frame }));
         }
     }
 

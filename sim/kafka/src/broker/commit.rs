@@ -1,0 +1,144 @@
+//! What waits until records are committed: produces with `acks=all`, and the records of coordinators.
+//!
+//! Kafka's produce purgatory (`DelayedProduce`) and `Partition.checkEnoughReplicasReachOffset`. A wait ends when the high
+//! watermark reaches its offset, when this broker no longer leads, or at its deadline; then [`Broker::go_on`] carries on
+//! with what waited. A wait that is over at once carries on at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use context::Timestamp;
+use kafka_protocol::ResponseError;
+
+use super::{Broker, Timer, Turn};
+use crate::metadata::PartitionKey;
+use crate::partition::Appended;
+
+/// What goes on when records are committed, or cannot be.
+#[derive(Clone, Debug)]
+pub(super) enum Then {
+    /// Nobody waits.
+    Nothing,
+}
+
+#[derive(Clone, Debug)]
+struct Wait {
+    key: PartitionKey,
+    required_offset: i64,
+    then: Then,
+}
+
+/// Everything that waits.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Waits {
+    next: u64,
+    by_id: BTreeMap<u64, Wait>,
+    by_partition: BTreeMap<PartitionKey, BTreeSet<(i64, u64)>>,
+}
+
+impl Waits {
+    fn add(&mut self, wait: Wait) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        self.by_partition.entry(wait.key).or_default().insert((wait.required_offset, id));
+        self.by_id.insert(id, wait);
+        id
+    }
+
+    fn take(&mut self, id: u64) -> Option<Wait> {
+        let wait = self.by_id.remove(&id)?;
+        let of_partition = self.by_partition.get_mut(&wait.key).expect("a wait is listed with its partition");
+        of_partition.remove(&(wait.required_offset, id));
+        if of_partition.is_empty() {
+            self.by_partition.remove(&wait.key);
+        }
+        Some(wait)
+    }
+
+    /// The wait of a partition that is over first.
+    fn first(&self, key: PartitionKey) -> Option<u64> {
+        self.by_partition.get(&key)?.first().map(|(_, id)| *id)
+    }
+}
+
+impl Broker {
+    /// Appends a batch of the broker's own to a partition that it leads, as with `acks=all`, and goes on with `then` when
+    /// it is committed, or with the error that says why it may not be. The deadline is when that error is
+    /// `REQUEST_TIMED_OUT`; the records stay in the log.
+    ///
+    /// # Errors
+    /// What Kafka answers before the append: nothing was appended, and `then` is not gone on with.
+    pub(super) fn append_own(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: PartitionKey,
+        batch: &Bytes,
+        deadline: Timestamp,
+        then: Then,
+    ) -> Result<Appended, ResponseError> {
+        self.led(key)?;
+        let partition = self.partitions.get_mut(&key).expect("a partition that is led is here");
+        let log = turn.disk.logs.get_mut(&key).expect("a partition that is led has a log");
+        let image = &self.image.topics[&key.topic];
+        let segment_bytes = image.settings.segment_bytes(&self.settings) as usize;
+        let header = partition.append_own(turn.now, log, batch, segment_bytes);
+        let appended = Appended {
+            base_offset: header.base_offset,
+            append_time_ms: -1,
+            required_offset: header.next_offset(),
+            duplicate: false,
+        };
+        self.partition_changed(turn, key);
+        self.when_committed(turn, key, appended.required_offset, deadline, then);
+        Ok(appended)
+    }
+
+    /// Goes on with `then` when everything before `required_offset` is committed, or cannot be.
+    pub(super) fn when_committed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: PartitionKey,
+        required_offset: i64,
+        deadline: Timestamp,
+        then: Then,
+    ) {
+        if let Some(result) = self.committed(key, required_offset) {
+            return self.go_on(turn, then, result);
+        }
+        let id = self.waits.add(Wait { key, required_offset, then });
+        self.timers.set(deadline, Timer::Commit(id));
+    }
+
+    /// The high watermark, the leader or the in-sync replicas of a partition changed: ends the waits that are over.
+    pub(super) fn settle_waits(&mut self, turn: &mut Turn<'_>, key: PartitionKey) {
+        while let Some(id) = self.waits.first(key) {
+            let required_offset = self.waits.by_id[&id].required_offset;
+            let Some(result) = self.committed(key, required_offset) else { return };
+            let wait = self.waits.take(id).expect("it was just there");
+            self.go_on(turn, wait.then, result);
+        }
+    }
+
+    pub(super) fn commit_due(&mut self, turn: &mut Turn<'_>, id: u64) {
+        // It may have been committed in time.
+        if let Some(wait) = self.waits.take(id) {
+            self.go_on(turn, wait.then, Err(ResponseError::RequestTimedOut));
+        }
+    }
+
+    /// How a wait ends; `None` if it goes on.
+    fn committed(&self, key: PartitionKey, required_offset: i64) -> Option<Result<(), ResponseError>> {
+        match self.led(key) {
+            Err(error) => Some(Err(error)),
+            Ok(partition) if partition.high_watermark >= required_offset => Some(Ok(())),
+            Ok(_) => None,
+        }
+    }
+
+    /// Carries on with what waited.
+    fn go_on(&mut self, _turn: &mut Turn<'_>, then: Then, _result: Result<(), ResponseError>) {
+        match then {
+            Then::Nothing => {}
+        }
+    }
+}
