@@ -41,6 +41,10 @@ pub enum ErrorCode {
     MaxPollExceeded,
     /// This assignment was lost: the group went on without the member.
     AssignmentLost,
+    /// This implementation has no such call.
+    Unsupported,
+    /// The record was dropped because its transaction was aborted, or because an earlier one of it failed.
+    Purged,
     /// An error code from a broker.
     Broker(i16),
 }
@@ -117,6 +121,9 @@ pub(crate) fn broker_error_name(code: i16) -> Option<&'static str> {
         26 => "INVALID_SESSION_TIMEOUT",
         27 => "REBALANCE_IN_PROGRESS",
         28 => "INVALID_COMMIT_OFFSET_SIZE",
+        29 => "TOPIC_AUTHORIZATION_FAILED",
+        30 => "GROUP_AUTHORIZATION_FAILED",
+        31 => "CLUSTER_AUTHORIZATION_FAILED",
         32 => "INVALID_TIMESTAMP",
         35 => "UNSUPPORTED_VERSION",
         36 => "TOPIC_ALREADY_EXISTS",
@@ -126,6 +133,7 @@ pub(crate) fn broker_error_name(code: i16) -> Option<&'static str> {
         40 => "INVALID_CONFIG",
         41 => "NOT_CONTROLLER",
         42 => "INVALID_REQUEST",
+        43 => "UNSUPPORTED_FOR_MESSAGE_FORMAT",
         44 => "POLICY_VIOLATION",
         45 => "OUT_OF_ORDER_SEQUENCE_NUMBER",
         46 => "DUPLICATE_SEQUENCE_NUMBER",
@@ -135,6 +143,8 @@ pub(crate) fn broker_error_name(code: i16) -> Option<&'static str> {
         50 => "INVALID_TRANSACTION_TIMEOUT",
         51 => "CONCURRENT_TRANSACTIONS",
         52 => "TRANSACTION_COORDINATOR_FENCED",
+        53 => "TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
+        55 => "OPERATION_NOT_ATTEMPTED",
         56 => "KAFKA_STORAGE_ERROR",
         59 => "UNKNOWN_PRODUCER_ID",
         68 => "NON_EMPTY_GROUP",
@@ -143,14 +153,19 @@ pub(crate) fn broker_error_name(code: i16) -> Option<&'static str> {
         75 => "UNKNOWN_LEADER_EPOCH",
         78 => "OFFSET_NOT_AVAILABLE",
         79 => "MEMBER_ID_REQUIRED",
+        80 => "PREFERRED_LEADER_NOT_AVAILABLE",
         81 => "GROUP_MAX_SIZE_REACHED",
         82 => "FENCED_INSTANCE_ID",
+        83 => "ELIGIBLE_LEADERS_NOT_AVAILABLE",
+        84 => "ELECTION_NOT_NEEDED",
+        86 => "GROUP_SUBSCRIBED_TO_TOPIC",
         87 => "INVALID_RECORD",
         88 => "UNSTABLE_OFFSET_COMMIT",
         90 => "PRODUCER_FENCED",
         100 => "UNKNOWN_TOPIC_ID",
         101 => "DUPLICATE_BROKER_REGISTRATION",
         103 => "INCONSISTENT_TOPIC_ID",
+        105 => "TRANSACTIONAL_ID_NOT_FOUND",
         120 => "TRANSACTION_ABORTABLE",
         _ => return None,
     })

@@ -16,7 +16,11 @@ mod producer;
 mod properties;
 mod record;
 
-pub use admin::{Admin, NewTopic, OffsetSpec, PartitionDescription, TopicDescription};
+pub use admin::{
+    Admin, BrokerDescription, ClusterDescription, ConfigChange, ConfigEntry, ConfigResource, ConfigSource,
+    ElectionType, GroupDescription, GroupListing, MemberDescription, NewTopic, OffsetSpec,
+    PartitionDescription, ProducerDescription, TopicDescription, TransactionDescription, TransactionListing,
+};
 pub use consumer::{Consumer, GroupMetadata, NoRebalanceListener, RebalanceListener};
 pub use error::{Error, ErrorClass, ErrorCode};
 pub use producer::{Delivery, Producer};

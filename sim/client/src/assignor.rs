@@ -13,6 +13,9 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use crate::cluster::topic_name;
 
+/// The assignor of the cooperative protocol (KIP-429).
+pub(crate) const COOPERATIVE_STICKY: &str = "cooperative-sticky";
+
 /// A member as the group's leader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {

@@ -39,6 +39,8 @@ pub(crate) enum Peer {
     /// A broker as a group's coordinator: a connection of its own, as in librdkafka, so that heartbeats do not wait
     /// behind long polls.
     Coordinator(NodeId),
+    /// A broker as a transaction's coordinator.
+    TransactionCoordinator(NodeId),
 }
 
 /// A topic as last heard of.
@@ -201,7 +203,9 @@ impl Cluster {
         let mut state = self.state();
         let address = match peer {
             Peer::Bootstrap(position) => self.settings.bootstrap.get(position).cloned(),
-            Peer::Node(node) | Peer::Coordinator(node) => state.brokers.get(&node).cloned(),
+            Peer::Node(node) | Peer::Coordinator(node) | Peer::TransactionCoordinator(node) => {
+                state.brokers.get(&node).cloned()
+            }
         };
         let Some((host, port)) = address else {
             return Err(transport(format!("no broker is known as {peer:?}")));
@@ -215,6 +219,18 @@ impl Cluster {
         let connection = Arc::new(Connection::new(&self.context, &self.settings, &name, &host, port));
         state.connections.insert(peer, (host, port, connection.clone()));
         Ok(connection)
+    }
+
+    /// The level of a feature that the cluster has finalized, by the newest word of any broker; 0 if none has told.
+    pub(crate) fn finalized_level(&self, feature: &str) -> i16 {
+        let told = self
+            .state()
+            .connections
+            .values()
+            .map(|(.., connection)| connection.features())
+            .collect::<Vec<_>>();
+        let newest = told.into_iter().max_by_key(|features| features.epoch);
+        newest.and_then(|features| features.levels.get(feature).copied()).unwrap_or(0)
     }
 
     /// Asks whichever broker answers: those that are connected first, and after a second without an answer the next

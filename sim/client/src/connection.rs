@@ -22,27 +22,56 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::backoff::jittered;
 use crate::error::{self, code, timed_out, transport};
-use crate::properties::Settings;
+use crate::properties::{Habits, Settings};
 
-/// The versions of each request that this client speaks; it takes the highest that the broker speaks too.
-fn our_versions(key: i16) -> (i16, i16) {
-    match ApiKey::try_from(key) {
-        Ok(ApiKey::Produce) => (3, 11),
-        Ok(ApiKey::Fetch) => (4, 16),
-        Ok(ApiKey::ListOffsets) => (1, 7),
-        Ok(ApiKey::Metadata) => (1, 12),
-        Ok(ApiKey::OffsetCommit) => (2, 8),
-        Ok(ApiKey::OffsetFetch) => (1, 7),
-        Ok(ApiKey::FindCoordinator) => (0, 3),
+/// The versions of each request that this client speaks; it takes the highest that the broker speaks too. The largest
+/// are those of the client whose habits it has, where a broker treats a version differently: librdkafka's 2.12 from its
+/// `rdkafka_request.c`, Java's 4.1 from its message schemas, as far as crate `kafka-protocol` reads them.
+fn our_versions(key: i16, habits: Habits) -> (i16, i16) {
+    let (min, librdkafka, java) = match ApiKey::try_from(key) {
+        // From 11 on a broker answers TRANSACTION_ABORTABLE; from 12 on it adds partitions to transactions by itself
+        // (KIP-890). 13 goes by topic ids and is left out.
+        Ok(ApiKey::Produce) => (3, 10, 12),
+        Ok(ApiKey::Fetch) => (4, 16, 16),
+        Ok(ApiKey::ListOffsets) => (1, 7, 7),
+        Ok(ApiKey::Metadata) => (1, 12, 12),
+        Ok(ApiKey::OffsetCommit) => (2, 8, 8),
+        Ok(ApiKey::OffsetFetch) => (1, 7, 7),
+        Ok(ApiKey::FindCoordinator) => (0, 2, 6),
         // From version 4 on a member must have an id before it takes part (KIP-394).
-        Ok(ApiKey::JoinGroup) => (2, 7),
-        Ok(ApiKey::Heartbeat) => (0, 4),
-        Ok(ApiKey::LeaveGroup) => (0, 5),
-        Ok(ApiKey::SyncGroup) => (0, 5),
-        Ok(ApiKey::CreateTopics) => (2, 7),
-        Ok(ApiKey::DeleteTopics) => (1, 5),
-        Ok(ApiKey::InitProducerId) => (0, 4),
+        Ok(ApiKey::JoinGroup) => (2, 5, 9),
+        Ok(ApiKey::Heartbeat) => (0, 3, 4),
+        Ok(ApiKey::LeaveGroup) => (0, 1, 5),
+        Ok(ApiKey::SyncGroup) => (0, 3, 5),
+        Ok(ApiKey::OffsetForLeaderEpoch) => (2, 2, 4),
+        Ok(ApiKey::InitProducerId) => (0, 4, 5),
+        Ok(ApiKey::AddPartitionsToTxn) => (0, 0, 3),
+        Ok(ApiKey::AddOffsetsToTxn) => (0, 0, 4),
+        Ok(ApiKey::EndTxn) => (0, 1, 5),
+        Ok(ApiKey::TxnOffsetCommit) => (0, 3, 5),
+        Ok(ApiKey::CreateTopics) => (2, 4, 7),
+        Ok(ApiKey::DeleteTopics) => (1, 1, 5),
+        // What follows is asked by the admin client alone, whose habits do not differ.
+        Ok(ApiKey::CreatePartitions) => (0, 3, 3),
+        Ok(ApiKey::DeleteRecords) => (0, 2, 2),
+        Ok(ApiKey::ElectLeaders) => (0, 2, 2),
+        Ok(ApiKey::DescribeCluster) => (0, 1, 1),
+        Ok(ApiKey::DescribeTopicPartitions) => (0, 0, 0),
+        Ok(ApiKey::DescribeConfigs) => (1, 4, 4),
+        Ok(ApiKey::IncrementalAlterConfigs) => (0, 1, 1),
+        Ok(ApiKey::ListGroups) => (0, 4, 4),
+        Ok(ApiKey::DescribeGroups) => (0, 5, 5),
+        Ok(ApiKey::DeleteGroups) => (0, 2, 2),
+        Ok(ApiKey::OffsetDelete) => (0, 0, 0),
+        Ok(ApiKey::ListTransactions) => (0, 1, 1),
+        Ok(ApiKey::DescribeTransactions) => (0, 0, 0),
+        Ok(ApiKey::DescribeProducers) => (0, 0, 0),
+        Ok(ApiKey::WriteTxnMarkers) => (1, 1, 1),
         _ => panic!("this client does not send requests of API {key}"),
+    };
+    match habits {
+        Habits::Librdkafka => (min, librdkafka),
+        Habits::Java => (min, java),
     }
 }
 
@@ -95,8 +124,18 @@ pub(crate) struct Connection {
     task: TaskHandle,
 }
 
+/// The levels of the features that the cluster has finalized, as one broker knew them when it was connected to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FinalizedFeatures {
+    /// Rises with each change of a level.
+    pub(crate) epoch: i64,
+    pub(crate) levels: BTreeMap<String, i16>,
+}
+
 struct Shared {
     standing: AtomicU8,
+    /// Of the last time that it was up.
+    features: Mutex<FinalizedFeatures>,
     /// The id of the last request that was handed to the socket.
     sent_up_to: Mutex<Option<u64>>,
 }
@@ -123,12 +162,16 @@ impl Connection {
     ) -> Connection {
         let (queue, queued) = mpsc::unbounded_channel();
         let (expired, expirations) = mpsc::unbounded_channel();
-        let shared =
-            Arc::new(Shared { standing: AtomicU8::new(Standing::Idle as u8), sent_up_to: Mutex::new(None) });
+        let shared = Arc::new(Shared {
+            standing: AtomicU8::new(Standing::Idle as u8),
+            features: Mutex::default(),
+            sent_up_to: Mutex::new(None),
+        });
         let actor = Actor {
             context: context.clone(),
             host: host.to_owned(),
             port,
+            habits: settings.habits,
             client_id: StrBytes::from_string(settings.client_id.clone()),
             setup_timeout: settings.connection_setup_timeout,
             frame_bytes_max: settings.receive_message_max_bytes,
@@ -158,6 +201,12 @@ impl Connection {
             1 => Standing::Idle,
             _ => Standing::Down,
         }
+    }
+
+    /// What the broker said of the cluster's features when it was last connected to; none before, and from a broker
+    /// that is too old to tell.
+    pub(crate) fn features(&self) -> FinalizedFeatures {
+        self.shared.features.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Queues a request and gives the future of its answer, which waits for at most `timeout`. `build` makes the request
@@ -246,6 +295,7 @@ fn decode<R: Decodable + HeaderVersion>(frame: &mut Bytes, version: i16) -> Resu
 
 /// What a broker said about the versions it speaks.
 struct Versions {
+    habits: Habits,
     ranges: BTreeMap<i16, (i16, i16)>,
     broker: String,
     client_id: StrBytes,
@@ -259,7 +309,7 @@ impl Versions {
         correlation_id: i32,
         build: impl FnOnce(i16) -> R,
     ) -> Result<(i16, BytesMut), Error> {
-        let (ours_min, ours_max) = our_versions(R::KEY);
+        let (ours_min, ours_max) = our_versions(R::KEY, self.habits);
         let (theirs_min, theirs_max) = self.ranges.get(&R::KEY).copied().unwrap_or((i16::MAX, -1));
         let version = ours_max.min(version_max).min(theirs_max);
         if version < ours_min.max(theirs_min) {
@@ -340,6 +390,7 @@ struct Actor {
     context: Context,
     host: String,
     port: u16,
+    habits: Habits,
     client_id: StrBytes,
     setup_timeout: Duration,
     frame_bytes_max: usize,
@@ -405,12 +456,14 @@ impl Actor {
         let (client_id, frame_bytes_max) = (self.client_id.clone(), self.frame_bytes_max);
         let setup = async {
             let mut stream = context.connect(&self.host, self.port).await?;
-            let ranges = agree(&mut stream, &client_id, frame_bytes_max).await?;
-            Ok::<_, io::Error>((stream, ranges))
+            let agreed = agree(&mut stream, &client_id, frame_bytes_max).await?;
+            Ok::<_, io::Error>((stream, agreed))
         };
         match context.timeout(self.setup_timeout, setup).await {
-            Ok(Ok((stream, ranges))) => {
-                Ok((stream, Versions { ranges, broker: name, client_id: self.client_id.clone() }))
+            Ok(Ok((stream, (ranges, features)))) => {
+                *self.shared.features.lock().unwrap_or_else(PoisonError::into_inner) = features;
+                let client_id = self.client_id.clone();
+                Ok((stream, Versions { habits: self.habits, ranges, broker: name, client_id }))
             }
             Ok(Err(error)) => Err(transport(format!("{name}: {error}"))),
             Err(_) => Err(transport(format!("{name}: not connected within {:?}", self.setup_timeout))),
@@ -534,7 +587,7 @@ async fn agree(
     stream: &mut BoxStream,
     client_id: &StrBytes,
     frame_bytes_max: usize,
-) -> io::Result<BTreeMap<i16, (i16, i16)>> {
+) -> io::Result<(BTreeMap<i16, (i16, i16)>, FinalizedFeatures)> {
     for version in [3, 0] {
         let mut request = ApiVersionsRequest::default();
         if version >= 3 {
@@ -556,11 +609,11 @@ async fn agree(
         if answer.error_code != 0 {
             return Err(io::Error::other(error::answered(answer.error_code, "the broker's versions")));
         }
-        return Ok(answer
-            .api_keys
-            .iter()
-            .map(|api| (api.api_key, (api.min_version, api.max_version)))
-            .collect());
+        let ranges = answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version)));
+        let levels = answer.finalized_features.iter();
+        let levels = levels.map(|feature| (feature.name.to_string(), feature.max_version_level)).collect();
+        let features = FinalizedFeatures { epoch: answer.finalized_features_epoch, levels };
+        return Ok((ranges.collect(), features));
     }
     Err(io::Error::other("the broker answers no version of ApiVersions"))
 }

@@ -112,7 +112,7 @@ impl WireConsumer {
         let auto_create = settings.consumer.allow_auto_create_topics;
         let cluster = Arc::new(Cluster::new(context.clone(), settings, label, auto_create));
         let group = cluster.settings.consumer.group_id.clone();
-        let coordinator = group.map(|group| Arc::new(Coordinator::new(cluster.clone(), group)));
+        let coordinator = group.map(|group| Arc::new(Coordinator::of_group(cluster.clone(), group)));
         let interval = cluster.settings.consumer.auto_commit.filter(|_| coordinator.is_some());
         let shared = Arc::new(Shared {
             cluster,

@@ -203,7 +203,7 @@ impl Drop for Polling {
 
 fn outside(coordinator: &Coordinator) -> GroupMetadata {
     GroupMetadata {
-        group_id: coordinator.group.clone(),
+        group_id: coordinator.key.clone(),
         generation_id: -1,
         member_id: String::new(),
         group_instance_id: coordinator.cluster.settings.consumer.group_instance_id.clone(),
@@ -273,7 +273,7 @@ impl Membership {
     }
 
     fn note(&self, text: std::fmt::Arguments<'_>) {
-        let group = &self.group.coordinator.group;
+        let group = &self.group.coordinator.key;
         self.group.coordinator.cluster.context.note(format_args!("group {group}: {text}"));
     }
 

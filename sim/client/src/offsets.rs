@@ -25,9 +25,10 @@ pub(crate) const GROUP_ID_NOT_FOUND: i16 = 69;
 /// Kafka's wire values for the ends of a log.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
+const LARGEST_TIMESTAMP: i64 = -3;
 
 /// Groups what is asked by topic, in order.
-fn by_topic<T>(
+pub(crate) fn by_topic<T>(
     asked: impl IntoIterator<Item = (TopicPartition, T)>,
 ) -> BTreeMap<Arc<str>, Vec<(PartitionId, T)>> {
     let mut topics: BTreeMap<Arc<str>, Vec<(PartitionId, T)>> = BTreeMap::new();
@@ -115,6 +116,7 @@ fn wire_timestamp(spec: OffsetSpec) -> i64 {
     match spec {
         OffsetSpec::Earliest => EARLIEST,
         OffsetSpec::Latest => LATEST,
+        OffsetSpec::LargestTimestamp => LARGEST_TIMESTAMP,
         OffsetSpec::At(time) => i64::try_from(time.as_millis()).unwrap_or(i64::MAX),
     }
 }
@@ -144,7 +146,7 @@ pub(crate) async fn group_offsets(
     };
     match coordinator.cluster.context.timeout(patience, tries).await {
         Ok(result) => result,
-        Err(_) => Err(timed_out(format!("offsets of group `{}` after {patience:?}", coordinator.group))),
+        Err(_) => Err(timed_out(format!("offsets of group `{}` after {patience:?}", coordinator.key))),
     }
 }
 
@@ -152,7 +154,7 @@ async fn fetch_once(
     coordinator: &Coordinator,
     partitions: Option<&[TopicPartition]>,
 ) -> Result<Vec<(TopicPartition, OffsetAndMetadata)>, Error> {
-    let group = group_id(&coordinator.group);
+    let group = group_id(&coordinator.key);
     let require_stable = coordinator.cluster.settings.consumer.read_committed;
     let topics = partitions.map(|partitions| {
         let topics = by_topic(partitions.iter().map(|at| (at.clone(), ())));
@@ -168,7 +170,7 @@ async fn fetch_once(
         if version >= 7 { request.with_require_stable(require_stable) } else { request }
     };
     let answer = coordinator.ask(coordinator.cluster.settings.socket_timeout, build).await?.body;
-    let what = || format!("offsets of group `{}`", coordinator.group);
+    let what = || format!("offsets of group `{}`", coordinator.key);
     if answer.error_code != 0 {
         return Err(error::answered(answer.error_code, what()));
     }
@@ -228,7 +230,7 @@ pub(crate) async fn commit(
     };
     match coordinator.cluster.context.timeout(patience, tries).await {
         Ok(result) => result,
-        Err(_) => Err(timed_out(format!("commit of group `{}` after {patience:?}", coordinator.group))),
+        Err(_) => Err(timed_out(format!("commit of group `{}` after {patience:?}", coordinator.key))),
     }
 }
 
@@ -238,7 +240,7 @@ async fn commit_once(
     offsets: &[(TopicPartition, OffsetAndMetadata)],
 ) -> Result<(), Error> {
     let member = member.clone();
-    let group = group_id(&coordinator.group);
+    let group = group_id(&coordinator.key);
     let topics = by_topic(offsets.iter().cloned());
     let build = move |version| {
         let topics = topics.into_iter().map(|(topic, partitions)| {
@@ -270,10 +272,8 @@ async fn commit_once(
         for partition in topic.partitions {
             if partition.error_code != 0 {
                 let name = topic.name.as_str();
-                let text = format!(
-                    "commit of group `{}` for {name}/{}",
-                    coordinator.group, partition.partition_index
-                );
+                let text =
+                    format!("commit of group `{}` for {name}/{}", coordinator.key, partition.partition_index);
                 return Err(error::answered(partition.error_code, text));
             }
         }

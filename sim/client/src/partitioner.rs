@@ -8,74 +8,138 @@ use broker::PartitionId;
 use context::{Rng, Timestamp};
 use rand::RngExt as _;
 
-/// librdkafka's `partitioner` property.
+use crate::properties::ProducerSettings;
+
+/// The `partitioner` property: librdkafka's values, and `java` for what Java's producer does without a
+/// `partitioner.class`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Strategy {
     /// Random, keys or not.
     Random,
     /// CRC32 of the key; an empty or missing key has one fixed partition.
     Consistent,
-    /// CRC32 of the key; without a key random. The default.
+    /// CRC32 of the key; without a key, or with an empty one, random. librdkafka's default.
     ConsistentRandom,
+    /// Java's hash of the key; an empty or missing key has one fixed partition.
+    Murmur2,
     /// Java's hash of the key; without a key random.
     Murmur2Random,
+    /// Sarama's hash of the key; an empty or missing key has one fixed partition.
+    Fnv1a,
+    /// Sarama's hash of the key; without a key random.
+    Fnv1aRandom,
+    /// Java's hash of the key; without a key one partition until `batch.size` bytes went to it, then another (KIP-794).
+    Java,
 }
 
 impl Strategy {
-    pub(crate) const NAMES: [&'static str; 4] =
-        ["random", "consistent", "consistent_random", "murmur2_random"];
+    pub(crate) const NAMES: [&'static str; 8] = [
+        "random",
+        "consistent",
+        "consistent_random",
+        "murmur2",
+        "murmur2_random",
+        "fnv1a",
+        "fnv1a_random",
+        "java",
+    ];
 
     pub(crate) fn named(name: &str) -> Option<Strategy> {
         Some(match name {
             "random" => Strategy::Random,
             "consistent" => Strategy::Consistent,
             "consistent_random" => Strategy::ConsistentRandom,
+            "murmur2" => Strategy::Murmur2,
             "murmur2_random" => Strategy::Murmur2Random,
+            "fnv1a" => Strategy::Fnv1a,
+            "fnv1a_random" => Strategy::Fnv1aRandom,
+            "java" => Strategy::Java,
             _ => return None,
         })
     }
 }
 
 /// Chooses partitions. Records without a key stick to one random partition of their topic for a while, so that they
-/// travel in fewer and larger batches (KIP-480; `sticky.partitioning.linger.ms`).
+/// travel in fewer and larger batches: with librdkafka's strategies for a time (KIP-480;
+/// `sticky.partitioning.linger.ms`), with Java's for `batch.size` bytes. Java also prefers partitions whose queue is
+/// short; that is left out.
 pub(crate) struct Partitioner {
     strategy: Strategy,
     sticky_for: Duration,
-    sticky: BTreeMap<Arc<str>, (PartitionId, Timestamp)>,
+    sticky_bytes: usize,
+    sticky: BTreeMap<Arc<str>, Sticky>,
     rng: Rng,
 }
 
+/// The partition that a topic's records without a key go to.
+struct Sticky {
+    partition: PartitionId,
+    until: Timestamp,
+    bytes: usize,
+}
+
 impl Partitioner {
-    pub(crate) fn new(strategy: Strategy, sticky_for: Duration, rng: Rng) -> Partitioner {
-        Partitioner { strategy, sticky_for, sticky: BTreeMap::new(), rng }
+    pub(crate) fn new(settings: &ProducerSettings, rng: Rng) -> Partitioner {
+        Partitioner {
+            strategy: settings.partitioner,
+            sticky_for: settings.sticky_linger,
+            sticky_bytes: settings.batch_bytes_max,
+            sticky: BTreeMap::new(),
+            rng,
+        }
     }
 
-    /// The partition, out of `count`, for a record with this key.
+    /// The partition, out of `count`, for a record of so many bytes with this key.
     pub(crate) fn choose(
         &mut self,
         now: Timestamp,
         topic: &Arc<str>,
         key: Option<&[u8]>,
+        bytes: usize,
         count: PartitionId,
     ) -> PartitionId {
         assert!(count > 0, "a topic without partitions has nowhere to put a record");
-        let key = key.unwrap_or_default();
-        match self.strategy {
-            Strategy::Consistent => hashed(crc32(key), count),
-            Strategy::ConsistentRandom if !key.is_empty() => hashed(crc32(key), count),
-            Strategy::Murmur2Random if !key.is_empty() => hashed(murmur2(key) & 0x7fff_ffff, count),
-            Strategy::Random | Strategy::ConsistentRandom | Strategy::Murmur2Random => {
-                self.stick(now, topic, count)
+        let text = key.unwrap_or_default();
+        match (self.strategy, key) {
+            (Strategy::Consistent, _) => hashed(crc32(text), count),
+            (Strategy::ConsistentRandom, _) if !text.is_empty() => hashed(crc32(text), count),
+            (Strategy::Murmur2, _) | (Strategy::Murmur2Random | Strategy::Java, Some(_)) => {
+                hashed(murmur2(text) & 0x7fff_ffff, count)
+            }
+            (Strategy::Fnv1a, _) | (Strategy::Fnv1aRandom, Some(_)) => hashed(fnv1a(text), count),
+            (Strategy::Java, None) => self.stick_for_bytes(topic, bytes, count),
+            (
+                Strategy::Random
+                | Strategy::ConsistentRandom
+                | Strategy::Murmur2Random
+                | Strategy::Fnv1aRandom,
+                _,
+            ) => self.stick_for_time(now, topic, count),
+        }
+    }
+
+    fn stick_for_time(&mut self, now: Timestamp, topic: &Arc<str>, count: PartitionId) -> PartitionId {
+        match self.sticky.get(topic) {
+            Some(sticky) if now < sticky.until && sticky.partition < count => sticky.partition,
+            _ => {
+                let partition = self.rng.random_range(0..count);
+                let until = now + self.sticky_for;
+                self.sticky.insert(topic.clone(), Sticky { partition, until, bytes: 0 });
+                partition
             }
         }
     }
 
-    fn stick(&mut self, now: Timestamp, topic: &Arc<str>, count: PartitionId) -> PartitionId {
-        match self.sticky.get(topic) {
-            Some((partition, until)) if now < *until && *partition < count => *partition,
+    fn stick_for_bytes(&mut self, topic: &Arc<str>, bytes: usize, count: PartitionId) -> PartitionId {
+        match self.sticky.get_mut(topic) {
+            Some(sticky) if sticky.bytes < self.sticky_bytes && sticky.partition < count => {
+                sticky.bytes += bytes;
+                sticky.partition
+            }
             _ => {
                 let partition = self.rng.random_range(0..count);
-                self.sticky.insert(topic.clone(), (partition, now + self.sticky_for));
+                let sticky = Sticky { partition, until: Timestamp::FAR_FUTURE, bytes };
+                self.sticky.insert(topic.clone(), sticky);
                 partition
             }
         }
@@ -129,8 +193,19 @@ pub(crate) fn murmur2(bytes: &[u8]) -> u32 {
     hash ^ (hash >> 15)
 }
 
+/// FNV-1a with 32 bits, made positive as Sarama's partitioner makes it.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u32 {
+    let hash =
+        bytes.iter().fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    hash.cast_signed().unsigned_abs()
+}
+
 #[cfg(test)]
 mod tests {
+    use broker::Properties;
+
+    use crate::properties::Settings;
+
     use super::*;
 
     // The keys and sums of librdkafka's own test (`tests/0048-partitioner.c`).
@@ -154,12 +229,12 @@ mod tests {
 
     #[test]
     fn a_key_has_one_partition() {
-        let mut partitioner = partitioner(Strategy::ConsistentRandom);
+        let mut partitioner = partitioner("consistent_random");
         let topic: Arc<str> = "t".into();
         for (key, crc, _) in KEYS {
             for millis in [0, 99] {
                 let now = Timestamp::from_millis(millis);
-                let chosen = partitioner.choose(now, &topic, Some(key.as_bytes()), 100);
+                let chosen = partitioner.choose(now, &topic, Some(key.as_bytes()), 10, 100);
                 assert_eq!(u32::try_from(chosen), Ok(crc % 100), "{key}");
             }
         }
@@ -167,18 +242,59 @@ mod tests {
 
     #[test]
     fn without_a_key_records_stick_and_then_move_on() {
-        let mut partitioner = partitioner(Strategy::ConsistentRandom);
+        let mut partitioner = partitioner("consistent_random");
         let topic: Arc<str> = "t".into();
         let mut seen = std::collections::BTreeSet::new();
         for millis in (0..1_000).step_by(10) {
-            let first = partitioner.choose(Timestamp::from_millis(millis), &topic, None, 3);
-            assert_eq!(first, partitioner.choose(Timestamp::from_millis(millis + 9), &topic, None, 3));
+            let first = partitioner.choose(Timestamp::from_millis(millis), &topic, None, 10, 3);
+            assert_eq!(first, partitioner.choose(Timestamp::from_millis(millis + 9), &topic, None, 10, 3));
             seen.insert(first);
         }
         assert_eq!(seen.len(), 3);
     }
 
-    fn partitioner(strategy: Strategy) -> Partitioner {
-        Partitioner::new(strategy, Duration::from_millis(10), context::Seed(3).stream("partitioner"))
+    #[test]
+    fn javas_records_without_a_key_move_on_after_a_batch_of_bytes() {
+        let mut partitioner = partitioner("java");
+        let topic: Arc<str> = "t".into();
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..100 {
+            let first = partitioner.choose(Timestamp::ZERO, &topic, None, 600_000, 3);
+            let second = partitioner.choose(Timestamp::from_millis(60_000), &topic, None, 600_000, 3);
+            assert_eq!(first, second, "time alone moves nothing");
+            seen.insert(first);
+        }
+        assert_eq!(seen.len(), 3);
+    }
+
+    #[test]
+    fn an_empty_key_is_a_key_to_java_and_none_to_librdkafka() {
+        let topic: Arc<str> = "t".into();
+        let empty = |name: &str| {
+            let mut partitioner = partitioner(name);
+            let millis = (0..1_000).map(Timestamp::from_millis);
+            millis.map(|now| partitioner.choose(now, &topic, Some(b""), 10, 3)).collect::<Vec<_>>()
+        };
+        for name in ["java", "murmur2", "murmur2_random", "fnv1a", "fnv1a_random", "consistent"] {
+            let chosen = empty(name);
+            assert!(chosen.iter().all(|partition| *partition == chosen[0]), "{name}");
+        }
+        let chosen = empty("consistent_random");
+        assert!(chosen.iter().any(|partition| *partition != chosen[0]));
+    }
+
+    #[test]
+    fn the_sum_of_sarama_agrees_with_librdkafka() {
+        // From librdkafka's `rdfnv1a.c`.
+        assert_eq!(fnv1a(b"kafka"), 0xd33c_4e1);
+        assert_eq!(fnv1a(b"giberish123456789"), 0x77a5_8295);
+        assert_eq!(fnv1a(b"1234"), 0x23bd_d03);
+        assert_eq!(fnv1a(b""), 0x7ee3_623b);
+    }
+
+    fn partitioner(name: &str) -> Partitioner {
+        let properties = Properties::new().set("bootstrap.servers", "b").set("partitioner", name);
+        let settings = Settings::read(&properties).expect("sound properties");
+        Partitioner::new(&settings.producer, context::Seed(3).stream("partitioner"))
     }
 }

@@ -65,11 +65,7 @@ impl WireProducer {
         let state = State {
             accumulator: Accumulator::new(producer),
             sequences: Sequences::new(producer.idempotence),
-            partitioner: Partitioner::new(
-                producer.partitioner,
-                producer.sticky_linger,
-                cluster.rng("partitioner"),
-            ),
+            partitioner: Partitioner::new(producer, cluster.rng("partitioner")),
             unplaced: BTreeMap::new(),
             missing_since: BTreeMap::new(),
             open: BTreeSet::new(),
@@ -228,7 +224,10 @@ impl State {
                 queued.fate.send(Err(error)).ok();
                 return false;
             }
-            None => self.partitioner.choose(now, &topic, queued.record.key.as_deref(), count),
+            None => {
+                let key = queued.record.key.as_deref();
+                self.partitioner.choose(now, &topic, key, queued.bytes, count)
+            }
         };
         self.accumulator.append(now, &TopicPartition::new(topic, partition), queued)
     }

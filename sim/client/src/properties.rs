@@ -1,13 +1,20 @@
 //! What the properties mean: names, ranges and defaults of librdkafka's CONFIGURATION.md (2.12).
 //!
+//! `shakedown.client.habits`, which is ours, picks whose defaults and rules the client has: `librdkafka`, the default, or
+//! `java`, the client of Kafka 4.1 (its defaults from `ProducerConfig`, `ConsumerConfig` and `CommonClientConfigs`).
+//! Names stay librdkafka's, with Java's names as second ones where they differ. What else the habits decide is listed at
+//! [`Habits`].
+//!
 //! A property that librdkafka has and this client does not act on is accepted at its default and refused otherwise, so
 //! that nobody believes in an effect that is not there. As in librdkafka, a producer ignores a consumer's properties
 //! and the other way round, but their values are checked. `max.poll.records` is ours, by Java's name.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use broker::{Error, ErrorClass, ErrorCode, Properties};
 
+use crate::assignor::COOPERATIVE_STICKY;
 use crate::partitioner::Strategy;
 
 /// What values a property takes.
@@ -18,61 +25,97 @@ enum Kind {
     /// An integer within these bounds, both included.
     Number(i64, i64),
     OneOf(&'static [&'static str]),
+    /// Some of these, with commas between them.
+    SomeOf(&'static [&'static str]),
 }
 
 struct Property {
     name: &'static str,
     kind: Kind,
+    /// librdkafka's.
     default: &'static str,
+    /// Java's, where it is another.
+    java: Option<&'static str>,
 }
 
 const fn property(name: &'static str, kind: Kind, default: &'static str) -> Property {
-    Property { name, kind, default }
+    Property { name, kind, default, java: None }
+}
+
+impl Property {
+    const fn java(mut self, default: &'static str) -> Property {
+        self.java = Some(default);
+        self
+    }
+
+    fn default(&self, habits: Habits) -> &'static str {
+        match habits {
+            Habits::Librdkafka => self.default,
+            Habits::Java => self.java.unwrap_or(self.default),
+        }
+    }
+}
+
+/// Whose client this one takes after. Besides the defaults they decide:
+/// - the versions of requests (`connection.rs`): librdkafka never speaks the second protocol of transactions (KIP-890),
+///   whatever the cluster has; Java does if the feature `transaction.version` is finalized at 2;
+/// - which errors end a transaction, a producer, or neither (`transactions.rs`, `sequences.rs`);
+/// - the connection to a transaction's coordinator: its own, or the one that carries records;
+/// - what a key that is empty but there hashes to, and how records without a key stick to a partition;
+/// - whether assignors of both rebalance protocols may be named together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Habits {
+    Librdkafka,
+    Java,
 }
 
 const MAX: i64 = i32::MAX as i64;
 
 /// What this client acts on.
 const PROPERTIES: &[Property] = &[
-    property("client.id", Kind::Text, "rdkafka"),
+    property("shakedown.client.habits", Kind::OneOf(&["librdkafka", "java"]), "librdkafka"),
+    property("client.id", Kind::Text, "rdkafka").java(""),
     property("bootstrap.servers", Kind::Text, ""),
-    property("message.max.bytes", Kind::Number(1_000, 1_000_000_000), "1000000"),
+    property("message.max.bytes", Kind::Number(1_000, 1_000_000_000), "1000000").java("1048576"),
     property("receive.message.max.bytes", Kind::Number(1_000, MAX), "100000000"),
-    property("max.in.flight.requests.per.connection", Kind::Number(1, 1_000_000), "1000000"),
-    property("topic.metadata.refresh.interval.ms", Kind::Number(-1, 3_600_000), "300000"),
-    property("metadata.max.age.ms", Kind::Number(1, 86_400_000), "900000"),
+    property("max.in.flight.requests.per.connection", Kind::Number(1, 1_000_000), "1000000").java("5"),
+    property("topic.metadata.refresh.interval.ms", Kind::Number(-1, 3_600_000), "300000").java("-1"),
+    property("metadata.max.age.ms", Kind::Number(1, 86_400_000), "900000").java("300000"),
     property("topic.metadata.refresh.fast.interval.ms", Kind::Number(1, 60_000), "100"),
     property("topic.metadata.propagation.max.ms", Kind::Number(0, 3_600_000), "30000"),
-    property("socket.timeout.ms", Kind::Number(10, 300_000), "60000"),
-    property("socket.connection.setup.timeout.ms", Kind::Number(1_000, MAX), "30000"),
-    property("reconnect.backoff.ms", Kind::Number(0, 3_600_000), "100"),
-    property("reconnect.backoff.max.ms", Kind::Number(0, 3_600_000), "10000"),
+    property("socket.timeout.ms", Kind::Number(10, 300_000), "60000").java("30000"),
+    property("socket.connection.setup.timeout.ms", Kind::Number(1_000, MAX), "30000").java("10000"),
+    property("reconnect.backoff.ms", Kind::Number(0, 3_600_000), "100").java("50"),
+    property("reconnect.backoff.max.ms", Kind::Number(0, 3_600_000), "10000").java("1000"),
     property("retry.backoff.ms", Kind::Number(1, 300_000), "100"),
     property("retry.backoff.max.ms", Kind::Number(1, 300_000), "1000"),
-    property("allow.auto.create.topics", Kind::Flag, "false"),
+    property("allow.auto.create.topics", Kind::Flag, "false").java("true"),
     property("client.rack", Kind::Text, ""),
     // Producer.
     property("transactional.id", Kind::Text, ""),
-    property("enable.idempotence", Kind::Flag, "false"),
-    property("queue.buffering.max.messages", Kind::Number(0, MAX), "100000"),
-    property("queue.buffering.max.kbytes", Kind::Number(1, MAX), "1048576"),
+    property("transaction.timeout.ms", Kind::Number(1_000, MAX), "60000"),
+    property("enable.idempotence", Kind::Flag, "false").java("true"),
+    property("enable.gapless.guarantee", Kind::Flag, "false"),
+    property("queue.buffering.max.messages", Kind::Number(0, MAX), "100000").java("0"),
+    property("queue.buffering.max.kbytes", Kind::Number(1, MAX), "1048576").java("32768"),
     property("linger.ms", Kind::Number(0, 900_000), "5"),
     property("retries", Kind::Number(0, MAX), "2147483647"),
-    property("batch.num.messages", Kind::Number(1, 1_000_000), "10000"),
-    property("batch.size", Kind::Number(1, MAX), "1000000"),
+    property("batch.num.messages", Kind::Number(1, 1_000_000), "10000").java("1000000"),
+    property("batch.size", Kind::Number(1, MAX), "1000000").java("16384"),
     property("sticky.partitioning.linger.ms", Kind::Number(0, 900_000), "10"),
     property("acks", Kind::OneOf(&["all", "-1", "0", "1"]), "-1"),
     property("request.timeout.ms", Kind::Number(1, 900_000), "30000"),
-    property("delivery.timeout.ms", Kind::Number(0, MAX), "300000"),
-    property("partitioner", Kind::OneOf(&Strategy::NAMES), "consistent_random"),
+    property("delivery.timeout.ms", Kind::Number(0, MAX), "300000").java("120000"),
+    property("partitioner", Kind::OneOf(&Strategy::NAMES), "consistent_random").java("java"),
     // Consumer.
     property("group.id", Kind::Text, ""),
     property("group.instance.id", Kind::Text, ""),
     property(
         "partition.assignment.strategy",
-        Kind::OneOf(&["range,roundrobin", "range", "roundrobin"]),
+        Kind::SomeOf(&["range", "roundrobin", "cooperative-sticky"]),
         "range,roundrobin",
-    ),
+    )
+    .java("range,cooperative-sticky"),
     property("session.timeout.ms", Kind::Number(1, 3_600_000), "45000"),
     property("heartbeat.interval.ms", Kind::Number(1, 3_600_000), "3000"),
     property("max.poll.interval.ms", Kind::Number(1, 86_400_000), "300000"),
@@ -85,8 +128,9 @@ const PROPERTIES: &[Property] = &[
     property("fetch.max.bytes", Kind::Number(0, 2_147_483_135), "52428800"),
     property("fetch.min.bytes", Kind::Number(1, 100_000_000), "1"),
     property("fetch.error.backoff.ms", Kind::Number(0, 300_000), "500"),
-    property("isolation.level", Kind::OneOf(&["read_uncommitted", "read_committed"]), "read_committed"),
-    property("check.crcs", Kind::Flag, "false"),
+    property("isolation.level", Kind::OneOf(&["read_uncommitted", "read_committed"]), "read_committed")
+        .java("read_uncommitted"),
+    property("check.crcs", Kind::Flag, "false").java("true"),
     property(
         "auto.offset.reset",
         Kind::OneOf(&["smallest", "earliest", "beginning", "largest", "latest", "end", "error"]),
@@ -109,7 +153,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("debug", ""),
     ("delivery.report.only.error", "false"),
     ("enable.auto.offset.store", "true"),
-    ("enable.gapless.guarantee", "false"),
     ("enable.metrics.push", "true"),
     ("enable.partition.eof", "false"),
     ("enable.random.seed", "true"),
@@ -141,7 +184,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("statistics.interval.ms", "0"),
     ("topic.blacklist", ""),
     ("topic.metadata.refresh.sparse", "true"),
-    ("transaction.timeout.ms", "60000"),
 ];
 
 /// Second names.
@@ -155,11 +197,15 @@ const ALIASES: &[(&str, &str)] = &[
     ("message.timeout.ms", "delivery.timeout.ms"),
     ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
     ("sasl.mechanism", "sasl.mechanisms"),
+    // Java's.
+    ("max.request.size", "message.max.bytes"),
+    ("fetch.max.wait.ms", "fetch.wait.max.ms"),
 ];
 
 /// What a client is told, read and checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    pub(crate) habits: Habits,
     pub(crate) client_id: String,
     /// Host and port of each bootstrap server.
     pub(crate) bootstrap: Vec<(String, u16)>,
@@ -185,7 +231,10 @@ pub(crate) struct Settings {
 #[derive(Clone, Debug)]
 pub(crate) struct ProducerSettings {
     pub(crate) transactional_id: Option<String>,
+    pub(crate) transaction_timeout: Duration,
     pub(crate) idempotence: bool,
+    /// A record that is given up ends the producer, because later ones would leave a gap where it was.
+    pub(crate) gapless: bool,
     pub(crate) queue_messages_max: usize,
     pub(crate) queue_bytes_max: usize,
     pub(crate) linger: Duration,
@@ -246,11 +295,14 @@ impl Settings {
 }
 
 /// Checked values under their first names.
-struct Values<'a>(std::collections::BTreeMap<&'static str, &'a str>);
+struct Values<'a> {
+    habits: Habits,
+    set: BTreeMap<&'static str, &'a str>,
+}
 
 impl<'a> Values<'a> {
     fn checked(properties: &'a Properties) -> Result<Values<'a>, Error> {
-        let mut values = Values(std::collections::BTreeMap::new());
+        let mut values = Values { habits: Habits::Librdkafka, set: BTreeMap::new() };
         for (name, value) in properties.iter() {
             let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, first)| *first);
             if let Some((name, default)) = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name) {
@@ -261,7 +313,7 @@ impl<'a> Values<'a> {
                 }
             } else if let Some(property) = PROPERTIES.iter().find(|property| property.name == name) {
                 check(property, value)?;
-                values.0.insert(property.name, value);
+                values.set.insert(property.name, value);
             } else {
                 return Err(invalid(format!(
                     "no property is called `{name}`; did you mean `{}`?",
@@ -269,16 +321,19 @@ impl<'a> Values<'a> {
                 )));
             }
         }
+        if values.set("shakedown.client.habits") == Some("java") {
+            values.habits = Habits::Java;
+        }
         Ok(values)
     }
 
     fn set(&self, name: &str) -> Option<&'a str> {
-        self.0.get(name).copied()
+        self.set.get(name).copied()
     }
 
     fn text(&self, name: &str) -> &'a str {
-        let default =
-            || PROPERTIES.iter().find(|property| property.name == name).map(|property| property.default);
+        let property = || PROPERTIES.iter().find(|property| property.name == name);
+        let default = || property().map(|property| property.default(self.habits));
         self.set(name).or_else(default).expect("asked for by a name of the table")
     }
 
@@ -308,6 +363,7 @@ impl<'a> Values<'a> {
 
     fn settings(&self) -> Result<Settings, Error> {
         Ok(Settings {
+            habits: self.habits,
             client_id: self.text("client.id").to_owned(),
             bootstrap: bootstrap(self.text("bootstrap.servers"))?,
             receive_message_max_bytes: self.size("receive.message.max.bytes"),
@@ -320,7 +376,7 @@ impl<'a> Values<'a> {
             },
             metadata_refresh_fast: self.millis("topic.metadata.refresh.fast.interval.ms"),
             metadata_propagation_max: self.millis("topic.metadata.propagation.max.ms"),
-            socket_timeout: self.millis("socket.timeout.ms"),
+            socket_timeout: self.socket_timeout()?,
             connection_setup_timeout: self.millis("socket.connection.setup.timeout.ms"),
             reconnect_backoff: self.millis("reconnect.backoff.ms"),
             reconnect_backoff_max: self.millis("reconnect.backoff.max.ms"),
@@ -332,8 +388,58 @@ impl<'a> Values<'a> {
         })
     }
 
+    fn is_transactional(&self) -> bool {
+        !self.text("transactional.id").is_empty()
+    }
+
+    /// Java has one `request.timeout.ms` for what librdkafka has two for. librdkafka keeps a transactional producer's
+    /// requests shorter than its transactions (`rd_kafka_conf_finalize`).
+    fn socket_timeout(&self) -> Result<Duration, Error> {
+        const NAME: &str = "socket.timeout.ms";
+        let transaction = self.millis("transaction.timeout.ms");
+        match (self.habits, self.set(NAME)) {
+            (Habits::Java, None) => Ok(self.millis("request.timeout.ms")),
+            (Habits::Librdkafka, None) if self.is_transactional() => {
+                Ok((transaction - Duration::from_millis(100)).max(Duration::from_millis(900)))
+            }
+            (Habits::Librdkafka, Some(_))
+                if self.is_transactional()
+                    && transaction + Duration::from_millis(100) < self.millis(NAME) =>
+            {
+                Err(invalid(format!("`{NAME}` must be at most `transaction.timeout.ms` and 100 ms")))
+            }
+            _ => Ok(self.millis(NAME)),
+        }
+    }
+
+    /// librdkafka gives a transaction's records as long as the transaction (`rd_kafka_topic_conf_finalize`).
+    fn delivery_timeout(&self) -> Result<Option<Duration>, Error> {
+        const NAME: &str = "delivery.timeout.ms";
+        let transaction = self.millis("transaction.timeout.ms");
+        let of_transaction = self.habits == Habits::Librdkafka && self.is_transactional();
+        let timeout = match self.set(NAME) {
+            None if of_transaction => transaction,
+            Some(_) if of_transaction && self.millis(NAME) > transaction => {
+                return Err(invalid(format!("`{NAME}` must be at most `transaction.timeout.ms`")));
+            }
+            _ => self.millis(NAME),
+        };
+        let timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
+        if timeout.is_some_and(|timeout| timeout < self.millis("linger.ms")) {
+            return Err(invalid(format!("`{NAME}` must not be below `linger.ms`")));
+        }
+        Ok(timeout)
+    }
+
+    /// Java's default steps back before a property that contradicts it; what was asked for does not
+    /// (`ProducerConfig.postProcessAndValidateIdempotenceConfigs`).
     fn idempotence(&self) -> bool {
-        self.flag("enable.idempotence") || !self.text("transactional.id").is_empty()
+        if self.is_transactional() {
+            return true;
+        }
+        let asked_for = self.set("enable.idempotence").is_some();
+        let contradicted = matches!(self.text("acks"), "0" | "1") || self.number("retries") == 0;
+        self.flag("enable.idempotence") && (asked_for || !contradicted)
     }
 
     fn max_in_flight(&self) -> Result<usize, Error> {
@@ -348,6 +454,27 @@ impl<'a> Values<'a> {
         }
     }
 
+    fn gapless(&self) -> Result<bool, Error> {
+        let gapless = self.flag("enable.gapless.guarantee");
+        if gapless && !self.idempotence() {
+            return Err(invalid("`enable.gapless.guarantee` needs `enable.idempotence`"));
+        }
+        Ok(gapless)
+    }
+
+    /// The assignors by preference. librdkafka refuses to mix the two rebalance protocols; Java takes the one that all
+    /// of them have, which is the eager one unless every assignor is cooperative.
+    fn assignors(&self) -> Result<Vec<String>, Error> {
+        const NAME: &str = "partition.assignment.strategy";
+        let names: Vec<String> = self.text(NAME).split(',').map(|name| name.trim().to_owned()).collect();
+        let cooperative = names.iter().filter(|name| *name == COOPERATIVE_STICKY).count();
+        if self.habits == Habits::Librdkafka && cooperative != 0 && cooperative != names.len() {
+            let text = format!("`{NAME}` = `{}` must be all cooperative or all eager", names.join(","));
+            return Err(invalid(text));
+        }
+        Ok(names)
+    }
+
     fn producer(&self) -> Result<ProducerSettings, Error> {
         let acks = match self.text("acks") {
             "all" => -1,
@@ -359,13 +486,11 @@ impl<'a> Values<'a> {
         if self.idempotence() && self.number("retries") == 0 {
             return Err(invalid("`retries` = `0` must be at least 1 with `enable.idempotence`"));
         }
-        let delivery_timeout = Some(self.millis("delivery.timeout.ms")).filter(|timeout| !timeout.is_zero());
-        if delivery_timeout.is_some_and(|timeout| timeout < self.millis("linger.ms")) {
-            return Err(invalid("`delivery.timeout.ms` must not be below `linger.ms`"));
-        }
         Ok(ProducerSettings {
             transactional_id: self.some_text("transactional.id"),
+            transaction_timeout: self.millis("transaction.timeout.ms"),
             idempotence: self.idempotence(),
+            gapless: self.gapless()?,
             queue_messages_max: match self.size("queue.buffering.max.messages") {
                 0 => usize::MAX,
                 limit => limit,
@@ -379,7 +504,7 @@ impl<'a> Values<'a> {
             sticky_linger: self.millis("sticky.partitioning.linger.ms"),
             acks,
             request_timeout: self.millis("request.timeout.ms"),
-            delivery_timeout,
+            delivery_timeout: self.delivery_timeout()?,
             partitioner: Strategy::named(self.text("partitioner")).expect("checked to be one of the names"),
         })
     }
@@ -397,7 +522,7 @@ impl<'a> Values<'a> {
         Ok(ConsumerSettings {
             group_id: self.some_text("group.id"),
             group_instance_id: self.some_text("group.instance.id"),
-            assignors: self.text("partition.assignment.strategy").split(',').map(str::to_owned).collect(),
+            assignors: self.assignors()?,
             session_timeout,
             heartbeat_interval: self.millis("heartbeat.interval.ms"),
             max_poll_interval,
@@ -433,6 +558,10 @@ fn check(property: &Property, value: &str) -> Result<(), Error> {
             _ => Err(invalid(format!("`{name}` = `{value}` must be a whole number from {low} to {high}"))),
         },
         Kind::OneOf(choices) if choices.contains(&value) => Ok(()),
+        Kind::SomeOf(choices) if value.split(',').all(|one| choices.contains(&one.trim())) => Ok(()),
+        Kind::SomeOf(choices) => {
+            Err(invalid(format!("`{name}` = `{value}` must be some of `{}`", choices.join("`, `"))))
+        }
         Kind::OneOf(choices) => {
             Err(invalid(format!("`{name}` = `{value}` must be one of `{}`", choices.join("`, `"))))
         }
@@ -498,9 +627,51 @@ mod tests {
     }
 
     #[test]
+    fn the_other_habits_have_javas_defaults() {
+        let settings = read(&[("shakedown.client.habits", "java")]).unwrap();
+        assert_eq!(settings.habits, Habits::Java);
+        assert_eq!(settings.max_in_flight, 5);
+        assert_eq!(settings.metadata_max_age, Duration::from_secs(300));
+        assert_eq!(settings.socket_timeout, Duration::from_secs(30));
+        assert!(settings.producer.idempotence);
+        assert_eq!(settings.producer.delivery_timeout, Some(Duration::from_secs(120)));
+        assert_eq!(settings.producer.batch_bytes_max, 16_384);
+        assert_eq!(settings.producer.partitioner, Strategy::Java);
+        assert!(!settings.consumer.read_committed);
+        assert_eq!(settings.consumer.assignors, ["range", "cooperative-sticky"]);
+        let eager = read(&[("shakedown.client.habits", "java"), ("acks", "1")]).unwrap();
+        assert!(!eager.producer.idempotence, "its default steps back before `acks=1`");
+        let timeout = [("shakedown.client.habits", "java"), ("request.timeout.ms", "2000")];
+        assert_eq!(read(&timeout).unwrap().socket_timeout, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_transaction_bounds_its_requests_and_records_as_in_librdkafka() {
+        let id = ("transactional.id", "t");
+        let settings = read(&[id, ("transaction.timeout.ms", "20000")]).unwrap();
+        assert_eq!(settings.socket_timeout, Duration::from_millis(19_900));
+        assert_eq!(settings.producer.delivery_timeout, Some(Duration::from_secs(20)));
+        assert!(settings.producer.idempotence);
+        refused(&[id, ("delivery.timeout.ms", "60001")], "at most `transaction.timeout.ms`");
+        refused(&[id, ("socket.timeout.ms", "60101")], "at most `transaction.timeout.ms`");
+        let java = read(&[id, ("shakedown.client.habits", "java")]).unwrap();
+        assert_eq!(java.producer.delivery_timeout, Some(Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn librdkafka_does_not_mix_rebalance_protocols() {
+        const NAME: &str = "partition.assignment.strategy";
+        let settings = read(&[(NAME, "cooperative-sticky")]).unwrap();
+        assert_eq!(settings.consumer.assignors, ["cooperative-sticky"]);
+        refused(&[(NAME, "cooperative-sticky,range")], "all cooperative or all eager");
+        refused(&[(NAME, "sticky")], "some of");
+    }
+
+    #[test]
     fn every_default_of_the_table_is_a_value_it_takes() {
         for property in PROPERTIES {
-            check(property, property.default).unwrap();
+            check(property, property.default(Habits::Librdkafka)).unwrap();
+            check(property, property.default(Habits::Java)).unwrap();
         }
     }
 
