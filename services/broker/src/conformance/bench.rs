@@ -1,6 +1,6 @@
 //! What the cases share: names, clients, and waiting for facts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +10,8 @@ use context::Context;
 use super::Subject;
 use crate::{
     Admin, Broker, Consumer, ConsumerRecord, Error, NewTopic, NoRebalanceListener, OffsetAndMetadata,
-    Producer, ProducerRecord, Properties, RebalanceListener, RecordMetadata, TopicPartition,
+    Producer, ProducerRecord, Properties, RebalanceListener, RecordMetadata, TopicDescription,
+    TopicPartition,
 };
 
 /// Why a case failed: the claim that broke, with the evidence.
@@ -190,6 +191,35 @@ impl Bench {
             self.context().sleep(Duration::from_millis(100)).await;
         }
         Ok(())
+    }
+
+    /// The brokers of the cluster.
+    pub(super) async fn brokers(&self) -> Result<BTreeSet<i32>, Failure> {
+        let spread = self.spread().await?;
+        Ok(spread.partitions.iter().flat_map(|partition| &partition.replicas).copied().collect())
+    }
+
+    /// Waits until a broker that was killed and started leads again what only it has.
+    pub(super) async fn serving_again(&self, broker: i32) -> Result<(), Failure> {
+        self.eventually(&format!("broker {broker} leads again"), async || {
+            let Ok(spread) = self.spread().await else { return Ok(false) };
+            let mut own = spread.partitions.iter().filter(|partition| partition.replicas == [broker]);
+            Ok(own.all(|partition| partition.leader == Some(broker)))
+        })
+        .await
+    }
+
+    /// A topic that has at least one partition alone on each broker.
+    async fn spread(&self) -> Result<TopicDescription, Failure> {
+        let (admin, name) = (self.admin().await?, self.name("spread"));
+        let found = admin.describe_topics(&[&name]).await?;
+        if let Some(found) = found.into_iter().next() {
+            return Ok(found);
+        }
+        let topic = NewTopic { replication_factor: Some(1), ..NewTopic::new(name.clone(), 6) };
+        admin.create_topics(&[topic]).await?;
+        let found = admin.describe_topics(&[&name]).await?;
+        found.into_iter().next().ok_or_else(|| Failure(format!("{name} was created and is not there")))
     }
 
     /// Commits the position after each record.

@@ -24,6 +24,11 @@ case_list![
     two_groups_do_not_disturb_each_other,
     concurrent_subscribers_read_each_record_once,
     one_member_reads_several_topics,
+    a_rebalance_loses_nothing_and_repeats_nothing_that_was_committed,
+    a_cooperative_member_keeps_what_stays,
+    an_eager_member_gives_all_up,
+    a_static_member_that_comes_back_keeps_its_partitions,
+    a_second_holder_of_an_instance_fences_the_first,
 ];
 
 /// Polls every member in turn until `settled` holds for their assignments.
@@ -312,4 +317,150 @@ async fn one_member_reads_several_topics(bench: Bench) -> Result<(), Failure> {
     ensure!(from == BTreeSet::from([one, two]), "records came from {from:?}");
     ensure!(consumer.assignment().len() == 3, "assigned {:?}", consumer.assignment());
     Ok(consumer.close().await?)
+}
+
+async fn a_rebalance_loses_nothing_and_repeats_nothing_that_was_committed(
+    bench: Bench,
+) -> Result<(), Failure> {
+    let topic = bench.topic("t", 6).await?;
+    let producer = bench.producer().await?;
+    let mut members = vec![member(&bench, &topic).await?];
+    let mut committed: BTreeMap<TopicPartition, i64> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    let deadline = bench.context().now() + Duration::from_secs(90);
+    let (mut sent, mut round) = (0, 0);
+    while sent < 600 || seen.len() < sent {
+        ensure!(bench.context().now() < deadline, "{} of {sent} records were read within 90 s", seen.len());
+        if sent < 600 {
+            for number in sent..sent + 20 {
+                producer.send(ProducerRecord::new(topic.clone(), format!("k{number}"), format!("v{number}"))).await?;
+            }
+            sent += 20;
+        }
+        round += 1;
+        // Members come and go while records flow.
+        match round {
+            5 | 12 => members.push(member(&bench, &topic).await?),
+            20 => members.remove(0).close().await?,
+            _ => {}
+        }
+        for member in &mut members {
+            let records = match member.poll(Duration::from_millis(100)).await {
+                Ok(records) => records,
+                Err(error) if error.is_fatal() => return Err(error.into()),
+                Err(_) => continue,
+            };
+            for record in &records {
+                let floor = committed.get(&record.partition).copied().unwrap_or(0);
+                ensure!(
+                    record.offset >= floor,
+                    "{} was committed up to {floor}, and {} came again",
+                    record.partition,
+                    record.offset
+                );
+                seen.insert(text(record.value.as_deref()));
+            }
+            let positions = super::bench::positions_after(&records);
+            // A commit that the rebalance refuses is none: its records may come again.
+            if member.commit(&positions).await.is_ok() {
+                committed.extend(positions.into_iter().map(|(at, position)| (at, position.offset)));
+            }
+        }
+    }
+    for member in members {
+        member.close().await?;
+    }
+    Ok(())
+}
+
+/// One member holds four partitions, a second joins: what the first one's listener heard from then on.
+async fn heard_when_another_joins(
+    bench: &Bench,
+    strategy: &str,
+) -> Result<(Vec<TopicPartition>, Vec<TopicPartition>), Failure> {
+    let topic = bench.topic("t", 4).await?;
+    let more = Properties::new().set("partition.assignment.strategy", strategy);
+    let heard = Heard::default();
+    let mut first = bench.consumer_with("g", more.clone()).await?;
+    first.subscribe(std::slice::from_ref(&topic), heard.listener()).await?;
+    let mut members = vec![first];
+    poll_until(bench, &mut members, "the only member holds all", |held| shared(held, 4, 4..=4)).await?;
+    let before = heard.calls().len();
+    let mut second = bench.consumer_with("g", more).await?;
+    second.subscribe(std::slice::from_ref(&topic), Box::new(NoRebalanceListener)).await?;
+    members.push(second);
+    poll_until(bench, &mut members, "two members hold two each", |held| shared(held, 4, 2..=2)).await?;
+    let calls = heard.calls().split_off(before);
+    let of = |wanted: Call| {
+        calls.iter().filter(|(call, _)| *call == wanted).flat_map(|(_, partitions)| partitions.clone()).collect()
+    };
+    let (revoked, assigned) = (of(Call::Revoked), of(Call::Assigned));
+    ensure!(!calls.iter().any(|(call, _)| *call == Call::Lost), "nothing is lost: {calls:?}");
+    for member in members {
+        member.close().await?;
+    }
+    Ok((revoked, assigned))
+}
+
+async fn a_cooperative_member_keeps_what_stays(bench: Bench) -> Result<(), Failure> {
+    let (revoked, assigned) = heard_when_another_joins(&bench, "cooperative-sticky").await?;
+    ensure!(revoked.len() == 2, "only what moves is revoked, but it heard {revoked:?}");
+    ensure!(assigned.is_empty(), "nothing new is assigned, but it heard {assigned:?}");
+    Ok(())
+}
+
+async fn an_eager_member_gives_all_up(bench: Bench) -> Result<(), Failure> {
+    let (revoked, assigned) = heard_when_another_joins(&bench, "range").await?;
+    ensure!(revoked.len() == 4, "all is revoked, but it heard {revoked:?}");
+    ensure!(assigned.len() == 2, "and its share is assigned anew, but it heard {assigned:?}");
+    Ok(())
+}
+
+async fn a_static_member_that_comes_back_keeps_its_partitions(bench: Bench) -> Result<(), Failure> {
+    let topic = bench.topic("t", 4).await?;
+    let named = |name: &str| Properties::new().set("group.instance.id", name);
+    let heard = Heard::default();
+    let mut one = bench.consumer_with("g", named("one")).await?;
+    one.subscribe(std::slice::from_ref(&topic), Box::new(NoRebalanceListener)).await?;
+    let mut two = bench.consumer_with("g", named("two")).await?;
+    two.subscribe(std::slice::from_ref(&topic), heard.listener()).await?;
+    let mut members = vec![one, two];
+    poll_until(&bench, &mut members, "two members hold two each", |held| shared(held, 4, 2..=2)).await?;
+    let kept = members[0].assignment();
+    let before = heard.calls().len();
+    members.remove(0).close().await?;
+    let mut again = bench.consumer_with("g", named("one")).await?;
+    again.subscribe(std::slice::from_ref(&topic), Box::new(NoRebalanceListener)).await?;
+    members.insert(0, again);
+    poll_until(&bench, &mut members, "two members hold two each", |held| shared(held, 4, 2..=2)).await?;
+    ensure!(members[0].assignment() == kept, "it had {kept:?} and now has {:?}", members[0].assignment());
+    let calls = heard.calls().split_off(before);
+    ensure!(calls.is_empty(), "the other member heard nothing of it, but {calls:?}");
+    for member in members {
+        member.close().await?;
+    }
+    Ok(())
+}
+
+async fn a_second_holder_of_an_instance_fences_the_first(bench: Bench) -> Result<(), Failure> {
+    let topic = bench.topic("t", 2).await?;
+    let named = Properties::new().set("group.instance.id", "one");
+    let mut first = bench.consumer_with("g", named.clone()).await?;
+    first.subscribe(std::slice::from_ref(&topic), Box::new(NoRebalanceListener)).await?;
+    let mut members = vec![first];
+    poll_until(&bench, &mut members, "the only member holds all", |held| shared(held, 2, 2..=2)).await?;
+    let mut second = bench.consumer_with("g", named).await?;
+    second.subscribe(std::slice::from_ref(&topic), Box::new(NoRebalanceListener)).await?;
+    let mut second = vec![second];
+    poll_until(&bench, &mut second, "the second holder has all", |held| shared(held, 2, 2..=2)).await?;
+    let deadline = bench.context().now() + Duration::from_secs(30);
+    loop {
+        ensure!(bench.context().now() < deadline, "the first holder was not told within 30 s");
+        match members[0].poll(Duration::from_millis(200)).await {
+            Err(error) if error.is_fatal() => break,
+            _ => second[0].poll(Duration::from_millis(50)).await.map(drop)?,
+        }
+    }
+    second.remove(0).close().await?;
+    Ok(())
 }

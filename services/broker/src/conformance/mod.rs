@@ -9,10 +9,13 @@
 
 mod admin;
 mod bench;
+mod cleanup;
 mod consume;
 mod groups;
 mod produce;
+mod replication;
 mod restart;
+mod transactions;
 
 pub use bench::{Bench, Failure};
 
@@ -36,12 +39,28 @@ pub trait Subject: Send + Sync + 'static {
     /// What it can do.
     fn features(&self) -> Features;
 
-    /// Kills the broker with this node id and starts it again at once; returns when the process has been started, not
-    /// when it serves again. Called only if [`Features::restart_broker`] is on.
+    /// Kills the process of the broker with this node id. Its disk stays. Called only if [`Features::restart_broker`] is
+    /// on.
     ///
     /// # Errors
     /// If the cluster cannot be reached for it.
-    async fn restart_broker(&self, node_id: i32) -> Result<(), Error>;
+    async fn kill_broker(&self, node_id: i32) -> Result<(), Error>;
+
+    /// Starts a broker that was killed; returns when the process has been started, not when it serves again. Called only
+    /// if [`Features::restart_broker`] is on.
+    ///
+    /// # Errors
+    /// As [`Subject::kill_broker`].
+    async fn start_broker(&self, node_id: i32) -> Result<(), Error>;
+
+    /// Kills a broker and starts it again at once.
+    ///
+    /// # Errors
+    /// As [`Subject::kill_broker`].
+    async fn restart_broker(&self, node_id: i32) -> Result<(), Error> {
+        self.kill_broker(node_id).await?;
+        self.start_broker(node_id).await
+    }
 
     /// Put into the names of topics and groups, so that runs on one cluster do not meet.
     fn run_id(&self) -> String;
@@ -59,18 +78,30 @@ pub enum Feature {
 /// What a subject can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Features {
-    /// A broker of the cluster can be killed and started again.
+    /// The cluster has at least three brokers, and each can be killed and started again.
     pub restart_broker: Feature,
     /// Transactions and `read_committed`.
     pub transactions: Feature,
     /// A consumer that is dropped without a close leaves its group to notice by `session.timeout.ms`.
     pub die_without_leaving: Feature,
+    /// The cluster looks for old segments and for what can be compacted every few seconds (see
+    /// [`FREQUENT_CLEANUP`]), so that a case need not wait for Kafka's five minutes.
+    pub frequent_cleanup: Feature,
 }
+
+/// Broker settings by Kafka's names with which [`Features::frequent_cleanup`] is on.
+pub const FREQUENT_CLEANUP: &[(&str, &str)] =
+    &[("log.retention.check.interval.ms", "1000"), ("log.cleaner.backoff.ms", "1000")];
 
 impl Features {
     /// Everything.
     pub fn all() -> Features {
-        Features { restart_broker: Feature::On, transactions: Feature::On, die_without_leaving: Feature::On }
+        Features {
+            restart_broker: Feature::On,
+            transactions: Feature::On,
+            die_without_leaving: Feature::On,
+            frequent_cleanup: Feature::On,
+        }
     }
 
     /// What is off and the case needs; `None` if it can run.
@@ -83,6 +114,7 @@ impl Features {
             Need::RestartBroker => &self.restart_broker,
             Need::Transactions => &self.transactions,
             Need::DieWithoutLeaving => &self.die_without_leaving,
+            Need::FrequentCleanup => &self.frequent_cleanup,
         }
     }
 }
@@ -96,6 +128,8 @@ pub enum Need {
     Transactions,
     /// [`Features::die_without_leaving`].
     DieWithoutLeaving,
+    /// [`Features::frequent_cleanup`].
+    FrequentCleanup,
 }
 
 /// One case.
@@ -140,7 +174,17 @@ pub enum Outcome {
 
 /// Every case, in the order in which they are best read.
 pub fn cases() -> Vec<Case> {
-    [produce::CASES, consume::CASES, groups::CASES, admin::CASES, restart::CASES].concat()
+    [
+        produce::CASES,
+        consume::CASES,
+        groups::CASES,
+        admin::CASES,
+        restart::CASES,
+        replication::CASES,
+        transactions::CASES,
+        cleanup::CASES,
+    ]
+    .concat()
 }
 
 /// Runs every case, one after the other, and gives each one's outcome.

@@ -63,12 +63,7 @@ async fn committed_offsets_survive_a_broker_restart(bench: Bench) -> Result<(), 
     consumer.close().await?;
     // The coordinator is one of the brokers; restarting each in turn restarts it too.
     let partition = TopicPartition::new(topic.clone(), 0);
-    let brokers: BTreeSet<i32> = {
-        let spread = bench.topic("spread", 6).await?;
-        let described = bench.admin().await?.describe_topics(&[&spread]).await?;
-        described[0].partitions.iter().filter_map(|partition| partition.leader).collect()
-    };
-    for broker in brokers {
+    for broker in bench.brokers().await? {
         bench.subject().restart_broker(broker).await?;
         let admin = bench.admin().await?;
         let group = bench.name("g");
