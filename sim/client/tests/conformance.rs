@@ -4,11 +4,11 @@
 //! Every feature that this pair has is on; a case that is skipped is listed with its reason.
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker::conformance::{Case, Feature, Features, Outcome, Subject, cases};
+use broker::conformance::{Case, FREQUENT_CLEANUP, Feature, Features, Outcome, Subject, cases};
 use broker::{Broker, Error, Properties};
 use context::real::RealHost;
 use context::{Context, NoRecorder, Program, Seed};
@@ -56,13 +56,34 @@ fn judge(outcome: Outcome) -> Result<(), Failed> {
     }
 }
 
-/// What the case asks of the one who runs its cluster.
-type Restarts = Arc<Mutex<Vec<i32>>>;
+/// What a case asks of the one who runs its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Kill(i32),
+    Start(i32),
+}
+
+/// Orders that are not carried out yet.
+type Orders = Arc<Mutex<Vec<Order>>>;
 
 struct Bed {
     context: Context,
     bootstrap: String,
-    restarts: Restarts,
+    orders: Orders,
+}
+
+impl Bed {
+    /// Gives an order and waits until it is carried out.
+    async fn order(&self, order: Order) {
+        lock(&self.orders).push(order);
+        while !lock(&self.orders).is_empty() {
+            self.context.sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
@@ -80,11 +101,13 @@ impl Subject for Bed {
         features()
     }
 
-    async fn restart_broker(&self, node_id: i32) -> Result<(), Error> {
-        self.restarts.lock().unwrap_or_else(PoisonError::into_inner).push(node_id);
-        while !self.restarts.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            self.context.sleep(Duration::from_millis(10)).await;
-        }
+    async fn kill_broker(&self, node_id: i32) -> Result<(), Error> {
+        self.order(Order::Kill(node_id)).await;
+        Ok(())
+    }
+
+    async fn start_broker(&self, node_id: i32) -> Result<(), Error> {
+        self.order(Order::Start(node_id)).await;
         Ok(())
     }
 
@@ -93,20 +116,18 @@ impl Subject for Bed {
     }
 }
 
-/// The hosts whose restart is asked for. They stay on the list, and the case waits, until [`done`].
-fn asked(cluster: &Cluster, restarts: &Restarts) -> Vec<String> {
-    let nodes = restarts.lock().unwrap_or_else(PoisonError::into_inner);
-    let name =
-        |node: &i32| cluster.broker_name(*node).expect("the case names a broker of the cluster").to_owned();
-    nodes.iter().map(name).collect()
+/// A cluster as the cases want it.
+fn cluster(config: ClusterConfig) -> Cluster {
+    let config = FREQUENT_CLEANUP.iter().fold(config, |config, (name, value)| config.with(*name, value));
+    Cluster::new(config).expect("the configuration is sound")
 }
 
-fn done(restarts: &Restarts) {
-    restarts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+fn host(cluster: &Cluster, node: i32) -> String {
+    cluster.broker_name(node).expect("the case names a broker of the cluster").to_owned()
 }
 
 fn in_the_world(case: Case) -> Outcome {
-    let cluster = Cluster::new(ClusterConfig::simulated(3)).expect("the default configuration is sound");
+    let cluster = cluster(ClusterConfig::simulated(3));
     let mut world = world::build(
         Engine::Jump,
         WorldConfig { seed: Seed(7), latency: LatencyRange::millis(1, 5), recorder: Arc::new(NoRecorder) },
@@ -115,12 +136,12 @@ fn in_the_world(case: Case) -> Outcome {
     for (name, program) in cluster.hosts() {
         world.add_host(&name, program);
     }
-    let restarts = Restarts::default();
+    let orders = Orders::default();
     let outcome: Arc<Mutex<Option<Outcome>>> = Arc::default();
     world.add_host("tester", {
-        let (bootstrap, restarts, outcome) = (cluster.bootstrap_servers(), restarts.clone(), outcome.clone());
+        let (bootstrap, orders, outcome) = (cluster.bootstrap_servers(), orders.clone(), outcome.clone());
         context::program(move |context| {
-            let bed = Bed { context, bootstrap: bootstrap.clone(), restarts: restarts.clone() };
+            let bed = Bed { context, bootstrap: bootstrap.clone(), orders: orders.clone() };
             let outcome = outcome.clone();
             async move {
                 let result = case.run(Arc::new(bed)).await;
@@ -131,11 +152,13 @@ fn in_the_world(case: Case) -> Outcome {
     let end = world.now() + Duration::from_secs(15 * 60);
     while world.now() < end {
         world.run_until(world.now() + Duration::from_millis(10));
-        for host in asked(&cluster, &restarts) {
-            world.change(&Change::Kill { host: host.clone() }).expect("a broker can be killed");
-            world.change(&Change::Restart { host }).expect("a killed broker can be restarted");
+        for order in lock(&orders).drain(..) {
+            let change = match order {
+                Order::Kill(node) => Change::Kill { host: host(&cluster, node) },
+                Order::Start(node) => Change::Restart { host: host(&cluster, node) },
+            };
+            world.change(&change).expect("a case kills what runs and starts what it killed");
         }
-        done(&restarts);
         if let Some(outcome) = outcome.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return outcome;
         }
@@ -153,7 +176,7 @@ fn over_tcp(case: Case, number: usize) -> Outcome {
             node.host.clone_from(&address);
             node.port = 29_092 + u16::try_from(index).expect("a handful of nodes");
         }
-        let cluster = Cluster::new(config).expect("the configuration is sound");
+        let cluster = cluster(config);
         let start = |name: &str, program: &Program| {
             let (context, host) = RealHost::new(name, Seed(number as u64)).bind_to(&address).start();
             context.spawn("node", program(context.clone()));
@@ -167,27 +190,32 @@ fn over_tcp(case: Case, number: usize) -> Outcome {
                 (name, program, host)
             })
             .collect();
-        let restarts = Restarts::default();
+        let orders = Orders::default();
         let context = RealHost::new("tester", Seed(7)).into_context();
-        let bed = Bed {
-            context: context.clone(),
-            bootstrap: cluster.bootstrap_servers(),
-            restarts: restarts.clone(),
-        };
+        let bed =
+            Bed { context: context.clone(), bootstrap: cluster.bootstrap_servers(), orders: orders.clone() };
         let mut running = Box::pin(case.run(Arc::new(bed)));
         loop {
             if let Ok(outcome) = context.timeout(Duration::from_millis(50), &mut running).await {
                 return outcome;
             }
-            for asked in asked(&cluster, &restarts) {
+            let asked = lock(&orders).clone();
+            for order in &asked {
+                let (Order::Kill(node) | Order::Start(node)) = *order;
+                let wanted = host(&cluster, node);
                 let (name, program, host) =
-                    hosts.iter_mut().find(|(name, ..)| *name == asked).expect("every broker has its host");
-                host.shutdown();
-                // The sockets close when the tasks have been dropped, which they are when the runtime gets to it.
-                context.sleep(Duration::from_millis(50)).await;
-                *host = start(name, program);
+                    hosts.iter_mut().find(|(name, ..)| *name == wanted).expect("every broker has its host");
+                match order {
+                    Order::Kill(_) => {
+                        host.shutdown();
+                        // The sockets close when the tasks have been dropped, which they are when the runtime gets to it.
+                        context.sleep(Duration::from_millis(50)).await;
+                    }
+                    Order::Start(_) => *host = start(name, program),
+                }
             }
-            done(&restarts);
+            // Nothing was added meanwhile: whoever gave an order waits for it.
+            lock(&orders).clear();
         }
     })
 }

@@ -128,7 +128,11 @@ async fn retention_moves_the_start(bench: Bench) -> Result<(), Failure> {
     while !values(&got).contains(&"new".to_owned()) {
         got.extend(bench.poll_count(&mut *consumer, 1).await?);
     }
-    ensure!(got.iter().all(|record| record.offset >= start), "nothing before {start} is read: {:?}", values(&got));
+    ensure!(
+        got.iter().all(|record| record.offset >= start),
+        "nothing before {start} is read: {:?}",
+        values(&got)
+    );
     ensure!(!values(&got).contains(&"old".to_owned()), "what is forgotten is not read: {:?}", values(&got));
     Ok(consumer.close().await?)
 }

@@ -333,7 +333,9 @@ async fn a_rebalance_loses_nothing_and_repeats_nothing_that_was_committed(
         ensure!(bench.context().now() < deadline, "{} of {sent} records were read within 90 s", seen.len());
         if sent < 600 {
             for number in sent..sent + 20 {
-                producer.send(ProducerRecord::new(topic.clone(), format!("k{number}"), format!("v{number}"))).await?;
+                producer
+                    .send(ProducerRecord::new(topic.clone(), format!("k{number}"), format!("v{number}")))
+                    .await?;
             }
             sent += 20;
         }
@@ -392,7 +394,11 @@ async fn heard_when_another_joins(
     poll_until(bench, &mut members, "two members hold two each", |held| shared(held, 4, 2..=2)).await?;
     let calls = heard.calls().split_off(before);
     let of = |wanted: Call| {
-        calls.iter().filter(|(call, _)| *call == wanted).flat_map(|(_, partitions)| partitions.clone()).collect()
+        calls
+            .iter()
+            .filter(|(call, _)| *call == wanted)
+            .flat_map(|(_, partitions)| partitions.clone())
+            .collect()
     };
     let (revoked, assigned) = (of(Call::Revoked), of(Call::Assigned));
     ensure!(!calls.iter().any(|(call, _)| *call == Call::Lost), "nothing is lost: {calls:?}");

@@ -39,9 +39,7 @@ async fn replicated(
     bench
         .eventually("all replicas are in sync", async || {
             let described = admin.describe_topics(&[asked]).await?;
-            Ok(described
-                .first()
-                .is_some_and(|topic| topic.partitions[0].in_sync.len() == replicas as usize))
+            Ok(described.first().is_some_and(|topic| topic.partitions[0].in_sync.len() == replicas as usize))
         })
         .await?;
     let described = admin.describe_topics(&[asked]).await?;
@@ -53,7 +51,8 @@ async fn in_sync_are(bench: &Bench, topic: &Arc<str>, wanted: &[i32]) -> Result<
     bench
         .eventually(&format!("{wanted:?} are in sync"), async || {
             let Ok(described) = admin.describe_topics(&[topic]).await else { return Ok(false) };
-            let mut in_sync = described.first().map_or(Vec::new(), |topic| topic.partitions[0].in_sync.clone());
+            let mut in_sync =
+                described.first().map_or(Vec::new(), |topic| topic.partitions[0].in_sync.clone());
             in_sync.sort_unstable();
             Ok(in_sync == wanted)
         })
@@ -198,7 +197,10 @@ async fn retried_after_append(bench: &Bench, idempotence: bool) -> Result<Vec<St
 
 async fn a_retry_after_a_lost_answer_writes_twice_without_idempotence(bench: Bench) -> Result<(), Failure> {
     let got = retried_after_append(&bench, false).await?;
-    ensure!(got.len() > 2 && got[1..].iter().all(|value| value == "retried"), "a duplicate was written: {got:?}");
+    ensure!(
+        got.len() > 2 && got[1..].iter().all(|value| value == "retried"),
+        "a duplicate was written: {got:?}"
+    );
     Ok(())
 }
 

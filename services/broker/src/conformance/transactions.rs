@@ -6,8 +6,7 @@ use std::time::Duration;
 use super::bench::{numbered, values};
 use super::{Bench, Failure, case_list, ensure};
 use crate::{
-    Consumer, NoRebalanceListener, OffsetAndMetadata, Producer, ProducerRecord, Properties,
-    TopicPartition,
+    Consumer, NoRebalanceListener, OffsetAndMetadata, Producer, ProducerRecord, Properties, TopicPartition,
 };
 
 case_list![
@@ -271,7 +270,10 @@ async fn a_member_that_its_group_went_on_without_cannot_commit_its_offsets(
     let Err(error) = sent else {
         return Err(Failure("a member of an earlier generation gave its offsets to a transaction".into()));
     };
-    ensure!(!error.is_retriable() && !error.is_fatal(), "the producer can abort and go on, but got {error:?}");
+    ensure!(
+        !error.is_retriable() && !error.is_fatal(),
+        "the producer can abort and go on, but got {error:?}"
+    );
     abort(&bench, &*producer).await?;
     let position = committed(&bench, &source).await?;
     ensure!(position.is_none(), "nothing was committed, but the group is at {position:?}");
