@@ -5,6 +5,7 @@
 //! [`crate::partition`] does. Start reading at [`Log`]. Absent: retention and compaction.
 
 pub mod batch;
+pub mod compression;
 pub mod producer_state;
 pub mod record;
 
