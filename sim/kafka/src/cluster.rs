@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use context::{Context, Program, Timestamp};
+use tokio::sync::Notify;
 
 use crate::broker::{Broker, BrokerDisk};
 use crate::config::{ClusterConfig, ConfigError, Endpoint, Features, Settings};
@@ -43,6 +44,10 @@ struct BrokerNode {
     disk: BrokerDisk,
     /// The last process; `None` before the first.
     core: Option<Broker>,
+    /// Asks the process that runs to end.
+    shutdown: Arc<Notify>,
+    /// It has ended as it was asked to.
+    stopped: bool,
 }
 
 impl Node for ControllerNode {
@@ -54,6 +59,7 @@ impl Node for ControllerNode {
 impl Node for BrokerNode {
     fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Output>) {
         self.core.as_mut().expect("a running node has its core").handle(now, input, &mut self.disk, out);
+        self.stopped |= out.contains(&Output::Stopped);
     }
 }
 
@@ -93,7 +99,8 @@ impl Cluster {
                 lock(&inner.controller).core = Some(core);
                 let port = inner.config.controller.port;
                 let frame_bytes_max = inner.settings.socket_request_max_bytes;
-                run(context, inner.controller.clone(), Berth { port, frame_bytes_max }).await;
+                let berth = Berth { port, frame_bytes_max, shutdown: Arc::default() };
+                run(context, inner.controller.clone(), berth).await;
             }
         })
     }
@@ -113,9 +120,15 @@ impl Cluster {
                     inner.features,
                     context.rng("broker"),
                 );
-                lock(&broker).core = Some(core);
+                let shutdown = Arc::new(Notify::new());
+                {
+                    let mut broker = lock(&broker);
+                    broker.core = Some(core);
+                    broker.shutdown = shutdown.clone();
+                    broker.stopped = false;
+                }
                 let frame_bytes_max = inner.settings.socket_request_max_bytes;
-                run(context, broker, Berth { port, frame_bytes_max }).await;
+                run(context, broker, Berth { port, frame_bytes_max, shutdown }).await;
             }
         })
     }
@@ -192,6 +205,23 @@ impl Cluster {
         let node = self.coordinator_of(group)?;
         let broker = lock(&self.inner.brokers[node as usize - 1]);
         broker.core.as_ref().map(ask)
+    }
+
+    /// Asks the process of a broker to end (SIGTERM). It gives its leaderships away first, which takes time: see
+    /// [`Cluster::has_stopped`]. Its host stays until whoever runs it kills it.
+    ///
+    /// # Panics
+    /// If there is no such broker.
+    pub fn shut_down(&self, node: NodeId) {
+        lock(&self.inner.brokers[node as usize - 1]).shutdown.notify_one();
+    }
+
+    /// Whether the process of a broker has ended as [`Cluster::shut_down`] asked it to.
+    ///
+    /// # Panics
+    /// If there is no such broker.
+    pub fn has_stopped(&self, node: NodeId) -> bool {
+        lock(&self.inner.brokers[node as usize - 1]).stopped
     }
 
     /// The machine of a broker lost power: what its disk had not flushed is gone. Call it while the host is off.

@@ -108,6 +108,8 @@ impl Controller {
             Input::Start { .. } => self.start(now, disk, out),
             Input::Request { connection, frame, .. } => self.request(now, connection, &frame, disk, out),
             Input::Wake => self.woken_at = None,
+            // All that it holds is on disk.
+            Input::Shutdown => out.push(Output::Stopped),
             Input::Answered { .. } => unreachable!("a controller asks nobody"),
         }
         while let Some(timer) = self.timers.due(now) {

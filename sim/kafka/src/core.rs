@@ -97,6 +97,8 @@ pub enum Input {
     },
     /// The time that it asked to be woken at has come.
     Wake,
+    /// Its process is asked to end (SIGTERM): a broker gives its leaderships away first.
+    Shutdown,
 }
 
 /// What a node wants done.
@@ -137,6 +139,8 @@ pub enum Output {
     Listen,
     /// Wake it then, or before.
     WakeAt(Timestamp),
+    /// The process has done what [`Input::Shutdown`] asked for and ends: nothing more is handed to it.
+    Stopped,
     /// A line for the trace.
     Note(String),
 }

@@ -4,7 +4,7 @@
 //! was read is handled even if its connection closes meanwhile.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub(crate) trait Node: Send {
 pub(crate) struct Berth {
     pub(crate) port: u16,
     pub(crate) frame_bytes_max: i32,
+    /// Whoever runs the node asks it to end.
+    pub(crate) shutdown: Arc<Notify>,
 }
 
 /// A request to a peer on its way to its link.
@@ -52,9 +54,12 @@ struct Shell {
     wake_at: Mutex<Timestamp>,
     rearmed: Notify,
     listen: Notify,
+    stop: Notify,
+    /// The core is done: nothing is handed to it any more.
+    stopped: AtomicBool,
 }
 
-/// Runs a node until its host is stopped.
+/// Runs a node until it has shut down as it was asked to, or its host is stopped.
 pub(crate) async fn run(context: Context, node: Arc<Mutex<dyn Node>>, berth: Berth) {
     let shell = Arc::new(Shell {
         context: context.clone(),
@@ -65,30 +70,52 @@ pub(crate) async fn run(context: Context, node: Arc<Mutex<dyn Node>>, berth: Ber
         wake_at: Mutex::new(Timestamp::FAR_FUTURE),
         rearmed: Notify::new(),
         listen: Notify::new(),
+        stop: Notify::new(),
+        stopped: AtomicBool::new(false),
     });
     context.spawn("timer", shell.clone().keep_time());
+    context.spawn("shutdown", shell.clone().shut_down(berth.shutdown));
     shell.step(Input::Start { incarnation: context.new_id() });
-    shell.listen.notified().await;
-    let mut listener = match context.listen(berth.port).await {
-        Ok(listener) => listener,
-        Err(error) => return context.note(format_args!("cannot listen on port {}: {error}", berth.port)),
-    };
-    let next = AtomicU64::new(0);
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let id = ConnectionId(next.fetch_add(1, Ordering::Relaxed));
-                context.spawn("connection", shell.clone().serve(id, peer.into(), stream));
-            }
-            // The peer went away between connect and accept: nobody is owed anything.
-            Err(error) => context.note(format_args!("a connection was lost before it was accepted: {error}")),
-        }
+    tokio::select! {
+        biased;
+        () = shell.stop.notified() => {}
+        () = shell.clone().accept(context, berth.port) => {}
     }
 }
 
 impl Shell {
+    async fn shut_down(self: Arc<Self>, asked: Arc<Notify>) {
+        asked.notified().await;
+        self.step(Input::Shutdown);
+    }
+
+    async fn accept(self: Arc<Self>, context: Context, port: u16) {
+        let shell = self;
+        shell.listen.notified().await;
+        let mut listener = match context.listen(port).await {
+            Ok(listener) => listener,
+            Err(error) => return context.note(format_args!("cannot listen on port {port}: {error}")),
+        };
+        let next = AtomicU64::new(0);
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    let id = ConnectionId(next.fetch_add(1, Ordering::Relaxed));
+                    context.spawn("connection", shell.clone().serve(id, peer.into(), stream));
+                }
+                // The peer went away between connect and accept: nobody is owed anything.
+                Err(error) => {
+                    context.note(format_args!("a connection was lost before it was accepted: {error}"))
+                }
+            }
+        }
+    }
+
     /// Hands one input to the core and does what it wants.
     fn step(self: &Arc<Self>, input: Input) {
+        if self.stopped.load(Ordering::Relaxed) {
+            return;
+        }
         let mut out = Vec::new();
         lock(&self.node).handle(self.context.now(), input, &mut out);
         for output in out {
@@ -103,6 +130,12 @@ impl Shell {
                 Output::WakeAt(at) => {
                     *lock(&self.wake_at) = at;
                     self.rearmed.notify_one();
+                }
+                Output::Stopped => {
+                    self.stopped.store(true, Ordering::Relaxed);
+                    // Those who wait for an answer see their connections close.
+                    lock(&self.replies).clear();
+                    self.stop.notify_one();
                 }
                 Output::Note(line) => self.context.note(format_args!("{line}")),
             }
@@ -159,7 +192,8 @@ impl Shell {
                 }
             };
             self.step(Input::Request { connection, peer: peer.clone(), frame });
-            match replies.recv().await.expect("the sender is in the map until this task ends") {
+            let Some(reply) = replies.recv().await else { break };
+            match reply {
                 Reply::Frame(frame) => {
                     if stream.write_all(&with_length(&frame)).await.is_err() {
                         break;

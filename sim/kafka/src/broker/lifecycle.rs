@@ -91,6 +91,12 @@ impl Broker {
         self.timers.set(turn.now + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
     }
 
+    /// Ends the process: all is flushed.
+    pub(super) fn shut_down(&mut self, turn: &mut Turn<'_>) {
+        turn.disk.logs.values_mut().for_each(|log| log.flush());
+        turn.out.push(Output::Stopped);
+    }
+
     /// Asks a peer that the image knows; the answer comes to [`Broker::answered`].
     pub(super) fn ask(&mut self, turn: &mut Turn<'_>, link: Link, pending: Pending, frame: Bytes) {
         let to = match link.peer {

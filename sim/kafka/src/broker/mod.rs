@@ -166,6 +166,7 @@ impl Broker {
             Input::Request { connection, peer, frame } => self.request(turn, connection, &peer, &frame),
             Input::Answered { link, frame } => self.answered(turn, link, frame),
             Input::Wake => self.woken_at = None,
+            Input::Shutdown => self.shut_down(turn),
         }
         while let Some(timer) = self.timers.due(now) {
             match timer {

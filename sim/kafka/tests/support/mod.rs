@@ -1,12 +1,13 @@
 //! A cluster of cores on a bench: no network, no tasks, time moves when it is told to.
 //!
-//! What one core sends another arrives at once. A broker that was killed hears nothing until it is started again, with
-//! the disk that it left.
+//! What one core sends another arrives at once, unless a test cuts or holds its way (`faults`). A link between nodes
+//! carries one request at a time and gives up after the request's patience, as the shell does it. A broker that was
+//! killed hears nothing until it is started again, with the disk that it left.
 
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(unreachable_pub, reason = "the files of a test crate see each other only so")]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use uuid::Uuid;
 /// When a bench begins; transcripts count from here.
 pub const START: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
+pub mod faults;
 pub mod verbs;
 
 struct Node {
@@ -30,8 +32,25 @@ struct Node {
     disk: BrokerDisk,
     up: bool,
     listening: bool,
+    /// What comes waits, and timers are late.
+    paused: Option<Vec<Input>>,
     incarnation: u128,
     wake_at: Timestamp,
+}
+
+/// A request of one node to another that has no answer yet.
+struct Asked {
+    from: usize,
+    incarnation: u128,
+    link: Link,
+    /// When the asker gives up.
+    until: Timestamp,
+}
+
+/// What is on its way between nodes.
+enum Parcel {
+    Request { to: Host, connection: ConnectionId, peer: Arc<str>, frame: Bytes },
+    Answer { connection: ConnectionId, frame: Option<Bytes> },
 }
 
 pub struct Bench {
@@ -40,24 +59,45 @@ pub struct Bench {
     features: Features,
     config: ClusterConfig,
     controller: Controller,
+    /// How many there have been.
+    controllers: u32,
     controller_disk: ControllerDisk,
     controller_wake_at: Timestamp,
+    controller_up: bool,
     nodes: Vec<Node>,
-    queue: VecDeque<(Place, Input)>,
+    queue: VecDeque<(Host, Input)>,
     next_connection: u64,
     /// Connections of clients, with the API and version asked on each.
     asked: BTreeMap<ConnectionId, (ApiKey, i16)>,
-    /// Connections of brokers to each other and to the controller: whose, and what for.
-    links: BTreeMap<ConnectionId, (usize, u128, Link)>,
+    /// Requests of nodes to each other: the oldest on each link is under way.
+    links: BTreeMap<ConnectionId, Asked>,
+    /// Requests that wait for the one before them on their link.
+    behind: BTreeMap<(usize, Link), VecDeque<(Bytes, Duration)>>,
+    /// Requests of nodes that were given up, or whose asker died: an answer goes nowhere.
+    given_up: BTreeSet<ConnectionId>,
+    /// Directions in which nothing arrives, with what waits there.
+    held: BTreeMap<(Host, Host), Vec<Parcel>>,
+    /// What came while there was no controller: its connects are tried again.
+    for_controller: Vec<Parcel>,
     answers: BTreeMap<ConnectionId, Reply>,
     /// Lines of the trace, with milliseconds since the start.
     pub trace: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+/// A node of the bench.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Host {
     Controller,
-    Broker(usize),
+    Broker(NodeId),
+}
+
+impl Host {
+    fn index(self) -> usize {
+        match self {
+            Host::Controller => panic!("the controller is no broker"),
+            Host::Broker(node) => node as usize - 1,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -71,37 +111,57 @@ pub enum Reply {
 impl Bench {
     /// Brokers that are up and unfenced.
     pub fn new(brokers: u32, config: &[(&str, &str)]) -> Bench {
+        Bench::with_features(brokers, config, &[])
+    }
+
+    /// The same, formatted with these feature levels.
+    pub fn with_features(brokers: u32, config: &[(&str, &str)], features: &[(&str, i16)]) -> Bench {
         let mut cluster = ClusterConfig::simulated(brokers);
         cluster.config = config.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         cluster.config.entry("offsets.topic.replication.factor".into()).or_insert_with(|| "1".into());
+        cluster.features = features.iter().map(|&(name, level)| (name.to_owned(), level)).collect();
         let settings = Settings::parse(&cluster.config).unwrap();
         let features = Features::parse(&cluster.features).unwrap();
         let mut bench = Bench {
             now: START,
             controller: Controller::new(settings.clone(), features, Seed(7).stream("controller")),
+            controllers: 1,
             controller_disk: ControllerDisk::default(),
             controller_wake_at: Timestamp::FAR_FUTURE,
+            controller_up: true,
             nodes: Vec::new(),
             queue: VecDeque::new(),
             next_connection: 0,
             asked: BTreeMap::new(),
             links: BTreeMap::new(),
+            behind: BTreeMap::new(),
+            given_up: BTreeSet::new(),
+            held: BTreeMap::new(),
+            for_controller: Vec::new(),
             answers: BTreeMap::new(),
             trace: Vec::new(),
             settings,
             features,
             config: cluster,
         };
-        bench.queue.push_back((Place::Controller, Input::Start { incarnation: Uuid::nil() }));
+        bench.queue.push_back((Host::Controller, Input::Start { incarnation: Uuid::nil() }));
         bench.settle();
         for node in 1..=brokers as NodeId {
             let (core, disk) = (bench.new_core(node, 0), BrokerDisk::default());
             let wake_at = Timestamp::FAR_FUTURE;
-            bench.nodes.push(Node { core, disk, up: false, listening: false, incarnation: 0, wake_at });
+            let node_state =
+                Node { core, disk, up: false, listening: false, paused: None, incarnation: 0, wake_at };
+            bench.nodes.push(node_state);
             bench.start(node);
         }
         bench.advance(100);
         bench
+    }
+
+    fn new_controller(&mut self) -> Controller {
+        let rng = Seed(7).stream(&format!("controller#{}", self.controllers));
+        self.controllers += 1;
+        Controller::new(self.settings.clone(), self.features, rng)
     }
 
     fn new_core(&self, node: NodeId, incarnation: u128) -> Broker {
@@ -114,32 +174,6 @@ impl Bench {
             self.features,
             Seed(7).stream(&format!("broker-{node}#{incarnation}")),
         )
-    }
-
-    /// Starts a broker that was killed.
-    pub fn start(&mut self, node: NodeId) {
-        let incarnation = self.nodes[node as usize - 1].incarnation + 1;
-        let core = self.new_core(node, incarnation);
-        let at = &mut self.nodes[node as usize - 1];
-        assert!(!at.up, "broker {node} runs");
-        (at.core, at.up, at.listening, at.incarnation) = (core, true, false, incarnation);
-        let incarnation = Uuid::from_u128(incarnation << 32 | node as u128);
-        self.queue.push_back((Place::Broker(node as usize - 1), Input::Start { incarnation }));
-        self.settle();
-    }
-
-    /// The process dies; its disk stays.
-    pub fn kill(&mut self, node: NodeId) {
-        let at = &mut self.nodes[node as usize - 1];
-        (at.up, at.listening, at.wake_at) = (false, false, Timestamp::FAR_FUTURE);
-        self.queue.retain(|(place, _)| *place != Place::Broker(node as usize - 1));
-        self.note("", &format!("broker {node} is killed"));
-    }
-
-    /// The disk loses what it had not flushed.
-    pub fn lose_power(&mut self, node: NodeId) {
-        self.kill(node);
-        self.nodes[node as usize - 1].disk.logs.values_mut().for_each(|log| log.lose_power());
     }
 
     /// Whether a broker lets clients in.
@@ -158,99 +192,159 @@ impl Bench {
         let until = self.now + Duration::from_millis(ms);
         loop {
             self.settle();
-            let next =
-                self.nodes.iter().map(|node| node.wake_at).chain([self.controller_wake_at]).min().unwrap();
+            let awake = self.nodes.iter().filter(|node| node.paused.is_none()).map(|node| node.wake_at);
+            let given_up = self.links.values().map(|asked| asked.until);
+            let next = awake.chain(given_up).chain([self.controller_wake_at]).min().unwrap();
             if next > until {
                 break;
             }
             self.now = self.now.max(next);
-            if self.controller_wake_at <= self.now {
-                self.controller_wake_at = Timestamp::FAR_FUTURE;
-                self.queue.push_back((Place::Controller, Input::Wake));
-            }
-            for index in 0..self.nodes.len() {
-                if self.nodes[index].wake_at <= self.now {
-                    self.nodes[index].wake_at = Timestamp::FAR_FUTURE;
-                    self.queue.push_back((Place::Broker(index), Input::Wake));
-                }
-            }
+            self.wake();
         }
         self.now = until;
     }
 
+    /// What is due now.
+    fn wake(&mut self) {
+        if self.controller_wake_at <= self.now {
+            self.controller_wake_at = Timestamp::FAR_FUTURE;
+            self.queue.push_back((Host::Controller, Input::Wake));
+        }
+        for (node, host) in self.nodes.iter_mut().zip(1..) {
+            if node.wake_at <= self.now && node.paused.is_none() {
+                node.wake_at = Timestamp::FAR_FUTURE;
+                self.queue.push_back((Host::Broker(host), Input::Wake));
+            }
+        }
+        let late: Vec<_> =
+            self.links.iter().filter(|(_, asked)| asked.until <= self.now).map(|(&id, _)| id).collect();
+        for connection in late {
+            self.answer_link(connection, None);
+            self.given_up.insert(connection);
+        }
+    }
+
     fn settle(&mut self) {
         let mut out = Vec::new();
-        while let Some((place, input)) = self.queue.pop_front() {
-            match place {
-                Place::Controller => {
-                    self.controller.handle(self.now, input, &mut self.controller_disk, &mut out)
+        while let Some((host, input)) = self.queue.pop_front() {
+            match host {
+                Host::Controller if self.controller_up => {
+                    self.controller.handle(self.now, input, &mut self.controller_disk, &mut out);
                 }
-                Place::Broker(index) => {
-                    let node = &mut self.nodes[index];
-                    node.core.handle(self.now, input, &mut node.disk, &mut out);
+                Host::Controller => {}
+                Host::Broker(_) => {
+                    let node = &mut self.nodes[host.index()];
+                    match &mut node.paused {
+                        _ if !node.up => {}
+                        Some(waiting) => waiting.push(input),
+                        None => node.core.handle(self.now, input, &mut node.disk, &mut out),
+                    }
                 }
             }
             for output in out.drain(..) {
-                self.carry(place, output);
+                self.carry(host, output);
             }
         }
     }
 
-    fn carry(&mut self, place: Place, output: Output) {
-        match (place, output) {
-            (Place::Controller, Output::Respond { connection, frame }) => {
-                self.answer_link(connection, Some(frame))
+    fn carry(&mut self, host: Host, output: Output) {
+        match output {
+            Output::Respond { connection, frame } if self.is_link(connection) => {
+                self.answer_from(host, connection, Some(frame));
             }
-            (Place::Controller, Output::Close { connection, .. }) => self.answer_link(connection, None),
-            (Place::Controller, Output::WakeAt(at)) => self.controller_wake_at = at,
-            (Place::Controller, Output::Note(line)) => self.note("controller", &line),
-            (Place::Controller, _) => {}
-            (Place::Broker(_), Output::Respond { connection, frame })
-                if self.links.contains_key(&connection) =>
-            {
-                self.answer_link(connection, Some(frame));
+            Output::Close { connection, .. } if self.is_link(connection) => {
+                self.answer_from(host, connection, None);
             }
-            (Place::Broker(_), Output::Close { connection, .. }) if self.links.contains_key(&connection) => {
-                self.answer_link(connection, None);
-            }
-            (Place::Broker(_), Output::Respond { connection, mut frame }) => {
+            Output::Respond { connection, mut frame } => {
                 let (api, version) = self.asked[&connection];
                 ResponseHeader::decode(&mut frame, api.response_header_version(version)).unwrap();
                 let response = ResponseKind::decode(api, &mut frame, version).unwrap();
                 assert!(frame.is_empty(), "{api:?} {version}: bytes are left over");
                 self.answer(connection, Reply::Response(response));
             }
-            (Place::Broker(_), Output::Done { connection }) => self.answer(connection, Reply::Nothing),
-            (Place::Broker(_), Output::Close { connection, reason }) => {
-                self.answer(connection, Reply::Closed(reason));
+            Output::Done { connection } => self.answer(connection, Reply::Nothing),
+            Output::Close { connection, reason } => self.answer(connection, Reply::Closed(reason)),
+            Output::Ask { link, frame, patience, .. } => {
+                let from = host.index();
+                let behind = self.behind.entry((from, link)).or_default();
+                behind.push_back((frame, patience));
+                if behind.len() == 1 {
+                    self.ask_next(from, link);
+                }
             }
-            (Place::Broker(index), Output::Ask { link, frame, .. }) => {
-                let place = match link.peer {
-                    Peer::Controller => Place::Controller,
-                    Peer::Broker(node) if self.nodes[node as usize - 1].listening => {
-                        Place::Broker(node as usize - 1)
-                    }
-                    Peer::Broker(_) => {
-                        // It refuses the connection.
-                        return self.queue.push_back((place, Input::Answered { link, frame: None }));
-                    }
-                };
-                let connection = self.connection();
-                self.links.insert(connection, (index, self.nodes[index].incarnation, link));
-                let peer: Arc<str> = format!("broker-{}", index + 1).into();
-                self.queue.push_back((place, Input::Request { connection, peer, frame }));
-            }
-            (Place::Broker(index), Output::Listen) => self.nodes[index].listening = true,
-            (Place::Broker(index), Output::WakeAt(at)) => self.nodes[index].wake_at = at,
-            (Place::Broker(index), Output::Note(line)) => self.note(&format!("broker-{}", index + 1), &line),
+            Output::Listen if host == Host::Controller => {}
+            Output::Listen => self.nodes[host.index()].listening = true,
+            Output::WakeAt(at) if host == Host::Controller => self.controller_wake_at = at,
+            Output::WakeAt(at) => self.nodes[host.index()].wake_at = at,
+            Output::Stopped => self.stopped(host),
+            Output::Note(line) => match host {
+                Host::Controller => self.note("controller", &line),
+                Host::Broker(node) => self.note(&format!("broker-{node}"), &line),
+            },
         }
     }
 
-    fn answer_link(&mut self, connection: ConnectionId, frame: Option<Bytes>) {
-        let (index, incarnation, link) = self.links.remove(&connection).expect("a node answers once");
-        if self.nodes[index].up && self.nodes[index].incarnation == incarnation {
-            self.queue.push_back((Place::Broker(index), Input::Answered { link, frame }));
+    fn is_link(&self, connection: ConnectionId) -> bool {
+        self.links.contains_key(&connection) || self.given_up.contains(&connection)
+    }
+
+    /// Sends the oldest request of a link; the others stay behind it.
+    fn ask_next(&mut self, from: usize, link: Link) {
+        let Some((frame, patience)) = self.behind[&(from, link)].front().cloned() else { return };
+        let connection = self.connection();
+        let (incarnation, until) = (self.nodes[from].incarnation, self.now + patience);
+        self.links.insert(connection, Asked { from, incarnation, link, until });
+        let host = Host::Broker(from as NodeId + 1);
+        let to = peer_host(link.peer);
+        let peer: Arc<str> = format!("broker-{}", from + 1).into();
+        self.post(host, to, Parcel::Request { to, connection, peer, frame });
+    }
+
+    /// A parcel sets out.
+    fn post(&mut self, from: Host, to: Host, parcel: Parcel) {
+        match self.held.get_mut(&(from, to)) {
+            Some(held) => held.push(parcel),
+            None => self.deliver(parcel),
         }
+    }
+
+    fn deliver(&mut self, parcel: Parcel) {
+        match parcel {
+            Parcel::Request { to, connection, peer, frame } => {
+                let open = match to {
+                    Host::Controller => self.controller_up,
+                    Host::Broker(_) => self.nodes[to.index()].listening,
+                };
+                if open {
+                    self.queue.push_back((to, Input::Request { connection, peer, frame }));
+                } else if to == Host::Controller {
+                    self.for_controller.push(Parcel::Request { to, connection, peer, frame });
+                } else if !self.nodes[to.index()].is_silent() {
+                    self.answer_link(connection, None);
+                }
+            }
+            Parcel::Answer { connection, frame } => self.answer_link(connection, frame),
+        }
+    }
+
+    fn answer_from(&mut self, host: Host, connection: ConnectionId, frame: Option<Bytes>) {
+        if self.given_up.remove(&connection) {
+            return;
+        }
+        let to = Host::Broker(self.links[&connection].from as NodeId + 1);
+        self.post(host, to, Parcel::Answer { connection, frame });
+    }
+
+    /// The asker hears; the next request of its link sets out.
+    fn answer_link(&mut self, connection: ConnectionId, frame: Option<Bytes>) {
+        // It may have given up while the answer was held.
+        let Some(Asked { from, incarnation, link, .. }) = self.links.remove(&connection) else { return };
+        if !self.nodes[from].up || self.nodes[from].incarnation != incarnation {
+            return;
+        }
+        self.behind.get_mut(&(from, link)).expect("a link that was asked").pop_front();
+        self.queue.push_back((Host::Broker(from as NodeId + 1), Input::Answered { link, frame }));
+        self.ask_next(from, link);
     }
 
     fn answer(&mut self, connection: ConnectionId, reply: Reply) {
@@ -292,7 +386,7 @@ impl Bench {
         let connection = self.connection();
         self.asked.insert(connection, asked);
         let peer: Arc<str> = "client".into();
-        self.queue.push_back((Place::Broker(node as usize - 1), Input::Request { connection, peer, frame }));
+        self.queue.push_back((Host::Broker(node), Input::Request { connection, peer, frame }));
         self.settle();
         connection
     }
@@ -323,6 +417,13 @@ impl Bench {
             Some(Reply::Response(response)) => response,
             other => panic!("no response but {other:?}"),
         }
+    }
+}
+
+fn peer_host(peer: Peer) -> Host {
+    match peer {
+        Peer::Controller => Host::Controller,
+        Peer::Broker(node) => Host::Broker(node),
     }
 }
 

@@ -1,7 +1,9 @@
 //! What clients do, as one line each.
 
 use bytes::Bytes;
-use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
+};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
@@ -94,18 +96,43 @@ pub fn join_request(group: &str, member: &str) -> JoinGroupRequest {
 }
 
 impl Bench {
-    /// Creates a topic; settings as name and value.
+    /// Creates a topic without followers; settings as name and value.
     pub fn create_topic(&mut self, name: &str, partitions: i32, config: &[(&str, &str)]) -> i16 {
+        self.create_replicated(name, partitions, 1, config)
+    }
+
+    /// Creates a topic with one partition on these brokers, the first of them its leader.
+    pub fn create_on(&mut self, name: &str, replicas: &[NodeId], config: &[(&str, &str)]) -> i16 {
+        let replicas = replicas.iter().copied().map(BrokerId).collect();
+        let topic = CreatableTopic::default()
+            .with_num_partitions(-1)
+            .with_replication_factor(-1)
+            .with_assignments(vec![CreatableReplicaAssignment::default().with_broker_ids(replicas)]);
+        self.create(name, topic, config)
+    }
+
+    /// Creates a topic, its replicas where the controller places them.
+    pub fn create_replicated(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        replication_factor: i16,
+        config: &[(&str, &str)],
+    ) -> i16 {
+        let topic = CreatableTopic::default()
+            .with_num_partitions(partitions)
+            .with_replication_factor(replication_factor);
+        self.create(name, topic, config)
+    }
+
+    fn create(&mut self, name: &str, topic: CreatableTopic, config: &[(&str, &str)]) -> i16 {
         let setting = |&(name, value): &(&str, &str)| {
             CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
         };
-        let topic = CreatableTopic::default()
-            .with_name(topic_name(name))
-            .with_num_partitions(partitions)
-            .with_replication_factor(1)
-            .with_configs(config.iter().map(setting).collect());
+        let topic = topic.with_name(topic_name(name)).with_configs(config.iter().map(setting).collect());
         let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(1_000);
-        let response = expect!(CreateTopics, self.ask(1, ApiKey::CreateTopics, 7, request));
+        let node = (1..).find(|&node| self.is_listening(node)).expect("some broker listens");
+        let response = expect!(CreateTopics, self.ask(node, ApiKey::CreateTopics, 7, request));
         response.topics[0].error_code
     }
 
