@@ -1,0 +1,115 @@
+//! Kafka's jars, resolved by Maven into a cache outside the source tree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::{ClusterError, io_error};
+
+/// The version that is compared with.
+pub const KAFKA_VERSION: &str = "4.1.0";
+
+/// The oldest Java that runs it.
+const JAVA_MIN: u32 = 17;
+
+/// Where the jars are.
+#[derive(Clone, Debug)]
+pub struct Jars {
+    folder: PathBuf,
+}
+
+impl Jars {
+    /// Finds the jars of [`KAFKA_VERSION`] in the cache, or has Maven fetch them. The cache is
+    /// `$XDG_CACHE_HOME/shakedown`, or `~/.cache/shakedown`.
+    ///
+    /// # Errors
+    /// [`ClusterError::Unavailable`] says what is missing and what to do.
+    pub fn find() -> Result<Jars, ClusterError> {
+        java_version()?;
+        let home = cache().join(format!("kafka-{KAFKA_VERSION}"));
+        let folder = home.join("libs");
+        let complete = home.join("complete");
+        if !complete.exists() {
+            resolve(&home, &folder)?;
+            fs::write(&complete, "").map_err(io_error("marking the jars as complete"))?;
+        }
+        Ok(Jars { folder })
+    }
+
+    /// Java with the jars on its class path, to run `class`.
+    pub(crate) fn java(&self, class: &str) -> Command {
+        let mut command = Command::new("java");
+        command.args(["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+        command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=info");
+        command.arg("-cp").arg(self.folder.join("*")).arg(class);
+        command
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the cache is where the machine's caches are")]
+fn cache() -> PathBuf {
+    let own = |name: &str| std::env::var(name).ok().filter(|path| Path::new(path).is_absolute());
+    let caches = own("XDG_CACHE_HOME").map(PathBuf::from);
+    let caches = caches.or_else(|| own("HOME").map(|home| Path::new(&home).join(".cache")));
+    caches.unwrap_or_else(std::env::temp_dir).join("shakedown")
+}
+
+fn java_version() -> Result<(), ClusterError> {
+    let missing = |why: String| {
+        ClusterError::Unavailable(format!("real Kafka needs Java {JAVA_MIN} or newer on the path: {why}"))
+    };
+    let output = Command::new("java").arg("-version").output().map_err(|error| missing(error.to_string()))?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let version = text.split('"').nth(1).and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    match version {
+        Some(version) if version >= JAVA_MIN => Ok(()),
+        _ => Err(missing(format!("`java -version` says {}", text.lines().next().unwrap_or("nothing")))),
+    }
+}
+
+fn resolve(home: &Path, folder: &Path) -> Result<(), ClusterError> {
+    fs::create_dir_all(folder).map_err(io_error(format!("making {}", folder.display())))?;
+    let dependency = |group: &str, artifact: &str, version: &str| {
+        format!(
+            "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>"
+        )
+    };
+    let dependencies = [
+        dependency("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
+        dependency("org.apache.kafka", "kafka-tools", KAFKA_VERSION),
+        dependency("org.slf4j", "slf4j-simple", "1.7.36"),
+    ];
+    let pom = format!(
+        "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion><groupId>shakedown</groupId>\
+         <artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging><dependencies>{}</dependencies></project>",
+        dependencies.concat()
+    );
+    let file = home.join("pom.xml");
+    fs::write(&file, pom).map_err(io_error("writing Maven's file"))?;
+    let output = Command::new("mvn")
+        .args(["-q", "-B", "-f"])
+        .arg(&file)
+        .arg("dependency:copy-dependencies")
+        .arg(format!("-DoutputDirectory={}", folder.display()))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| {
+            ClusterError::Unavailable(format!("real Kafka's jars come through Maven, `mvn`: {error}"))
+        })?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        return Err(ClusterError::Unavailable(format!("Maven could not resolve Kafka's jars: {text}")));
+    }
+    // One binding for the log is enough; slf4j complains of more.
+    for entry in fs::read_dir(folder).map_err(io_error("reading the jars"))? {
+        let path = entry.map_err(io_error("reading the jars"))?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with("slf4j-reload4j")
+            || name.starts_with("slf4j-log4j")
+            || name.starts_with("log4j-slf4j")
+        {
+            fs::remove_file(&path).map_err(io_error("removing a second log binding"))?;
+        }
+    }
+    Ok(())
+}
