@@ -4,13 +4,16 @@
 //! it loads the log. Start reading at [`Partition::append`]. With one replica the high watermark is the log's end;
 //! followers come with replication.
 
+mod transactions;
+
 use bytes::Bytes;
 use context::Timestamp;
 use kafka_protocol::ResponseError;
 
 use crate::config::{Settings, TimestampType, TopicSettings};
 use crate::log::batch::{BatchError, BatchHeader, stamp};
-use crate::log::producer_state::{ProducerState, Verdict};
+use crate::log::producer_state::{Origin, ProducerState, Verdict};
+use crate::log::verification::VerificationGuard;
 use crate::log::{Log, record};
 use crate::metadata::PartitionImage;
 
@@ -23,7 +26,7 @@ pub struct Partition {
     pub leader_epoch: i32,
     /// Readers see what is before it.
     pub high_watermark: i64,
-    /// The idempotent producers.
+    /// The producers, and their transactions.
     pub producers: ProducerState,
 }
 
@@ -36,6 +39,7 @@ pub struct AppendRules {
     after_max_ms: i64,
     compacted: bool,
     segment_bytes: usize,
+    verify_transactions: bool,
 }
 
 impl AppendRules {
@@ -48,7 +52,13 @@ impl AppendRules {
             after_max_ms: topic.message_timestamp_after_max_ms(broker),
             compacted: topic.cleanup_policy(broker).compact,
             segment_bytes: topic.segment_bytes(broker) as usize,
+            verify_transactions: broker.transaction_partition_verification_enable,
         }
+    }
+
+    /// The broker's time, where the topic takes that.
+    fn append_time(&self, now: Timestamp) -> Option<i64> {
+        (self.timestamp_type == TimestampType::LogAppendTime).then_some(now.as_millis() as i64)
     }
 }
 
@@ -79,17 +89,24 @@ fn refuse<T>(code: ResponseError, message: impl Into<String>) -> Result<T, Appen
 }
 
 impl Partition {
-    /// Loads a replica from its log.
-    pub fn load(log: &Log, image: &PartitionImage, leads: bool) -> Partition {
+    /// Loads a replica from its log. Producers silent for `producer_id_expiration_ms` are forgotten.
+    pub fn load(
+        now: Timestamp,
+        log: &mut Log,
+        image: &PartitionImage,
+        leads: bool,
+        producer_id_expiration_ms: i32,
+    ) -> Partition {
         Partition {
             leads,
             leader_epoch: image.leader_epoch,
             high_watermark: log.end_offset(),
-            producers: ProducerState::rebuild(log),
+            producers: ProducerState::load(log, now.as_millis() as i64, i64::from(producer_id_expiration_ms)),
         }
     }
 
-    /// Appends what a client sent: one batch, checked as Kafka's `LogValidator` checks it.
+    /// Appends what a client sent: one batch, checked as Kafka's `LogValidator` checks it. `verified` is what allows a
+    /// batch to open a transaction, see [`Partition::begin_verification`].
     ///
     /// # Errors
     /// [`AppendError`]; nothing was appended then.
@@ -102,18 +119,19 @@ impl Partition {
         log: &mut Log,
         rules: &AppendRules,
         batch: &Bytes,
+        verified: Option<VerificationGuard>,
     ) -> Result<Appended, AppendError> {
         assert!(self.leads, "only a leader appends");
         let now_ms = now.as_millis() as i64;
         let header = validate(now_ms, rules, batch)?;
-        match self.producers.check(&header) {
+        match self.producers.check(&header, Origin::Client, rules.verify_transactions, verified) {
             Ok(Verdict::Append) => {}
-            Ok(Verdict::Duplicate { base_offset, max_timestamp }) => {
+            Ok(Verdict::Duplicate { base_offset, last_offset, max_timestamp }) => {
                 let append_time_ms = match rules.timestamp_type {
                     TimestampType::CreateTime => -1,
                     TimestampType::LogAppendTime => max_timestamp,
                 };
-                let required_offset = base_offset + i64::from(header.last_offset_delta) + 1;
+                let required_offset = last_offset + 1;
                 return Ok(Appended { base_offset, append_time_ms, required_offset, duplicate: true });
             }
             Err(code) => {
@@ -124,7 +142,7 @@ impl Partition {
                 );
             }
         }
-        let append_time = (rules.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
+        let append_time = rules.append_time(now);
         let stamped = stamp(batch, log.end_offset(), self.leader_epoch, append_time);
         let stored = self.store(now, log, stamped, rules.segment_bytes);
         Ok(Appended {
@@ -135,22 +153,28 @@ impl Partition {
         })
     }
 
-    /// Appends a batch of the broker's own: a coordinator's records.
+    /// Appends a batch of the broker's own: a coordinator's records, or the marker of a transaction.
+    ///
+    /// # Errors
+    /// Of a batch for a producer, and of a marker: see [`ProducerState::check`] and [`ProducerState::check_marker`].
     pub fn append_own(
         &mut self,
         now: Timestamp,
         log: &mut Log,
+        rules: &AppendRules,
         batch: &Bytes,
-        segment_bytes: usize,
-    ) -> BatchHeader {
+        verified: Option<VerificationGuard>,
+    ) -> Result<BatchHeader, ResponseError> {
         assert!(self.leads, "only a leader appends");
-        let stamped = stamp(batch, log.end_offset(), self.leader_epoch, None);
-        self.store(now, log, stamped, segment_bytes)
+        self.check_own(batch, rules.verify_transactions, verified)?;
+        let append_time = rules.append_time(now);
+        let stamped = stamp(batch, log.end_offset(), self.leader_epoch, append_time);
+        Ok(self.store(now, log, stamped, rules.segment_bytes))
     }
 
     fn store(&mut self, now: Timestamp, log: &mut Log, stamped: Bytes, segment_bytes: usize) -> BatchHeader {
         let header = log.append(now, stamped, segment_bytes);
-        self.producers.appended(&header);
+        self.remember(log, &header);
         self.advance_high_watermark(log.end_offset());
         header
     }
@@ -158,6 +182,7 @@ impl Partition {
     /// What all in sync hold is committed; it never goes back.
     fn advance_high_watermark(&mut self, held_by_all_in_sync: i64) {
         self.high_watermark = self.high_watermark.max(held_by_all_in_sync);
+        self.producers.high_watermark_moved(self.high_watermark);
     }
 
     /// Compares the epoch that a client believes in with the leader's; -1 is no belief.
@@ -214,9 +239,6 @@ fn validate(now_ms: i64, rules: &AppendRules, batch: &Bytes) -> Result<BatchHead
     if header.has_producer() && (header.base_sequence < 0 || header.producer_epoch < 0) {
         return invalid("a batch of an idempotent producer needs an epoch and a sequence");
     }
-    if header.is_transactional() {
-        return refuse(ResponseError::InvalidTxnState, "transactions are not built yet");
-    }
     if header.is_log_append_time() {
         return refuse(ResponseError::InvalidTimestamp, "clients may not set log append time");
     }
@@ -268,9 +290,9 @@ mod tests {
             leader_epoch: 4,
             partition_epoch: 0,
         };
-        let log = Log::default();
+        let mut log = Log::default();
         Fixture {
-            partition: Partition::load(&log, &image, true),
+            partition: Partition::load(Timestamp::from_millis(5_000), &mut log, &image, true, 86_400_000),
             rules: AppendRules::new(&Settings::default(), &TopicSettings::parse(&config).unwrap()),
             log,
         }
@@ -279,7 +301,7 @@ mod tests {
     impl Fixture {
         fn append(&mut self, batch: &Bytes) -> Result<Appended, ResponseError> {
             let now = Timestamp::from_millis(5_000);
-            self.partition.append(now, &mut self.log, &self.rules, batch).map_err(|error| error.code)
+            self.partition.append(now, &mut self.log, &self.rules, batch, None).map_err(|error| error.code)
         }
     }
 
@@ -325,7 +347,7 @@ mod tests {
             leader_epoch: 6,
             partition_epoch: 2,
         };
-        at.partition = Partition::load(&at.log, &image, true);
+        at.partition = Partition::load(Timestamp::from_millis(5_000), &mut at.log, &image, true, 86_400_000);
         assert!(at.append(&idempotent(0, 0)).unwrap().duplicate);
     }
 

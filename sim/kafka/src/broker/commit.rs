@@ -11,8 +11,9 @@ use context::Timestamp;
 use kafka_protocol::ResponseError;
 
 use super::{Broker, Timer, Turn};
+use crate::log::verification::VerificationGuard;
 use crate::metadata::PartitionKey;
-use crate::partition::Appended;
+use crate::partition::{AppendRules, Appended};
 
 /// What goes on when records are committed, or cannot be.
 #[derive(Clone, Debug)]
@@ -76,12 +77,26 @@ impl Broker {
         deadline: Timestamp,
         then: Then,
     ) -> Result<Appended, ResponseError> {
+        self.append_verified(turn, key, (batch, None), deadline, then)
+    }
+
+    /// As [`Broker::append_own`]; what allows a batch for a producer to open a transaction comes with it.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn append_verified(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: PartitionKey,
+        (batch, verified): (&Bytes, Option<VerificationGuard>),
+        deadline: Timestamp,
+        then: Then,
+    ) -> Result<Appended, ResponseError> {
         self.led(key)?;
         let partition = self.partitions.get_mut(&key).expect("a partition that is led is here");
         let log = turn.disk.logs.get_mut(&key).expect("a partition that is led has a log");
-        let image = &self.image.topics[&key.topic];
-        let segment_bytes = image.settings.segment_bytes(&self.settings) as usize;
-        let header = partition.append_own(turn.now, log, batch, segment_bytes);
+        let rules = AppendRules::new(&self.settings, &self.image.topics[&key.topic].settings);
+        let header = partition.append_own(turn.now, log, &rules, batch, verified)?;
         let appended = Appended {
             base_offset: header.base_offset,
             append_time_ms: -1,

@@ -282,7 +282,10 @@ impl Broker {
         if known == Some((leads, image.leader_epoch)) {
             return;
         }
-        let replica = self.partitions.entry(key).or_insert_with(|| Partition::load(log, image, leads));
+        let expiration_ms = self.settings.producer_id_expiration_ms;
+        let replica = self.partitions.entry(key);
+        let replica =
+            replica.or_insert_with(|| Partition::load(turn.now, log, image, leads, expiration_ms));
         replica.leads = leads;
         replica.leader_epoch = image.leader_epoch;
         let name = self.image.topics[&key.topic].name.clone();

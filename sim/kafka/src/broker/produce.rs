@@ -86,7 +86,7 @@ impl Broker {
         let partition = self.partitions.get_mut(&key).expect("a partition that is led is here");
         let log = turn.disk.logs.get_mut(&key).expect("a partition that is led has a log");
         let batch = data.records.clone().unwrap_or_default();
-        let appended = partition.append(turn.now, log, &rules, &batch)?;
+        let appended = partition.append(turn.now, log, &rules, &batch, None)?;
         if !appended.duplicate {
             changed.push(key);
         }

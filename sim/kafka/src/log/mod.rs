@@ -6,8 +6,11 @@
 
 pub mod batch;
 pub mod compression;
+pub mod marker;
 pub mod producer_state;
 pub mod record;
+pub mod transactions;
+pub mod verification;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,6 +19,8 @@ use bytes::{Bytes, BytesMut};
 use context::Timestamp;
 
 use batch::BatchHeader;
+use producer_state::Snapshots;
+use transactions::AbortedIndex;
 
 /// How long the kernel may keep a written page to itself: Linux' `dirty_expire_centisecs`, 30 s.
 pub const WRITE_BACK_AFTER: Duration = Duration::from_secs(30);
@@ -54,6 +59,10 @@ pub struct Log {
     flushed_offset: i64,
     /// What was appended and not written back: since when, and up to which offset.
     dirty: VecDeque<(Timestamp, i64)>,
+    /// The producers as they were at some offsets: see [`producer_state`].
+    pub(crate) snapshots: Snapshots,
+    /// What readers of committed data must leave out.
+    pub(crate) aborted: AbortedIndex,
 }
 
 impl Log {
@@ -130,6 +139,17 @@ impl Log {
         self.segments.push_back(Segment::default());
     }
 
+    /// The aborted transactions that are told of in this log.
+    pub fn aborted(&self) -> &AbortedIndex {
+        &self.aborted
+    }
+
+    /// The first offset of the segment that is appended to.
+    pub fn active_base_offset(&self) -> i64 {
+        let active = self.segments.back().and_then(|segment| segment.batches.first());
+        active.map_or(self.end_offset, |batch| batch.header.base_offset)
+    }
+
     /// Makes everything durable.
     pub fn flush(&mut self) {
         self.flushed_offset = self.end_offset;
@@ -170,6 +190,7 @@ impl Log {
         let end = self.end_offset;
         self.epochs.retain(|entry| entry.start_offset < end);
         self.flushed_offset = self.flushed_offset.min(end);
+        self.aborted.truncate_to(end);
         self.dirty.retain_mut(|(_, dirty)| {
             *dirty = (*dirty).min(end);
             *dirty > self.flushed_offset
