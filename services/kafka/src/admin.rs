@@ -1,0 +1,193 @@
+//! Topics and offsets from outside, by librdkafka's admin calls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use broker::{
+    Admin, Error, NewTopic, Offset, OffsetAndMetadata, OffsetSpec,
+    PartitionDescription, Properties, TopicDescription, TopicPartition,
+};
+use context::Context;
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic as RdNewTopic, TopicReplication, TopicResult};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
+use rdkafka::topic_partition_list::Offset as RdOffset;
+
+use crate::blocking::{blocking, drop_aside};
+use crate::error::{from_code, from_kafka, timed_out};
+use crate::properties::settings;
+use crate::{native, partitions};
+
+/// The longest that one question may take: librdkafka's own default for a request.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a new topic is asked for its leaders.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// An admin client on librdkafka.
+pub(crate) struct RdKafkaAdmin {
+    context: Context,
+    /// Creates and deletes. An option only so that its end can be handed on.
+    changes: Option<Arc<AdminClient<DefaultClientContext>>>,
+    /// Asks. It belongs to no group, and asking creates no topic.
+    questions: Option<Arc<BaseConsumer>>,
+}
+
+impl RdKafkaAdmin {
+    pub(crate) fn new(context: Context, properties: &Properties) -> Result<RdKafkaAdmin, Error> {
+        let mut config = settings(properties)?.config;
+        config.remove("group.id");
+        let changes = config.create().map_err(|error| from_kafka(&error, "an admin client"))?;
+        let questions = config.create().map_err(|error| from_kafka(&error, "an admin client"))?;
+        Ok(RdKafkaAdmin { context, changes: Some(Arc::new(changes)), questions: Some(Arc::new(questions)) })
+    }
+
+    fn changes(&self) -> &AdminClient<DefaultClientContext> {
+        self.changes.as_ref().expect("it is there until the drop")
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&BaseConsumer) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let client = self.questions.clone().expect("it is there until the drop");
+        blocking(move || question(&client)).await
+    }
+
+    /// Waits until every partition of the topics has a leader that answers.
+    async fn wait_for_leaders(&self, topics: &[NewTopic]) -> Result<(), Error> {
+        let deadline = self.context.now() + PATIENCE;
+        let names: Vec<_> = topics.iter().map(|topic| topic.name.as_str()).collect();
+        loop {
+            let found = self.describe_topics(&names).await?;
+            let led = |topic: &TopicDescription| {
+                !topic.partitions.is_empty() && topic.partitions.iter().all(|at| at.leader.is_some())
+            };
+            if found.len() == names.len() && found.iter().all(led) {
+                let mut ends = Vec::new();
+                for topic in &found {
+                    let at = |at: &PartitionDescription| TopicPartition::new(topic.name.clone(), at.partition);
+                    ends.extend(topic.partitions.iter().map(|found| (at(found), OffsetSpec::Latest)));
+                }
+                match self.list_offsets(&ends).await {
+                    Ok(_) => return Ok(()),
+                    Err(error) if !error.is_retriable() => return Err(error),
+                    Err(_) => {}
+                }
+            }
+            if self.context.now() > deadline {
+                return Err(timed_out(format!("topics {names:?} have no leaders {PATIENCE:?} after their creation")));
+            }
+            self.context.sleep(LOOK_AGAIN).await;
+        }
+    }
+}
+
+impl Drop for RdKafkaAdmin {
+    fn drop(&mut self) {
+        drop_aside((self.changes.take(), self.questions.take()));
+    }
+}
+
+#[async_trait]
+impl Admin for RdKafkaAdmin {
+    async fn create_topics(&self, topics: &[NewTopic]) -> Result<(), Error> {
+        let wanted: Vec<RdNewTopic<'_>> = topics
+            .iter()
+            .map(|topic| {
+                // -1 leaves the choice to the broker's own settings (KIP-464).
+                let factor = TopicReplication::Fixed(topic.replication_factor.unwrap_or(-1).into());
+                let new = RdNewTopic::new(&topic.name, topic.partitions.unwrap_or(-1), factor);
+                topic.config.iter().fold(new, |new, (name, value)| new.set(name, value))
+            })
+            .collect();
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+        let created = self.changes().create_topics(&wanted, &options).await;
+        topic_results(created.map_err(|error| from_kafka(&error, "the creation of topics"))?, "creation")?;
+        self.wait_for_leaders(topics).await
+    }
+
+    async fn delete_topics(&self, names: &[&str]) -> Result<(), Error> {
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+        let deleted = self.changes().delete_topics(names, &options).await;
+        topic_results(deleted.map_err(|error| from_kafka(&error, "the deletion of topics"))?, "deletion")
+    }
+
+    async fn describe_topics(&self, names: &[&str]) -> Result<Vec<TopicDescription>, Error> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        self.ask(move |client| {
+            let ask = |topic: Option<&str>| {
+                let what = format!("metadata of {}", topic.unwrap_or("all topics"));
+                client.fetch_metadata(topic, PATIENCE).map_err(|error| from_kafka(&error, what))
+            };
+            let mut found = Vec::new();
+            if names.is_empty() {
+                found.extend(ask(None)?.topics().iter().map(description));
+            }
+            for name in &names {
+                found.extend(ask(Some(name))?.topics().iter().map(description));
+            }
+            found.into_iter().filter_map(Result::transpose).collect()
+        })
+        .await
+    }
+
+    async fn list_offsets(
+        &self,
+        asked: &[(TopicPartition, OffsetSpec)],
+    ) -> Result<Vec<(TopicPartition, Offset)>, Error> {
+        let asked = asked.to_vec();
+        self.ask(move |client| {
+            let time = |spec: &OffsetSpec| match spec {
+                OffsetSpec::Earliest => RdOffset::Beginning,
+                OffsetSpec::Latest => RdOffset::End,
+                OffsetSpec::At(time) => RdOffset::Offset(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)),
+            };
+            let times = partitions::list_at(asked.iter().map(|(at, spec)| (at, time(spec))))?;
+            let found: TopicPartitionList = client
+                .offsets_for_times(times, PATIENCE)
+                .map_err(|error| from_kafka(&error, "the offsets of partitions"))?;
+            partitions::offsets(&found, "the offset of")
+        })
+        .await
+    }
+
+    async fn group_offsets(&self, group: &str) -> Result<Vec<(TopicPartition, OffsetAndMetadata)>, Error> {
+        let group = group.to_owned();
+        self.ask(move |client| native::group_offsets(client, &group, PATIENCE)).await
+    }
+}
+
+/// The first topic's error.
+fn topic_results(results: Vec<TopicResult>, what: &str) -> Result<(), Error> {
+    for result in results {
+        result.map_err(|(topic, code)| from_code(code, format_args!("the {what} of topic {topic}")))?;
+    }
+    Ok(())
+}
+
+/// A topic as the metadata tell it; `None` for one that does not exist.
+fn description(topic: &MetadataTopic) -> Result<Option<TopicDescription>, Error> {
+    match topic.error().map(RDKafkaErrorCode::from) {
+        None => {}
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => return Ok(None),
+        // A partition of it has no leader right now: its partitions say which.
+        Some(RDKafkaErrorCode::LeaderNotAvailable) => {}
+        Some(code) => return Err(from_code(code, format_args!("metadata of {}", topic.name()))),
+    }
+    let mut partitions: Vec<_> = topic.partitions().iter().map(partition).collect();
+    partitions.sort_by_key(|found| found.partition);
+    Ok(Some(TopicDescription { name: topic.name().into(), partitions }))
+}
+
+fn partition(found: &MetadataPartition) -> PartitionDescription {
+    PartitionDescription {
+        partition: found.id(),
+        leader: (found.leader() >= 0).then_some(found.leader()),
+        replicas: found.replicas().to_vec(),
+        in_sync: found.isr().to_vec(),
+    }
+}

@@ -1,0 +1,447 @@
+//! The consumer: librdkafka's own, polled without a thread, with rebalances taken up inside the poll.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use broker::{
+    Consumer, ConsumerRecord, Error, GroupMetadata, Header, Headers, Offset, OffsetAndMetadata,
+    Properties, RebalanceListener, TopicPartition,
+};
+use bytes::Bytes;
+use context::{Context, Timestamp};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::topic_partition_list::Offset as RdOffset;
+
+use crate::blocking::{blocking, drop_aside};
+use crate::error::{closed, from_kafka, invalid_state, timed_out};
+use crate::properties::settings;
+use crate::rebalance::{Callbacks, Change, Rebalance, apply};
+use crate::{native, partitions};
+
+/// How long librdkafka may take for what needs no broker: to move a position.
+const LOCALLY: Duration = Duration::from_secs(1);
+/// A poll looks again after this, should librdkafka ever not call.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long an unsubscribe waits for librdkafka to give the partitions up.
+const GIVE_UP: Duration = Duration::from_secs(10);
+/// librdkafka assigns partitions only to a consumer with a group id. This one is never joined, read or committed to.
+const NO_GROUP: &str = "shakedown-without-a-group";
+
+/// A consumer on librdkafka.
+pub(crate) struct RdKafkaConsumer {
+    context: Context,
+    /// `None` once it was closed or given away to be dropped.
+    base: Option<Arc<BaseConsumer<Callbacks>>>,
+    callbacks: Callbacks,
+    max_poll_records: usize,
+    /// Whether there is a group to commit to.
+    has_group: bool,
+    /// Where to start without a group.
+    reset: RdOffset,
+    mode: Mode,
+    held: BTreeSet<TopicPartition>,
+    /// The next offset to read, of the partitions that have been read or sought.
+    positions: BTreeMap<TopicPartition, Offset>,
+    /// Asked for and not yet passed on: until then no record of these partitions is given.
+    seeks: BTreeMap<TopicPartition, Offset>,
+    /// An error that came behind records: the next poll gives it.
+    behind: Option<Error>,
+    /// One name for all records of a topic.
+    names: BTreeSet<Arc<str>>,
+}
+
+enum Mode {
+    Idle,
+    Subscribed(Box<dyn RebalanceListener>),
+    Assigned,
+}
+
+impl RdKafkaConsumer {
+    pub(crate) fn new(context: Context, properties: &Properties) -> Result<RdKafkaConsumer, Error> {
+        let mut settings = settings(properties)?;
+        let has_group = properties.get("group.id").is_some_and(|group| !group.is_empty());
+        if !has_group {
+            settings.config.set("group.id", NO_GROUP).set("enable.auto.commit", "false");
+        }
+        let reset = match properties.get("auto.offset.reset") {
+            Some("smallest" | "earliest" | "beginning") => RdOffset::Beginning,
+            Some("error") => RdOffset::Invalid,
+            _ => RdOffset::End,
+        };
+        let callbacks = Callbacks::default();
+        let base = settings.config.create_with_context(callbacks.clone());
+        let mut base: BaseConsumer<Callbacks> = base.map_err(|error| from_kafka(&error, "a consumer"))?;
+        base.set_nonempty_callback({
+            let callbacks = callbacks.clone();
+            move || callbacks.wake()
+        });
+        Ok(RdKafkaConsumer {
+            context,
+            base: Some(Arc::new(base)),
+            callbacks,
+            max_poll_records: settings.max_poll_records,
+            has_group,
+            reset,
+            mode: Mode::Idle,
+            held: BTreeSet::new(),
+            positions: BTreeMap::new(),
+            seeks: BTreeMap::new(),
+            behind: None,
+            names: BTreeSet::new(),
+        })
+    }
+
+    fn base(&self) -> Result<&Arc<BaseConsumer<Callbacks>>, Error> {
+        self.base.as_ref().ok_or_else(|| closed("a consumer"))
+    }
+
+    /// Runs a call that blocks in librdkafka.
+    async fn call<T: Send + 'static>(
+        &mut self,
+        call: impl FnOnce(&BaseConsumer<Callbacks>) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let base = self.base()?.clone();
+        Ok(blocking(move || call(&base)).await)
+    }
+
+    async fn commit_positions(
+        &mut self,
+        offsets: &[(TopicPartition, OffsetAndMetadata)],
+    ) -> Result<(), Error> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        if !self.has_group {
+            return Err(invalid_state("a commit needs a `group.id`"));
+        }
+        let list = partitions::positions(offsets)?;
+        let committed = self.call(move |base| base.commit(&list, CommitMode::Sync).map(|()| list)).await?;
+        let list = committed.map_err(|error| from_kafka(&error, "a commit"))?;
+        partitions::first_error(&list, "the commit of")
+    }
+
+    /// Takes up what librdkafka asked for since the last poll.
+    async fn rebalance(&mut self) -> Result<(), Error> {
+        while let Some(rebalance) = self.callbacks.next() {
+            self.take_up(rebalance).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_up(&mut self, rebalance: Rebalance) -> Result<(), Error> {
+        let mut committed = Ok(());
+        match rebalance.change {
+            Change::Assign => {
+                if let Mode::Subscribed(listener) = &mut self.mode {
+                    listener.assigned(&rebalance.partitions);
+                }
+                self.held.extend(rebalance.partitions.iter().cloned());
+            }
+            Change::Revoke => {
+                let returned = match &mut self.mode {
+                    Mode::Subscribed(listener) => listener.revoked(&rebalance.partitions),
+                    _ => Vec::new(),
+                };
+                committed = self.commit_positions(&returned).await;
+                self.forget(&rebalance.partitions);
+            }
+            Change::Lose => {
+                if let Mode::Subscribed(listener) = &mut self.mode {
+                    listener.lost(&rebalance.partitions);
+                }
+                self.forget(&rebalance.partitions);
+            }
+        }
+        // Whatever became of the commit, the group waits for the member.
+        apply(self.base()?, &rebalance).map_err(|error| from_kafka(&error, "a rebalance"))?;
+        committed
+    }
+
+    fn forget(&mut self, partitions: &[TopicPartition]) {
+        for at in partitions {
+            self.held.remove(at);
+            self.positions.remove(at);
+            self.seeks.remove(at);
+        }
+    }
+
+    /// Passes seeks on. librdkafka refuses one for a partition that it has not begun to read: the next poll tries again.
+    async fn pass_seeks_on(&mut self) -> Result<(), Error> {
+        if self.seeks.is_empty() {
+            return Ok(());
+        }
+        let asked = self.seeks.iter().map(|(at, offset)| (at, RdOffset::Offset(*offset)));
+        let list = partitions::list_at(asked)?;
+        let sought = self.call(move |base| base.seek_partitions(list, LOCALLY)).await?;
+        let Ok(list) = sought else { return Ok(()) };
+        for entry in list.elements().iter().filter(|entry| entry.error().is_ok()) {
+            self.seeks.remove(&TopicPartition::new(entry.topic(), entry.partition()));
+        }
+        Ok(())
+    }
+
+    /// Takes what librdkafka has, without waiting. An error ends it, and is given alone.
+    fn take(&mut self) -> Result<Vec<ConsumerRecord>, Error> {
+        if let Some(error) = self.behind.take() {
+            return Err(error);
+        }
+        let base = self.base()?.clone();
+        let mut records = Vec::new();
+        while records.len() < self.max_poll_records && !self.callbacks.is_waiting() {
+            let served = self.callbacks.served();
+            match base.poll(Duration::ZERO) {
+                Some(Ok(message)) => {
+                    let record = self.record(&message);
+                    if self.seeks.contains_key(&record.partition) {
+                        continue;
+                    }
+                    self.positions.insert(record.partition.clone(), record.offset + 1);
+                    records.push(record);
+                }
+                Some(Err(error)) if passes_by_itself(&error) => {}
+                Some(Err(error)) if records.is_empty() => return Err(from_kafka(&error, "a poll")),
+                Some(Err(error)) => {
+                    self.behind = Some(from_kafka(&error, "a poll"));
+                    break;
+                }
+                // A poll that served a callback gives nothing, though there may be more behind it.
+                None if self.callbacks.served() != served => {}
+                None => break,
+            }
+        }
+        Ok(records)
+    }
+
+    fn record(&mut self, message: &BorrowedMessage<'_>) -> ConsumerRecord {
+        let headers = message.headers().map(|headers| {
+            let header = |header: rdkafka::message::Header<'_, &[u8]>| Header {
+                key: header.key.to_owned(),
+                value: header.value.map(Bytes::copy_from_slice),
+            };
+            headers.iter().map(header).collect()
+        });
+        let millis = message.timestamp().to_millis().unwrap_or_default();
+        ConsumerRecord {
+            partition: TopicPartition::new(self.name(message.topic()), message.partition()),
+            offset: message.offset(),
+            leader_epoch: native::message_leader_epoch(message),
+            timestamp: Timestamp::from_millis(u64::try_from(millis).unwrap_or_default()),
+            key: message.key().map(Bytes::copy_from_slice),
+            value: message.payload().map(Bytes::copy_from_slice),
+            headers: Headers(headers.unwrap_or_default()),
+        }
+    }
+
+    fn name(&mut self, topic: &str) -> Arc<str> {
+        if let Some(name) = self.names.get(topic) {
+            return name.clone();
+        }
+        let name: Arc<str> = topic.into();
+        self.names.insert(name.clone());
+        name
+    }
+
+    /// Tells the listener that all is being taken away and commits what it returns.
+    async fn give_up(&mut self) -> Result<(), Error> {
+        let held: Vec<_> = std::mem::take(&mut self.held).into_iter().collect();
+        let returned = match &mut self.mode {
+            Mode::Subscribed(listener) if !held.is_empty() => listener.revoked(&held),
+            _ => Vec::new(),
+        };
+        self.mode = Mode::Idle;
+        self.positions.clear();
+        self.seeks.clear();
+        self.commit_positions(&returned).await
+    }
+}
+
+/// librdkafka reconnects by itself and says so as an error.
+fn passes_by_itself(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Rd;
+    matches!(
+        error,
+        KafkaError::PartitionEOF(_)
+            | KafkaError::MessageConsumption(Rd::BrokerTransportFailure | Rd::AllBrokersDown | Rd::Resolve)
+    )
+}
+
+#[async_trait]
+impl Consumer for RdKafkaConsumer {
+    async fn subscribe(
+        &mut self,
+        topics: &[Arc<str>],
+        listener: Box<dyn RebalanceListener>,
+    ) -> Result<(), Error> {
+        if !self.has_group {
+            return Err(invalid_state("a subscription needs a `group.id`"));
+        }
+        if matches!(self.mode, Mode::Assigned) {
+            return Err(invalid_state("a subscription beside partitions that were assigned by hand"));
+        }
+        let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+        self.base()?.subscribe(&names).map_err(|error| from_kafka(&error, "a subscription"))?;
+        self.mode = Mode::Subscribed(listener);
+        Ok(())
+    }
+
+    async fn unsubscribe(&mut self) -> Result<(), Error> {
+        if matches!(self.mode, Mode::Assigned) {
+            self.give_up().await?;
+            return self.base()?.unassign().map_err(|error| from_kafka(&error, "an unsubscription"));
+        }
+        let held = !self.held.is_empty();
+        let committed = self.give_up().await;
+        self.base()?.unsubscribe();
+        // librdkafka leaves once it has been told that the partitions are free.
+        let deadline = self.context.now() + GIVE_UP;
+        let mut free = !held;
+        while !free && self.context.now() < deadline {
+            self.take().ok();
+            while let Some(rebalance) = self.callbacks.next() {
+                free |= rebalance.change != Change::Assign;
+                apply(self.base()?, &rebalance).map_err(|error| from_kafka(&error, "an unsubscription"))?;
+            }
+            if !free {
+                self.context.timeout(LOOK_AGAIN, self.callbacks.ready()).await.ok();
+            }
+        }
+        self.positions.clear();
+        self.behind = None;
+        committed
+    }
+
+    async fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        if matches!(self.mode, Mode::Subscribed(_)) {
+            return Err(invalid_state("partitions assigned by hand beside a subscription"));
+        }
+        let start = if self.has_group { RdOffset::Stored } else { self.reset };
+        let list: TopicPartitionList = partitions::list_at(partitions.iter().map(|at| (at, start)))?;
+        self.base()?.assign(&list).map_err(|error| from_kafka(&error, "an assignment"))?;
+        self.mode = Mode::Assigned;
+        self.held = partitions.iter().cloned().collect();
+        self.positions.clear();
+        self.seeks.clear();
+        Ok(())
+    }
+
+    async fn poll(&mut self, timeout: Duration) -> Result<Vec<ConsumerRecord>, Error> {
+        let deadline = self.context.now() + timeout;
+        loop {
+            self.rebalance().await?;
+            self.pass_seeks_on().await?;
+            let records = self.take()?;
+            if !records.is_empty() {
+                return Ok(records);
+            }
+            if self.callbacks.is_waiting() {
+                continue;
+            }
+            let left = deadline.since(self.context.now());
+            if left.is_zero() {
+                return Ok(Vec::new());
+            }
+            // A seek that was refused is tried again soon: nothing wakes for it.
+            let patience = if self.seeks.is_empty() { LOOK_AGAIN } else { Duration::from_millis(20) };
+            self.context.timeout(left.min(patience), self.callbacks.ready()).await.ok();
+        }
+    }
+
+    async fn commit(&mut self, offsets: &[(TopicPartition, OffsetAndMetadata)]) -> Result<(), Error> {
+        self.commit_positions(offsets).await
+    }
+
+    async fn committed(
+        &mut self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<(TopicPartition, OffsetAndMetadata)>, Error> {
+        if !self.has_group {
+            return Err(invalid_state("committed offsets need a `group.id`"));
+        }
+        let list = partitions::list(partitions);
+        let found = self.call(move |base| base.committed_offsets(list, timeout)).await?;
+        let found = found.map_err(|error| from_kafka(&error, "the committed offsets"))?;
+        partitions::committed(&found, "the committed offset of")
+    }
+
+    fn seek(&mut self, partition: &TopicPartition, offset: Offset) -> Result<(), Error> {
+        if !self.held.contains(partition) {
+            return Err(invalid_state(format!("a seek in {partition}, which is not assigned")));
+        }
+        self.seeks.insert(partition.clone(), offset);
+        self.positions.insert(partition.clone(), offset);
+        Ok(())
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) {
+        if let Some(base) = &self.base {
+            // It fails for partitions that are not held, and they need no pause.
+            base.pause(&partitions::list(partitions)).ok();
+        }
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) {
+        if let Some(base) = &self.base {
+            base.resume(&partitions::list(partitions)).ok();
+        }
+    }
+
+    fn position(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.positions.get(partition).copied()
+    }
+
+    fn assignment(&self) -> Vec<TopicPartition> {
+        self.held.iter().cloned().collect()
+    }
+
+    fn group_metadata(&self) -> GroupMetadata {
+        let outside = GroupMetadata { generation_id: -1, ..GroupMetadata::default() };
+        match &self.base {
+            Some(base) if self.has_group => native::group_metadata(base).unwrap_or(outside),
+            _ => outside,
+        }
+    }
+
+    async fn close(mut self: Box<Self>) -> Result<(), Error> {
+        let committed = self.give_up().await;
+        self.callbacks.end();
+        let Some(base) = self.base.take() else { return committed };
+        // Rebalances that nobody took up would hold the close back.
+        while let Some(rebalance) = self.callbacks.next() {
+            if rebalance.change != Change::Assign {
+                apply(&base, &rebalance).map_err(|error| from_kafka(&error, "a close"))?;
+            }
+        }
+        let base = Arc::into_inner(base).ok_or_else(|| timed_out("a call of the consumer is still under way"))?;
+        // The drop commits what auto-commit owes, leaves the group and waits for the answer.
+        blocking(move || drop(base)).await;
+        committed
+    }
+}
+
+impl Drop for RdKafkaConsumer {
+    fn drop(&mut self) {
+        self.callbacks.end();
+        if let Some(base) = self.base.take() {
+            drop_aside(Crashed(Some(base)));
+        }
+    }
+}
+
+/// A consumer that nobody closed. When it is dropped, it stops as a crashed process does.
+struct Crashed(Option<Arc<BaseConsumer<Callbacks>>>);
+
+impl Drop for Crashed {
+    fn drop(&mut self) {
+        // Another holder is a call under way whose caller was dropped, too; then librdkafka leaves in its own way.
+        if let Some(base) = self.0.take().and_then(Arc::into_inner) {
+            native::abandon(base);
+        }
+    }
+}
+

@@ -1,0 +1,147 @@
+//! Errors of librdkafka in the words of [`broker::Error`].
+//!
+//! An error of a transaction carries librdkafka's own flags (fatal, retriable, needs an abort), and they decide its
+//! class. A plain code has no flags: the class is what librdkafka itself would set for it.
+
+use broker::{Error, ErrorClass, ErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
+
+/// What librdkafka's flags say about an error.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flags {
+    pub(crate) fatal: bool,
+    pub(crate) retriable: bool,
+    pub(crate) requires_abort: bool,
+}
+
+/// An error of crate `rdkafka`; `what` says what was tried, with names.
+pub(crate) fn from_kafka(error: &KafkaError, what: impl std::fmt::Display) -> Error {
+    match error {
+        KafkaError::Transaction(error) => from_transaction(error, what),
+        KafkaError::ClientConfig(_, description, name, value) => {
+            invalid_config(format!("`{name}` = `{value}`: {}", description.trim_end_matches('\0')))
+        }
+        KafkaError::ClientCreation(text) => invalid_config(text.trim_end_matches('\0')),
+        KafkaError::Canceled => closed(what),
+        KafkaError::AdminOp(code) | KafkaError::MessageConsumptionFatal(code) => from_code(*code, what),
+        error => match error.rdkafka_error_code() {
+            Some(code) => from_code(code, what),
+            None => Error::new(ErrorCode::InvalidState, ErrorClass::Failed, format!("{what}: {error}")),
+        },
+    }
+}
+
+fn from_transaction(error: &RDKafkaError, what: impl std::fmt::Display) -> Error {
+    let flags = Flags {
+        fatal: error.is_fatal(),
+        retriable: error.is_retriable(),
+        requires_abort: error.txn_requires_abort(),
+    };
+    from_flags(error.code(), flags, format!("{what}: {}", error.string()))
+}
+
+/// An error with librdkafka's flags.
+pub(crate) fn from_flags(code: RDKafkaErrorCode, flags: Flags, message: String) -> Error {
+    let class = match flags {
+        Flags { fatal: true, .. } if is_fencing(code) => ErrorClass::Fenced,
+        Flags { fatal: true, .. } => ErrorClass::Fatal,
+        Flags { requires_abort: true, .. } => ErrorClass::Abortable,
+        Flags { retriable: true, .. } => ErrorClass::Retriable,
+        // A call that came before its time or without what it needs is the caller's to mend.
+        _ if is_fencing(code) => ErrorClass::Fenced,
+        _ => ErrorClass::Failed,
+    };
+    Error::new(code_of(code), class, message)
+}
+
+/// An error code without flags.
+pub(crate) fn from_code(code: RDKafkaErrorCode, what: impl std::fmt::Display) -> Error {
+    Error::new(code_of(code), class_of(code), what.to_string())
+}
+
+/// librdkafka's code in our words. Its negative codes are its own, the others Kafka's.
+fn code_of(code: RDKafkaErrorCode) -> ErrorCode {
+    use RDKafkaErrorCode as Rd;
+    match code {
+        Rd::BrokerTransportFailure | Rd::AllBrokersDown | Rd::Resolve | Rd::BrokerDestroy => {
+            ErrorCode::Transport
+        }
+        Rd::OperationTimedOut | Rd::WaitingForCoordinator => ErrorCode::TimedOut,
+        Rd::MessageTimedOut => ErrorCode::MessageTimedOut,
+        Rd::QueueFull => ErrorCode::QueueFull,
+        Rd::AutoOffsetReset => ErrorCode::OffsetOutOfRange,
+        Rd::PollExceeded => ErrorCode::MaxPollExceeded,
+        Rd::AssignmentLost => ErrorCode::AssignmentLost,
+        // Under its own name the producer's fence is Kafka's.
+        Rd::Fenced => ErrorCode::Broker(90),
+        Rd::UnknownTopic | Rd::UnknownPartition => ErrorCode::Broker(3),
+        Rd::MessageSizeTooLarge => ErrorCode::Broker(10),
+        code => match i16::try_from(code as i32) {
+            Ok(kafkas) if kafkas >= -1 => ErrorCode::Broker(kafkas),
+            _ => ErrorCode::InvalidState,
+        },
+    }
+}
+
+/// What librdkafka's documentation says of a code that comes without flags.
+fn class_of(code: RDKafkaErrorCode) -> ErrorClass {
+    use RDKafkaErrorCode as Rd;
+    match code {
+        code if is_fencing(code) => ErrorClass::Fenced,
+        Rd::Fatal | Rd::UnsupportedFeature | Rd::OutOfOrderSequenceNumber | Rd::UnknownProducerId => {
+            ErrorClass::Fatal
+        }
+        Rd::BrokerTransportFailure
+        | Rd::AllBrokersDown
+        | Rd::Resolve
+        | Rd::BrokerDestroy
+        | Rd::OperationTimedOut
+        | Rd::WaitingForCoordinator
+        | Rd::MessageTimedOut
+        | Rd::QueueFull
+        | Rd::PollExceeded
+        | Rd::AssignmentLost
+        | Rd::UnknownTopic
+        | Rd::UnknownPartition => ErrorClass::Retriable,
+        code => match code as i32 {
+            // What passes by itself: elections, loading coordinators, moved leaders, slow or missing replicas.
+            2 | 3 | 5..=9 | 13..=16 | 19 | 20 | 27 | 41 | 51 | 56 | 72 | 74 | 75 | 78 | 88 | 100 | 103 => {
+                ErrorClass::Retriable
+            }
+            120 => ErrorClass::Abortable,
+            _ => ErrorClass::Failed,
+        },
+    }
+}
+
+fn is_fencing(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Rd;
+    matches!(
+        code,
+        Rd::Fenced
+            | Rd::InvalidProducerEpoch
+            | Rd::TransactionCoordinatorFenced
+            | Rd::FencedInstanceId
+            | Rd::ProducerFenced
+    )
+}
+
+/// A property or its value is no good.
+pub(crate) fn invalid_config(text: impl Into<String>) -> Error {
+    Error::new(ErrorCode::InvalidConfig, ErrorClass::Fatal, text)
+}
+
+/// The call does not fit the client's state.
+pub(crate) fn invalid_state(text: impl Into<String>) -> Error {
+    Error::new(ErrorCode::InvalidState, ErrorClass::Failed, text)
+}
+
+/// No answer in time.
+pub(crate) fn timed_out(text: impl Into<String>) -> Error {
+    Error::new(ErrorCode::TimedOut, ErrorClass::Retriable, text)
+}
+
+/// The client was closed.
+pub(crate) fn closed(text: impl std::fmt::Display) -> Error {
+    Error::new(ErrorCode::Closed, ErrorClass::Fatal, format!("{text}: the client is closed"))
+}

@@ -1,0 +1,130 @@
+//! Rebalances on their way from librdkafka's callback to [`broker::RebalanceListener`].
+//!
+//! The callback only notes what librdkafka wants. The consumer takes it up in its poll, where it can wait for commits,
+//! and then tells librdkafka to go on; until it does, librdkafka waits.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use broker::TopicPartition;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, TopicPartitionList};
+use tokio::sync::Notify;
+
+use crate::partitions;
+
+/// What librdkafka asks the member to do.
+#[derive(Debug)]
+pub(crate) struct Rebalance {
+    pub(crate) change: Change,
+    pub(crate) partitions: Vec<TopicPartition>,
+    /// Whether the change is relative to what is held (cooperative), or replaces all of it (eager).
+    pub(crate) incremental: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Assign,
+    Revoke,
+    /// Revoked, and others have them already.
+    Lose,
+}
+
+/// The context of a consumer: shared between librdkafka's callbacks and the consumer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Callbacks(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    rebalances: Mutex<VecDeque<Rebalance>>,
+    /// Nobody will take rebalances up any more: they are agreed to at once.
+    ended: AtomicBool,
+    /// Counts what a poll served that was no record.
+    served: AtomicU64,
+    /// Something is there to poll.
+    ready: Notify,
+}
+
+impl Callbacks {
+    pub(crate) fn next(&self) -> Option<Rebalance> {
+        self.0.rebalances.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.0.rebalances.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    pub(crate) fn end(&self) {
+        self.0.ended.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn served(&self) -> u64 {
+        self.0.served.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn wake(&self) {
+        self.0.ready.notify_one();
+    }
+
+    pub(crate) async fn ready(&self) {
+        self.0.ready.notified().await;
+    }
+
+    fn serve(&self) {
+        self.0.served.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl ClientContext for Callbacks {
+    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {
+        // What matters comes as an error of a call.
+        self.serve();
+    }
+
+    fn stats_raw(&self, _: &[u8]) {
+        self.serve();
+    }
+
+    fn error(&self, _: KafkaError, _: &str) {
+        self.serve();
+    }
+}
+
+impl ConsumerContext for Callbacks {
+    fn rebalance(&self, base: &BaseConsumer<Self>, asked: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        self.serve();
+        let change = match asked {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Change::Assign,
+            _ if base.assignment_lost() => Change::Lose,
+            _ => Change::Revoke,
+        };
+        let incremental = matches!(base.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let rebalance = Rebalance { change, partitions: partitions::names(list), incremental };
+        if self.0.ended.load(Ordering::Acquire) {
+            // The consumer is being closed: nothing is taken on, all is given up.
+            if change != Change::Assign {
+                apply(base, &rebalance).ok();
+            }
+            return;
+        }
+        self.0.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push_back(rebalance);
+    }
+
+    fn commit_callback(&self, _: KafkaResult<()>, _: &TopicPartitionList) {
+        self.serve();
+    }
+}
+
+/// Tells librdkafka to go on with the change.
+pub(crate) fn apply(base: &BaseConsumer<Callbacks>, rebalance: &Rebalance) -> KafkaResult<()> {
+    let list = partitions::list(&rebalance.partitions);
+    match (rebalance.change, rebalance.incremental) {
+        (Change::Assign, true) => base.incremental_assign(&list),
+        (Change::Assign, false) => base.assign(&list),
+        (_, true) => base.incremental_unassign(&list),
+        (_, false) => base.unassign(),
+    }
+}
