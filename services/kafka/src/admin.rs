@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::{
-    Admin, Error, NewTopic, Offset, OffsetAndMetadata, OffsetSpec,
-    PartitionDescription, Properties, TopicDescription, TopicPartition,
+    Admin, Error, NewTopic, Offset, OffsetAndMetadata, OffsetSpec, PartitionDescription, Properties,
+    TopicDescription, TopicPartition,
 };
 use context::Context;
 use rdkafka::TopicPartitionList;
@@ -26,6 +26,9 @@ use crate::{native, partitions};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a new topic is asked for its leaders.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Asks ListOffsets for the record with the largest time (KIP-734).
+const MAX_TIMESTAMP: i64 = -3;
 
 /// An admin client on librdkafka.
 pub(crate) struct RdKafkaAdmin {
@@ -69,7 +72,8 @@ impl RdKafkaAdmin {
             if found.len() == names.len() && found.iter().all(led) {
                 let mut ends = Vec::new();
                 for topic in &found {
-                    let at = |at: &PartitionDescription| TopicPartition::new(topic.name.clone(), at.partition);
+                    let at =
+                        |at: &PartitionDescription| TopicPartition::new(topic.name.clone(), at.partition);
                     ends.extend(topic.partitions.iter().map(|found| (at(found), OffsetSpec::Latest)));
                 }
                 match self.list_offsets(&ends).await {
@@ -79,7 +83,9 @@ impl RdKafkaAdmin {
                 }
             }
             if self.context.now() > deadline {
-                return Err(timed_out(format!("topics {names:?} have no leaders {PATIENCE:?} after their creation")));
+                return Err(timed_out(format!(
+                    "topics {names:?} have no leaders {PATIENCE:?} after their creation"
+                )));
             }
             self.context.sleep(LOOK_AGAIN).await;
         }
@@ -144,9 +150,14 @@ impl Admin for RdKafkaAdmin {
             let time = |spec: &OffsetSpec| match spec {
                 OffsetSpec::Earliest => RdOffset::Beginning,
                 OffsetSpec::Latest => RdOffset::End,
+                // A number of Kafka's that crate `rdkafka` has no word for: set below.
+                OffsetSpec::LargestTimestamp => RdOffset::Invalid,
                 OffsetSpec::At(time) => RdOffset::Offset(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)),
             };
-            let times = partitions::list_at(asked.iter().map(|(at, spec)| (at, time(spec))))?;
+            let mut times = partitions::list_at(asked.iter().map(|(at, spec)| (at, time(spec))))?;
+            for (at, _) in asked.iter().filter(|(_, spec)| *spec == OffsetSpec::LargestTimestamp) {
+                native::set_raw_offset(&mut times, at, MAX_TIMESTAMP);
+            }
             let found: TopicPartitionList = client
                 .offsets_for_times(times, PATIENCE)
                 .map_err(|error| from_kafka(&error, "the offsets of partitions"))?;
@@ -187,6 +198,9 @@ fn partition(found: &MetadataPartition) -> PartitionDescription {
     PartitionDescription {
         partition: found.id(),
         leader: (found.leader() >= 0).then_some(found.leader()),
+        // librdkafka's metadata have neither.
+        leader_epoch: None,
+        eligible_leaders: Vec::new(),
         replicas: found.replicas().to_vec(),
         in_sync: found.isr().to_vec(),
     }

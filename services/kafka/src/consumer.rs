@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::{
-    Consumer, ConsumerRecord, Error, GroupMetadata, Header, Headers, Offset, OffsetAndMetadata,
-    Properties, RebalanceListener, TopicPartition,
+    Consumer, ConsumerRecord, Error, GroupMetadata, Header, Headers, Offset, OffsetAndMetadata, Properties,
+    RebalanceListener, TopicPartition,
 };
 use bytes::Bytes;
 use context::{Context, Timestamp};
@@ -20,13 +20,17 @@ use rdkafka::topic_partition_list::Offset as RdOffset;
 use crate::blocking::{blocking, drop_aside};
 use crate::error::{closed, from_kafka, invalid_state, timed_out};
 use crate::properties::settings;
-use crate::rebalance::{Callbacks, Change, Rebalance, apply};
+use crate::rebalance::{Callbacks, Change, Rebalance, give_up, take_on};
 use crate::{native, partitions};
 
 /// How long librdkafka may take for what needs no broker: to move a position.
 const LOCALLY: Duration = Duration::from_secs(1);
 /// A poll looks again after this, should librdkafka ever not call.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a poll waits to learn where a partition starts, before it leaves the question to librdkafka.
+const STARTS: Duration = Duration::from_secs(5);
+/// librdkafka's default of `max.poll.interval.ms`.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
 /// How long an unsubscribe waits for librdkafka to give the partitions up.
 const GIVE_UP: Duration = Duration::from_secs(10);
 /// librdkafka assigns partitions only to a consumer with a group id. This one is never joined, read or committed to.
@@ -41,8 +45,10 @@ pub(crate) struct RdKafkaConsumer {
     max_poll_records: usize,
     /// Whether there is a group to commit to.
     has_group: bool,
-    /// Where to start without a group.
+    /// Where to start without a committed offset; `Invalid` reports it as an error.
     reset: RdOffset,
+    max_poll_interval: Duration,
+    polled_at: Timestamp,
     mode: Mode,
     held: BTreeSet<TopicPartition>,
     /// The next offset to read, of the partitions that have been read or sought.
@@ -87,6 +93,11 @@ impl RdKafkaConsumer {
             max_poll_records: settings.max_poll_records,
             has_group,
             reset,
+            max_poll_interval: properties
+                .get("max.poll.interval.ms")
+                .and_then(|text| text.parse().ok())
+                .map_or(MAX_POLL_INTERVAL, Duration::from_millis),
+            polled_at: Timestamp::FAR_FUTURE,
             mode: Mode::Idle,
             held: BTreeSet::new(),
             positions: BTreeMap::new(),
@@ -125,41 +136,82 @@ impl RdKafkaConsumer {
         partitions::first_error(&list, "the commit of")
     }
 
-    /// Takes up what librdkafka asked for since the last poll.
-    async fn rebalance(&mut self) -> Result<(), Error> {
-        while let Some(rebalance) = self.callbacks.next() {
+    /// Takes up what librdkafka asked for since the last poll. `late`: it came after `max.poll.interval.ms`.
+    async fn rebalance(&mut self, late: bool) -> Result<(), Error> {
+        while let Some(mut rebalance) = self.callbacks.next() {
+            if late && rebalance.change == Change::Revoke {
+                // A revocation that waited for this poll: librdkafka has left the group since, without another word.
+                rebalance.change = Change::Lose;
+            }
             self.take_up(rebalance).await?;
         }
         Ok(())
     }
 
     async fn take_up(&mut self, rebalance: Rebalance) -> Result<(), Error> {
-        let mut committed = Ok(());
+        let gave_up = |base: &BaseConsumer<Callbacks>| {
+            give_up(base, &rebalance).map_err(|error| from_kafka(&error, "a revocation"))
+        };
         match rebalance.change {
             Change::Assign => {
+                let starts = self.starts(&rebalance.partitions).await?;
+                take_on(self.base()?, &rebalance, &starts)
+                    .map_err(|error| from_kafka(&error, "an assignment"))?;
+                self.held.extend(rebalance.partitions.iter().cloned());
                 if let Mode::Subscribed(listener) = &mut self.mode {
                     listener.assigned(&rebalance.partitions);
                 }
-                self.held.extend(rebalance.partitions.iter().cloned());
+                Ok(())
             }
             Change::Revoke => {
                 let returned = match &mut self.mode {
                     Mode::Subscribed(listener) => listener.revoked(&rebalance.partitions),
                     _ => Vec::new(),
                 };
-                committed = self.commit_positions(&returned).await;
+                let committed = self.commit_positions(&returned).await;
                 self.forget(&rebalance.partitions);
+                // Whatever became of the commit, the group waits for the member.
+                gave_up(self.base()?)?;
+                committed
             }
             Change::Lose => {
                 if let Mode::Subscribed(listener) = &mut self.mode {
                     listener.lost(&rebalance.partitions);
                 }
                 self.forget(&rebalance.partitions);
+                gave_up(self.base()?)
             }
         }
-        // Whatever became of the commit, the group waits for the member.
-        apply(self.base()?, &rebalance).map_err(|error| from_kafka(&error, "a rebalance"))?;
-        committed
+    }
+
+    /// Where new partitions start: at the group's committed offsets, else by `auto.offset.reset`. librdkafka would find
+    /// out by itself, but would not tell before the first record. What cannot be learned now is left to it.
+    async fn starts(&mut self, partitions: &[TopicPartition]) -> Result<TopicPartitionList, Error> {
+        let mut list = partitions::list(partitions);
+        if self.has_group {
+            let asked = partitions::list(partitions);
+            if let Ok(found) = self.call(move |base| base.committed_offsets(asked, STARTS)).await? {
+                list = found;
+            }
+        }
+        let open = partitions::without_offset(&list);
+        if !open.is_empty() && self.reset != RdOffset::Invalid {
+            let times = partitions::list_at(open.iter().map(|at| (at, self.reset)))?;
+            let found = self.call(move |base| base.offsets_for_times(times, STARTS)).await?;
+            for (at, offset) in found.map(|found| partitions::with_offset(&found)).unwrap_or_default() {
+                list.set_partition_offset(&at.topic, at.partition, RdOffset::Offset(offset))
+                    .map_err(|error| from_kafka(&error, format_args!("the start of {at}")))?;
+            }
+        }
+        self.positions.extend(partitions::with_offset(&list));
+        if !self.has_group {
+            // There is no group to ask: what is open still starts by the same rule.
+            for at in partitions::without_offset(&list) {
+                list.set_partition_offset(&at.topic, at.partition, self.reset)
+                    .map_err(|error| from_kafka(&error, format_args!("the start of {at}")))?;
+            }
+        }
+        Ok(list)
     }
 
     fn forget(&mut self, partitions: &[TopicPartition]) {
@@ -247,7 +299,7 @@ impl RdKafkaConsumer {
     }
 
     /// Tells the listener that all is being taken away and commits what it returns.
-    async fn give_up(&mut self) -> Result<(), Error> {
+    async fn give_all_up(&mut self) -> Result<(), Error> {
         let held: Vec<_> = std::mem::take(&mut self.held).into_iter().collect();
         let returned = match &mut self.mode {
             Mode::Subscribed(listener) if !held.is_empty() => listener.revoked(&held),
@@ -291,11 +343,11 @@ impl Consumer for RdKafkaConsumer {
 
     async fn unsubscribe(&mut self) -> Result<(), Error> {
         if matches!(self.mode, Mode::Assigned) {
-            self.give_up().await?;
+            self.give_all_up().await?;
             return self.base()?.unassign().map_err(|error| from_kafka(&error, "an unsubscription"));
         }
         let held = !self.held.is_empty();
-        let committed = self.give_up().await;
+        let committed = self.give_all_up().await;
         self.base()?.unsubscribe();
         // librdkafka leaves once it has been told that the partitions are free.
         let deadline = self.context.now() + GIVE_UP;
@@ -304,7 +356,7 @@ impl Consumer for RdKafkaConsumer {
             self.take().ok();
             while let Some(rebalance) = self.callbacks.next() {
                 free |= rebalance.change != Change::Assign;
-                apply(self.base()?, &rebalance).map_err(|error| from_kafka(&error, "an unsubscription"))?;
+                give_up(self.base()?, &rebalance).map_err(|error| from_kafka(&error, "an unsubscription"))?;
             }
             if !free {
                 self.context.timeout(LOOK_AGAIN, self.callbacks.ready()).await.ok();
@@ -319,20 +371,22 @@ impl Consumer for RdKafkaConsumer {
         if matches!(self.mode, Mode::Subscribed(_)) {
             return Err(invalid_state("partitions assigned by hand beside a subscription"));
         }
-        let start = if self.has_group { RdOffset::Stored } else { self.reset };
-        let list: TopicPartitionList = partitions::list_at(partitions.iter().map(|at| (at, start)))?;
-        self.base()?.assign(&list).map_err(|error| from_kafka(&error, "an assignment"))?;
-        self.mode = Mode::Assigned;
-        self.held = partitions.iter().cloned().collect();
         self.positions.clear();
         self.seeks.clear();
+        let starts = self.starts(partitions).await?;
+        self.base()?.assign(&starts).map_err(|error| from_kafka(&error, "an assignment"))?;
+        self.mode = Mode::Assigned;
+        self.held = partitions.iter().cloned().collect();
         Ok(())
     }
 
     async fn poll(&mut self, timeout: Duration) -> Result<Vec<ConsumerRecord>, Error> {
-        let deadline = self.context.now() + timeout;
+        let started = self.context.now();
+        let late = started.since(self.polled_at) > self.max_poll_interval;
+        let deadline = started + timeout;
         loop {
-            self.rebalance().await?;
+            self.polled_at = self.context.now();
+            self.rebalance(late).await?;
             self.pass_seeks_on().await?;
             let records = self.take()?;
             if !records.is_empty() {
@@ -408,16 +462,15 @@ impl Consumer for RdKafkaConsumer {
     }
 
     async fn close(mut self: Box<Self>) -> Result<(), Error> {
-        let committed = self.give_up().await;
+        let committed = self.give_all_up().await;
         self.callbacks.end();
         let Some(base) = self.base.take() else { return committed };
         // Rebalances that nobody took up would hold the close back.
         while let Some(rebalance) = self.callbacks.next() {
-            if rebalance.change != Change::Assign {
-                apply(&base, &rebalance).map_err(|error| from_kafka(&error, "a close"))?;
-            }
+            give_up(&base, &rebalance).map_err(|error| from_kafka(&error, "a close"))?;
         }
-        let base = Arc::into_inner(base).ok_or_else(|| timed_out("a call of the consumer is still under way"))?;
+        let base =
+            Arc::into_inner(base).ok_or_else(|| timed_out("a call of the consumer is still under way"))?;
         // The drop commits what auto-commit owes, leaves the group and waits for the answer.
         blocking(move || drop(base)).await;
         committed
@@ -444,4 +497,3 @@ impl Drop for Crashed {
         }
     }
 }
-

@@ -72,6 +72,8 @@ fn code_of(code: RDKafkaErrorCode) -> ErrorCode {
         Rd::AutoOffsetReset => ErrorCode::OffsetOutOfRange,
         Rd::PollExceeded => ErrorCode::MaxPollExceeded,
         Rd::AssignmentLost => ErrorCode::AssignmentLost,
+        Rd::PurgeQueue | Rd::PurgeInflight => ErrorCode::Purged,
+        Rd::UnsupportedFeature => ErrorCode::Unsupported,
         // Under its own name the producer's fence is Kafka's.
         Rd::Fenced => ErrorCode::Broker(90),
         Rd::UnknownTopic | Rd::UnknownPartition => ErrorCode::Broker(3),

@@ -10,13 +10,13 @@ use std::ptr;
 use std::time::Duration;
 
 use broker::{Error, GroupMetadata, OffsetAndMetadata, TopicPartition};
+use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::{Producer, ProducerContext};
 use rdkafka::types::RDKafka;
-use rdkafka::TopicPartitionList;
 
 use crate::error::{Flags, from_code, from_flags, invalid_state, timed_out};
 
@@ -179,11 +179,18 @@ pub(crate) fn set_leader_epoch(list: &mut TopicPartitionList, at: &TopicPartitio
     }
 }
 
+/// Sets an offset of the list to a number that need not be an offset.
+pub(crate) fn set_raw_offset(list: &mut TopicPartitionList, at: &TopicPartition, number: i64) {
+    if let Some(entry) = entry(list, at) {
+        // SAFETY: the entry belongs to `list`, which nobody else can use meanwhile.
+        unsafe { (*entry).offset = number };
+    }
+}
+
 fn entry(list: &TopicPartitionList, at: &TopicPartition) -> Option<*mut rd::rd_kafka_topic_partition_t> {
     let topic = CString::new(&*at.topic).ok()?;
     // SAFETY: list and string are alive; the entry that is found lives in the list.
-    let entry =
-        unsafe { rd::rd_kafka_topic_partition_list_find(list.ptr(), topic.as_ptr(), at.partition) };
+    let entry = unsafe { rd::rd_kafka_topic_partition_list_find(list.ptr(), topic.as_ptr(), at.partition) };
     (!entry.is_null()).then_some(entry)
 }
 

@@ -1,8 +1,8 @@
 //! Lists of partitions, in librdkafka's form and in ours.
 
 use broker::{Error, Offset, OffsetAndMetadata, TopicPartition};
-use rdkafka::topic_partition_list::{Offset as RdOffset, TopicPartitionListElem};
 use rdkafka::TopicPartitionList;
+use rdkafka::topic_partition_list::{Offset as RdOffset, TopicPartitionListElem};
 
 use crate::error::from_kafka;
 use crate::native;
@@ -71,7 +71,22 @@ pub(crate) fn committed(
     Ok(found)
 }
 
-/// The same without the metadata.
+/// The partitions of a list without an offset.
+pub(crate) fn without_offset(list: &TopicPartitionList) -> Vec<TopicPartition> {
+    let known = |entry: &TopicPartitionListElem<'_>| matches!(entry.offset(), RdOffset::Offset(_));
+    list.elements().iter().filter(|entry| !known(entry)).map(name).collect()
+}
+
+/// The partitions of a list that have an offset, with it, whatever became of the others.
+pub(crate) fn with_offset(list: &TopicPartitionList) -> Vec<(TopicPartition, Offset)> {
+    let known = |entry: &TopicPartitionListElem<'_>| match entry.offset() {
+        RdOffset::Offset(offset) => Some((name(entry), offset)),
+        _ => None,
+    };
+    list.elements().iter().filter_map(known).collect()
+}
+
+/// The partitions of a list that have an offset, with it; fails with the first partition's error.
 pub(crate) fn offsets(list: &TopicPartitionList, what: &str) -> Result<Vec<(TopicPartition, Offset)>, Error> {
     Ok(committed(list, what)?.into_iter().map(|(at, found)| (at, found.offset)).collect())
 }

@@ -1,22 +1,22 @@
 //! The producer: records go into librdkafka's queue, deliveries come back through one polling thread.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::{
-    Delivery, Error, GroupMetadata, Offset, OffsetAndMetadata, Producer, ProducerRecord, Properties,
-    RecordMetadata, TopicPartition,
+    Delivery, Error, ErrorCode, GroupMetadata, Offset, OffsetAndMetadata, Producer, ProducerRecord,
+    Properties, RecordMetadata, TopicPartition,
 };
 use context::Timestamp;
+use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
-use rdkafka::ClientContext;
 use tokio::sync::oneshot;
 
 use crate::blocking::{blocking, drop_aside};
-use crate::error::{closed, from_code, from_kafka};
+use crate::error::{Flags, closed, from_code, from_flags, from_kafka};
 use crate::properties::settings;
 use crate::{native, partitions};
 
@@ -55,6 +55,19 @@ impl ProducerContext for Deliveries {
         };
         // Nobody waits for a delivery that was dropped.
         fate.send(outcome).ok();
+    }
+}
+
+/// After a fatal error librdkafka drops records without saying why: the reason is the producer's.
+fn cause(producer: &Weak<ThreadedProducer<Deliveries>>, error: Error) -> Error {
+    let dropped = matches!(error.code, ErrorCode::Purged | ErrorCode::InvalidState);
+    let fatal = producer.upgrade().filter(|_| dropped).and_then(|inner| inner.client().fatal_error());
+    match fatal {
+        Some((code, text)) => {
+            let flags = Flags { fatal: true, ..Flags::default() };
+            from_flags(code, flags, format!("{}: {text}", error.message))
+        }
+        None => error,
     }
 }
 
@@ -112,15 +125,19 @@ impl Producer for RdKafkaProducer {
             }));
         }
         match inner.send(sent) {
-            Ok(()) => Delivery::new(async move {
-                match outcome.await {
-                    Ok(outcome) => outcome,
-                    // The producer was dropped with the record still in flight.
-                    Err(_) => Err(closed("a record in flight")),
-                }
-            }),
+            Ok(()) => {
+                let inner = Arc::downgrade(&inner);
+                Delivery::new(async move {
+                    match outcome.await {
+                        Ok(outcome) => outcome.map_err(|error| cause(&inner, error)),
+                        // The producer was dropped with the record still in flight.
+                        Err(_) => Err(closed("a record in flight")),
+                    }
+                })
+            }
             Err((error, _)) => {
-                Delivery::failed(from_kafka(&error, format_args!("a record for {}", record.topic)))
+                let error = from_kafka(&error, format_args!("a record for {}", record.topic));
+                Delivery::failed(cause(&Arc::downgrade(&inner), error))
             }
         }
     }

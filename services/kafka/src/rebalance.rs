@@ -105,9 +105,7 @@ impl ConsumerContext for Callbacks {
         let rebalance = Rebalance { change, partitions: partitions::names(list), incremental };
         if self.0.ended.load(Ordering::Acquire) {
             // The consumer is being closed: nothing is taken on, all is given up.
-            if change != Change::Assign {
-                apply(base, &rebalance).ok();
-            }
+            give_up(base, &rebalance).ok();
             return;
         }
         self.0.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push_back(rebalance);
@@ -118,13 +116,20 @@ impl ConsumerContext for Callbacks {
     }
 }
 
-/// Tells librdkafka to go on with the change.
-pub(crate) fn apply(base: &BaseConsumer<Callbacks>, rebalance: &Rebalance) -> KafkaResult<()> {
-    let list = partitions::list(&rebalance.partitions);
-    match (rebalance.change, rebalance.incremental) {
-        (Change::Assign, true) => base.incremental_assign(&list),
-        (Change::Assign, false) => base.assign(&list),
-        (_, true) => base.incremental_unassign(&list),
-        (_, false) => base.unassign(),
+/// Takes partitions on. The list says where each starts.
+pub(crate) fn take_on(
+    base: &BaseConsumer<Callbacks>,
+    rebalance: &Rebalance,
+    starts: &TopicPartitionList,
+) -> KafkaResult<()> {
+    if rebalance.incremental { base.incremental_assign(starts) } else { base.assign(starts) }
+}
+
+/// Gives up what librdkafka wants back; an assignment is left alone.
+pub(crate) fn give_up(base: &BaseConsumer<Callbacks>, rebalance: &Rebalance) -> KafkaResult<()> {
+    match rebalance.change {
+        Change::Assign => Ok(()),
+        _ if rebalance.incremental => base.incremental_unassign(&partitions::list(&rebalance.partitions)),
+        _ => base.unassign(),
     }
 }

@@ -5,11 +5,11 @@
 //! it is not ours.
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker::conformance::{Case, Feature, Features, Outcome, Subject, cases};
+use broker::conformance::{Case, FREQUENT_CLEANUP, Feature, Features, Outcome, Subject, cases};
 use broker::{Broker, Error, Properties};
 use context::real::RealHost;
 use context::{Context, Program, Seed};
@@ -39,13 +39,20 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-#[expect(clippy::disallowed_methods, reason = "which Kafka to test against is for the caller to say; no simulation here")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "which Kafka to test against is for the caller to say; no simulation here"
+)]
 fn given_kafka() -> Option<String> {
     std::env::var("KAFKA_BOOTSTRAP_SERVERS").ok().filter(|servers| !servers.is_empty())
 }
 
 fn features_of_given() -> Features {
-    Features { restart_broker: Feature::Off("its brokers are not ours to restart".into()), ..Features::all() }
+    Features {
+        restart_broker: Feature::Off("its brokers are not ours to restart".into()),
+        frequent_cleanup: Feature::Off("how often it cleans up is not ours to set".into()),
+        ..Features::all()
+    }
 }
 
 fn judge(outcome: Outcome) -> Result<(), Failed> {
@@ -56,15 +63,36 @@ fn judge(outcome: Outcome) -> Result<(), Failed> {
     }
 }
 
-/// What the case asks of the one who runs its cluster.
-type Restarts = Arc<Mutex<Vec<i32>>>;
+/// What a case asks of the one who runs its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Kill(i32),
+    Start(i32),
+}
+
+/// Orders that are not carried out yet.
+type Orders = Arc<Mutex<Vec<Order>>>;
 
 struct Bed {
     context: Context,
     bootstrap: String,
     features: Features,
-    restarts: Restarts,
+    orders: Orders,
     run_id: String,
+}
+
+impl Bed {
+    /// Gives an order and waits until it is carried out.
+    async fn order(&self, order: Order) {
+        lock(&self.orders).push(order);
+        while !lock(&self.orders).is_empty() {
+            self.context.sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
@@ -82,11 +110,13 @@ impl Subject for Bed {
         self.features.clone()
     }
 
-    async fn restart_broker(&self, node_id: i32) -> Result<(), Error> {
-        self.restarts.lock().unwrap_or_else(PoisonError::into_inner).push(node_id);
-        while !self.restarts.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            self.context.sleep(Duration::from_millis(10)).await;
-        }
+    async fn kill_broker(&self, node_id: i32) -> Result<(), Error> {
+        self.order(Order::Kill(node_id)).await;
+        Ok(())
+    }
+
+    async fn start_broker(&self, node_id: i32) -> Result<(), Error> {
+        self.order(Order::Start(node_id)).await;
         Ok(())
     }
 
@@ -101,6 +131,9 @@ fn simulated(case: Case, number: usize) -> Outcome {
     runtime.block_on(async {
         let address = format!("127.78.{}.1", number + 1);
         let mut config = ClusterConfig::simulated(3).with("group.initial.rebalance.delay.ms", 0);
+        for (name, value) in FREQUENT_CLEANUP {
+            config = config.with(*name, value);
+        }
         for (index, node) in config.brokers.iter_mut().chain([&mut config.controller]).enumerate() {
             node.host.clone_from(&address);
             node.port = 29_092 + u16::try_from(index).expect("a handful of nodes");
@@ -119,13 +152,13 @@ fn simulated(case: Case, number: usize) -> Outcome {
                 (name, program, host)
             })
             .collect();
-        let restarts = Restarts::default();
+        let orders = Orders::default();
         let context = RealHost::new("tester", Seed(7)).into_context();
         let bed = Bed {
             context: context.clone(),
             bootstrap: cluster.bootstrap_servers(),
             features: Features::all(),
-            restarts: restarts.clone(),
+            orders: orders.clone(),
             run_id: "conformance".into(),
         };
         let mut running = Box::pin(case.run(Arc::new(bed)));
@@ -133,17 +166,23 @@ fn simulated(case: Case, number: usize) -> Outcome {
             if let Ok(outcome) = context.timeout(Duration::from_millis(50), &mut running).await {
                 return outcome;
             }
-            let asked = restarts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            for node in asked {
-                let asked = cluster.broker_name(node).expect("the case names a broker of the cluster");
+            let asked = lock(&orders).clone();
+            for order in &asked {
+                let (Order::Kill(node) | Order::Start(node)) = *order;
+                let wanted = cluster.broker_name(node).expect("the case names a broker of the cluster");
                 let (name, program, host) =
-                    hosts.iter_mut().find(|(name, ..)| name == asked).expect("every broker has its host");
-                host.shutdown();
-                // The sockets close when the tasks have been dropped, which they are when the runtime gets to it.
-                context.sleep(Duration::from_millis(50)).await;
-                *host = start(name, program);
+                    hosts.iter_mut().find(|(name, ..)| name == wanted).expect("every broker has its host");
+                match order {
+                    Order::Kill(_) => {
+                        host.shutdown();
+                        // The sockets close when the tasks have been dropped, which they are when the runtime gets to it.
+                        context.sleep(Duration::from_millis(50)).await;
+                    }
+                    Order::Start(_) => *host = start(name, program),
+                }
             }
-            restarts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            // Nothing was added meanwhile: whoever gave an order waits for it.
+            lock(&orders).clear();
         }
     })
 }
@@ -154,13 +193,8 @@ fn over(case: Case, bootstrap: String) -> Outcome {
     runtime.block_on(async {
         let context = RealHost::new("tester", Seed(7)).into_context();
         let run_id = format!("conformance.{}", context.now().as_millis());
-        let bed = Bed {
-            context,
-            bootstrap,
-            features: features_of_given(),
-            restarts: Restarts::default(),
-            run_id,
-        };
+        let bed =
+            Bed { context, bootstrap, features: features_of_given(), orders: Orders::default(), run_id };
         case.run(Arc::new(bed)).await
     })
 }
