@@ -13,7 +13,6 @@ pub(crate) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send 
 }
 
 /// Drops something whose end blocks, without blocking the runtime if there is one.
-#[expect(clippy::disallowed_methods, reason = "as for `blocking`")]
 pub(crate) fn drop_aside<T: Send + 'static>(value: T) {
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => {
