@@ -21,6 +21,7 @@ pub mod metadata;
 pub mod partition;
 mod shell;
 mod timers;
+pub mod transaction;
 pub mod wire;
 
 pub use cluster::Cluster;

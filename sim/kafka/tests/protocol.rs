@@ -137,6 +137,34 @@ fn request(bench: &mut Bench, api: ApiKey, version: i16) -> RequestKind {
             DeleteTopicsRequest::default().with_topics(vec![state]).into()
         }
         ApiKey::InitProducerId => InitProducerIdRequest::default().with_transactional_id(None).into(),
+        ApiKey::AddPartitionsToTxn => {
+            use add_partitions_to_txn_request::*;
+            let id = TransactionalId(text("nobody"));
+            let topics = vec![
+                AddPartitionsToTxnTopic::default().with_name(topic_name("orders")).with_partitions(vec![0]),
+            ];
+            if version < 4 {
+                AddPartitionsToTxnRequest::default()
+                    .with_v3_and_below_transactional_id(id)
+                    .with_v3_and_below_topics(topics)
+                    .into()
+            } else {
+                let asked =
+                    AddPartitionsToTxnTransaction::default().with_transactional_id(id).with_topics(topics);
+                AddPartitionsToTxnRequest::default().with_transactions(vec![asked]).into()
+            }
+        }
+        ApiKey::AddOffsetsToTxn => AddOffsetsToTxnRequest::default()
+            .with_transactional_id(TransactionalId(text("nobody")))
+            .with_group_id(group)
+            .into(),
+        ApiKey::EndTxn => {
+            EndTxnRequest::default().with_transactional_id(TransactionalId(text("nobody"))).into()
+        }
+        ApiKey::DescribeTransactions => DescribeTransactionsRequest::default()
+            .with_transactional_ids(vec![TransactionalId(text("nobody"))])
+            .into(),
+        ApiKey::ListTransactions => ListTransactionsRequest::default().into(),
         ApiKey::DescribeCluster => DescribeClusterRequest::default().into(),
         other => panic!("{other:?} is served and not tested"),
     }
@@ -146,6 +174,7 @@ fn request(bench: &mut Bench, api: ApiKey, version: i16) -> RequestKind {
 fn every_version_that_is_told_of_is_answered() {
     let mut bench = bench();
     let coordinator = bench.coordinator("group");
+    bench.producer_id(coordinator);
     for served in BROKER_APIS {
         for version in served.from..=served.to {
             let node = match served.api {
@@ -175,6 +204,9 @@ fn expected(api: ApiKey, version: i16) -> i16 {
         ApiKey::SyncGroup => 25,
         ApiKey::JoinGroup if version >= 4 => 79,
         ApiKey::DeleteTopics => 3,
+        // Nobody has asked for the coordinator of a transactional id yet.
+        ApiKey::AddPartitionsToTxn | ApiKey::AddOffsetsToTxn | ApiKey::EndTxn => 16,
+        ApiKey::DescribeTransactions => 16,
         _ => 0,
     }
 }
@@ -205,6 +237,15 @@ fn error_of(response: &ResponseKind) -> i16 {
         ResponseKind::CreateTopics(response) => response.topics[0].error_code,
         ResponseKind::DeleteTopics(response) => response.responses[0].error_code,
         ResponseKind::InitProducerId(response) => response.error_code,
+        ResponseKind::AddPartitionsToTxn(response) => {
+            let batched = response.results_by_transaction.first().map(|result| &result.topic_results);
+            let topics = batched.unwrap_or(&response.results_by_topic_v3_and_below);
+            topics[0].results_by_partition[0].partition_error_code
+        }
+        ResponseKind::AddOffsetsToTxn(response) => response.error_code,
+        ResponseKind::EndTxn(response) => response.error_code,
+        ResponseKind::DescribeTransactions(response) => response.transaction_states[0].error_code,
+        ResponseKind::ListTransactions(response) => response.error_code,
         ResponseKind::DescribeCluster(response) => response.error_code,
         other => panic!("{other:?}"),
     }
@@ -224,7 +265,7 @@ fn errors_are_answered_in_every_version_too() {
             let Reply::Response(response) = reply else { panic!("{:?} {version}: {reply:?}", served.api) };
             let expected: &[i16] = match served.api {
                 ApiKey::Produce | ApiKey::Fetch | ApiKey::ListOffsets => &[6],
-                _ => &[0, 3, 15, 16, 25, 36, 79],
+                _ => &[0, 3, 14, 15, 16, 25, 36, 79],
             };
             assert!(expected.contains(&error_of(&response)), "{:?} {version}: {response:?}", served.api);
         }
@@ -243,7 +284,12 @@ fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
     assert_eq!(response.error_code, 35);
     let produce = response.api_keys.iter().find(|key| key.api_key == 0).unwrap();
     assert_eq!((produce.min_version, produce.max_version), (0, 13), "see KAFKA-18659");
-    assert!(!response.api_keys.iter().any(|key| key.api_key == ApiKey::EndTxn as i16), "no transactions yet");
+    let end_txn = response.api_keys.iter().find(|key| key.api_key == ApiKey::EndTxn as i16).unwrap();
+    assert_eq!(
+        (end_txn.min_version, end_txn.max_version),
+        (0, 5),
+        "told at every level of transaction.version"
+    );
 }
 
 #[test]
@@ -526,22 +572,45 @@ fn producer_ids_are_never_given_twice() {
     let mut bench = bench();
     let mut given = std::collections::BTreeSet::new();
     for node in [1, 2, 3, 1, 2, 3] {
-        let response = bench.ask(
-            node,
-            ApiKey::InitProducerId,
-            4,
-            InitProducerIdRequest::default().with_transactional_id(None),
-        );
-        let response = expect!(InitProducerId, response);
-        assert_eq!((response.error_code, response.producer_epoch), (0, 0));
-        assert!(given.insert(response.producer_id.0));
+        let (id, epoch) = bench.producer_id(node);
+        assert_eq!(epoch, 0);
+        assert!(given.insert(id));
     }
-    let transactional =
-        InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(text("t"))));
-    assert_eq!(error_of(&bench.ask(1, ApiKey::InitProducerId, 4, transactional)), 53);
-    let coordinator =
-        FindCoordinatorRequest::default().with_key_type(1).with_coordinator_keys(vec![text("t")]);
-    assert_eq!(error_of(&bench.ask(1, ApiKey::FindCoordinator, 4, coordinator)), 53);
+}
+
+#[test]
+fn the_first_producer_of_a_broker_comes_again() {
+    // RPCProducerIdManager has no block yet, and does not let clients wait for it.
+    let mut bench = bench();
+    let request = || InitProducerIdRequest::default().with_transactional_id(None);
+    assert_eq!(error_of(&bench.ask(1, ApiKey::InitProducerId, 4, request())), 14);
+    assert_eq!(error_of(&bench.ask(1, ApiKey::InitProducerId, 4, request())), 0);
+    // A producer id without an epoch is neither a new producer nor one that goes on.
+    let half = request().with_producer_id(ProducerId(5)).with_producer_epoch(-1);
+    assert_eq!(error_of(&bench.ask(1, ApiKey::InitProducerId, 4, half)), 42);
+}
+
+#[test]
+fn clients_are_told_the_finalized_features() {
+    let features = |bench: &mut Bench, version| {
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(text("bench"))
+            .with_client_software_version(text("1"));
+        let response = expect!(ApiVersions, bench.ask(1, ApiKey::ApiVersions, version, request));
+        let finalized = response.finalized_features.into_iter();
+        let finalized: Vec<_> =
+            finalized.map(|told| (told.name.to_string(), told.max_version_level)).collect();
+        (finalized, response.supported_features.len())
+    };
+    let elr = ("eligible.leader.replicas.version".to_owned(), 1);
+    let at = |level| ("transaction.version".to_owned(), level);
+    let mut bench = Bench::new(1, &[]);
+    assert_eq!(features(&mut bench, 3), (vec![elr.clone(), at(2)], 0));
+    assert_eq!(features(&mut bench, 4), (vec![elr.clone(), at(2)], 2));
+    let mut bench = Bench::with_features(1, &[], &[("transaction.version", 1)]);
+    assert_eq!(features(&mut bench, 4).0, vec![elr.clone(), at(1)]);
+    let mut bench = Bench::with_features(1, &[], &[("transaction.version", 0)]);
+    assert_eq!(features(&mut bench, 4).0, vec![elr]);
 }
 
 #[test]

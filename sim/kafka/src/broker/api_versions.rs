@@ -1,15 +1,17 @@
 //! ApiVersions (18), versions 0 to 4: what this broker serves.
 //!
 //! The response's header is always version 0, and a version that is not served is answered in version 0 with error 35,
-//! so that any client can learn what is. Supported and finalized features come with transactions.
+//! so that any client can learn what is. From version 3 on it tells the finalized features: clients choose their protocol of
+//! transactions by the level of `transaction.version`. Kafka tells the same versions of the APIs at every level, and leaves
+//! the choice to the client. A supported feature that can be at level 0 is told from version 4 on only (KAFKA-17011).
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
-use super::{Broker, Turn};
+use super::{Broker, Turn, text};
 use crate::ConnectionId;
 use crate::wire::{BROKER_APIS, Call};
 
@@ -25,9 +27,34 @@ impl Broker {
         let response = if call.version >= 3 && !named {
             ApiVersionsResponse::default().with_error_code(ResponseError::InvalidRequest.code())
         } else {
-            ApiVersionsResponse::default().with_api_keys(served())
+            self.features_for(call.version, ApiVersionsResponse::default().with_api_keys(served()))
         };
         turn.respond(connection, call, response);
+    }
+
+    fn features_for(&self, version: i16, mut response: ApiVersionsResponse) -> ApiVersionsResponse {
+        if version < 3 {
+            return response;
+        }
+        let levels = [
+            ("eligible.leader.replicas.version", 1, self.features.eligible_leader_replicas_version),
+            ("transaction.version", 2, self.features.transaction_version),
+        ];
+        if version >= 4 {
+            let supported = |&(name, max, _): &(&str, i16, i16)| {
+                SupportedFeatureKey::default().with_name(text(name)).with_max_version(max)
+            };
+            response.supported_features = levels.iter().map(supported).collect();
+        }
+        let finalized = |&(name, _, level): &(&str, i16, i16)| {
+            let feature = FinalizedFeatureKey::default().with_name(text(name));
+            feature.with_min_version_level(level).with_max_version_level(level)
+        };
+        // Level 0 is told by leaving the feature out.
+        response.finalized_features =
+            levels.iter().filter(|(_, _, level)| *level > 0).map(finalized).collect();
+        response.finalized_features_epoch = self.image.next_offset - 1;
+        response
     }
 }
 

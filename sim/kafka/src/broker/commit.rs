@@ -20,6 +20,8 @@ use crate::partition::{AppendRules, Appended};
 pub(super) enum Then {
     /// Nobody waits.
     Nothing,
+    /// A record of the transaction coordinator.
+    Transaction(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -151,9 +153,10 @@ impl Broker {
     }
 
     /// Carries on with what waited.
-    fn go_on(&mut self, _turn: &mut Turn<'_>, then: Then, _result: Result<(), ResponseError>) {
+    fn go_on(&mut self, turn: &mut Turn<'_>, then: Then, result: Result<(), ResponseError>) {
         match then {
             Then::Nothing => {}
+            Then::Transaction(id) => self.transaction_appended(turn, id, result),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! FindCoordinator (10), versions 0 to 6: the broker that leads a group's partition of `__consumer_offsets`.
+//! FindCoordinator (10), versions 0 to 6: the broker that leads a group's partition of `__consumer_offsets`, or a
+//! transactional id's partition of `__transaction_state`.
 //!
-//! The offsets topic is made when it is first asked for; until then, and while the partition's broker is away, the
-//! answer is COORDINATOR_NOT_AVAILABLE. Until transactions are built their coordinator is refused with
-//! TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which clients take for final, where INVALID_REQUEST is asked again for ever.
+//! Either topic is made when it is first asked for; until then, and while the partition's broker is away, the answer is
+//! COORDINATOR_NOT_AVAILABLE.
 //!
 //! Version notes: key types from 1 on, several keys from 4 on.
 
@@ -15,6 +15,7 @@ use super::create_topics::wanted;
 use super::{Broker, Turn, text};
 use crate::ConnectionId;
 use crate::group::{OFFSETS_TOPIC, partition_for};
+use crate::transaction::TRANSACTION_TOPIC;
 use crate::wire::Call;
 
 const GROUP: i8 = 0;
@@ -59,21 +60,20 @@ impl Broker {
                 .with_node_id(BrokerId(-1))
                 .with_port(-1)
         };
-        if key_type == TRANSACTION {
-            let error = ResponseError::TransactionalIdAuthorizationFailed;
-            return failed(answer, error, "transactions are not built yet");
-        }
-        if key_type != GROUP {
-            return failed(
-                answer,
-                ResponseError::InvalidRequest,
-                "only consumer groups have a coordinator for now",
-            );
-        }
-        let Some(topic) = self.image.topic(OFFSETS_TOPIC) else {
-            let topic = self.wanted_offsets_topic();
+        let name = match key_type {
+            GROUP => OFFSETS_TOPIC,
+            TRANSACTION => TRANSACTION_TOPIC,
+            _ => {
+                let why = "only consumer groups and transactional ids have a coordinator";
+                return failed(answer, ResponseError::InvalidRequest, why);
+            }
+        };
+        let Some(topic) = self.image.topic(name) else {
+            let topic =
+                if key_type == GROUP { self.wanted_offsets_topic() } else { self.wanted_transaction_topic() };
             self.auto_create(turn, vec![topic]);
-            return failed(answer, ResponseError::CoordinatorNotAvailable, "the offsets topic is being made");
+            let why = "the coordinator's topic is being made";
+            return failed(answer, ResponseError::CoordinatorNotAvailable, why);
         };
         let leader = topic.partitions[partition_for(key, topic.partitions.len())].leader;
         match self.image.brokers.get(&leader).filter(|broker| !broker.fenced) {

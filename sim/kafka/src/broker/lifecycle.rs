@@ -23,8 +23,9 @@ use crate::controller::{METADATA_TOPIC, decode_batch};
 use crate::core::{Address, ConnectionId, Lane, Link, Output, Peer};
 use crate::group::OFFSETS_TOPIC;
 use crate::log::batch::BatchHeader;
-use crate::metadata::{MetadataRecord, PartitionKey};
+use crate::metadata::{MetadataRecord, NodeId, PartitionKey};
 use crate::partition::Partition;
+use crate::transaction::TRANSACTION_TOPIC;
 use crate::wire::{self, Call, Malformed};
 
 /// How often a broker that is catching up tells how far it is.
@@ -66,6 +67,10 @@ pub(super) enum Pending {
     Heartbeat,
     Metadata,
     ProducerIds,
+    /// Markers of the transaction coordinator.
+    Markers {
+        node: NodeId,
+    },
     /// A client's own request.
     Forwarded {
         connection: ConnectionId,
@@ -86,6 +91,7 @@ impl Broker {
 
     pub(super) fn start(&mut self, turn: &mut Turn<'_>, incarnation: Uuid) {
         self.life = Lifecycle { incarnation, ..Lifecycle::default() };
+        self.transactions.coordinator.start(turn.now_ms());
         self.communicate(turn);
         self.fetch_metadata(turn);
         self.timers.set(turn.now + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
@@ -99,6 +105,10 @@ impl Broker {
 
     /// Asks a peer that the image knows; the answer comes to [`Broker::answered`].
     pub(super) fn ask(&mut self, turn: &mut Turn<'_>, link: Link, pending: Pending, frame: Bytes) {
+        self.pending.entry(link).or_default().push_back(pending);
+        if link.peer == Peer::Broker(self.node) {
+            return self.own_links.ask(link.lane, frame);
+        }
         let to = match link.peer {
             Peer::Controller => self.controller.clone(),
             Peer::Broker(node) => {
@@ -106,7 +116,6 @@ impl Broker {
                 Address { host: broker.host.clone(), port: broker.port }
             }
         };
-        self.pending.entry(link).or_default().push_back(pending);
         turn.out.push(Output::Ask { link, to, frame, patience: patience(link.lane) });
     }
 
@@ -122,6 +131,7 @@ impl Broker {
                     frame.and_then(|frame| wire::response::<AllocateProducerIdsResponse>(&frame, 0).ok());
                 self.producer_ids_allocated(turn, answer);
             }
+            Pending::Markers { node } => self.markers_written(turn, node, frame),
             Pending::Forwarded { connection, call, body } => {
                 self.forwarded(turn, connection, &call, &body, frame)
             }
@@ -245,6 +255,7 @@ impl Broker {
             for key in touched {
                 self.follow_image(turn, key);
             }
+            self.reroute_markers(turn);
         }
     }
 
@@ -274,6 +285,7 @@ impl Broker {
         let here = self.image.partition(key).filter(|image| image.replicas.contains(&self.node));
         let Some(image) = here else {
             self.partitions.remove(&key);
+            self.transactions_gone(key);
             return self.partition_changed(turn, key);
         };
         let leads = image.leader == self.node;
@@ -284,8 +296,7 @@ impl Broker {
         }
         let expiration_ms = self.settings.producer_id_expiration_ms;
         let replica = self.partitions.entry(key);
-        let replica =
-            replica.or_insert_with(|| Partition::load(turn.now, log, image, leads, expiration_ms));
+        let replica = replica.or_insert_with(|| Partition::load(turn.now, log, image, leads, expiration_ms));
         replica.leads = leads;
         replica.leader_epoch = image.leader_epoch;
         let name = self.image.topics[&key.topic].name.clone();
@@ -293,6 +304,13 @@ impl Broker {
             match (leads, known.is_some_and(|(led, _)| led)) {
                 (true, false) => self.load_groups(turn, key),
                 (false, true) => self.unload_groups(turn, key.index),
+                _ => {}
+            }
+        } else if &*name == TRANSACTION_TOPIC {
+            // A new epoch of the same leader is a new coordinator too (`BrokerMetadataPublisher`).
+            match (leads, known.is_some_and(|(led, _)| led)) {
+                (true, _) => self.load_transactions(turn, key, self.partitions[&key].leader_epoch),
+                (false, true) => self.transactions_gone(key),
                 _ => {}
             }
         } else if leads {

@@ -21,6 +21,7 @@ use super::{Broker, Turn, text};
 use crate::controller::check_name;
 use crate::group::OFFSETS_TOPIC;
 use crate::metadata::{MetadataImage, NodeId, PartitionImage, TopicImage};
+use crate::transaction::TRANSACTION_TOPIC;
 use crate::wire::Call;
 use crate::{CLUSTER_ID, ConnectionId};
 
@@ -103,7 +104,11 @@ impl Broker {
     }
 
     fn wanted_topic(&self, name: &str) -> kafka_protocol::messages::create_topics_request::CreatableTopic {
-        if name == OFFSETS_TOPIC { self.wanted_offsets_topic() } else { wanted(name, -1, &[]) }
+        match name {
+            OFFSETS_TOPIC => self.wanted_offsets_topic(),
+            TRANSACTION_TOPIC => self.wanted_transaction_topic(),
+            _ => wanted(name, -1, &[]),
+        }
     }
 
     /// -1 if none is known to live.
@@ -137,7 +142,7 @@ fn describe(image: &MetadataImage, call: &Call, topic: &TopicImage) -> MetadataR
             partitions.map(|(index, state)| describe_partition(image, call, index, state)).collect(),
         );
     if call.version >= 1 {
-        described.is_internal = &*topic.name == OFFSETS_TOPIC;
+        described.is_internal = super::is_internal(&topic.name);
     }
     if call.version >= 10 {
         described.topic_id = topic.id;

@@ -10,10 +10,13 @@
 //!
 //! Absent: followers, transactions, quotas, SASL.
 
+mod add_partitions_to_txn;
 mod api_versions;
 mod commit;
 mod create_topics;
 mod describe_cluster;
+mod describe_transactions;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod groups;
@@ -21,11 +24,12 @@ mod init_producer_id;
 mod lifecycle;
 mod list_offsets;
 mod metadata;
+mod own_links;
 mod produce;
+mod transactions;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -38,16 +42,19 @@ use uuid::Uuid;
 
 use crate::config::{Endpoint, Features, Settings};
 use crate::core::{Address, ConnectionId, Input, Link, Output};
-use crate::group::Coordinator;
+use crate::group::{Coordinator, OFFSETS_TOPIC};
 use crate::log::Log;
 use crate::metadata::{MetadataImage, NodeId, PartitionKey, TopicImage};
 use crate::partition::Partition;
 use crate::timers::Timers;
+use crate::transaction::TRANSACTION_TOPIC;
 use crate::wire::{BROKER_APIS, Call, Request, Unreadable};
 
 use commit::Waits;
 use fetch::WaitingFetch;
 use lifecycle::{Lifecycle, Pending};
+use own_links::OwnLinks;
+use transactions::{TransactionTimer, Transactions};
 
 /// What outlives a broker's process: the logs of its replicas.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +71,7 @@ enum Timer {
     Fetch(u64),
     Commit(u64),
     Group(crate::group::Timer),
+    Transaction(TransactionTimer),
 }
 
 /// What one call of [`Broker::handle`] works with.
@@ -107,10 +115,9 @@ pub struct Broker {
     waits: Waits,
     /// Topics whose creation this broker has asked for.
     creating: BTreeSet<String>,
-    producer_ids: Range<i64>,
-    /// Clients that wait for the next block of producer ids.
-    waiting_for_producer_ids: Vec<(ConnectionId, Call)>,
     coordinator: Coordinator,
+    transactions: Transactions,
+    own_links: OwnLinks,
     timers: Timers<Timer>,
     woken_at: Option<Timestamp>,
 }
@@ -139,9 +146,9 @@ impl Broker {
             next_fetch: 0,
             waits: Waits::default(),
             creating: BTreeSet::new(),
-            producer_ids: 0..0,
-            waiting_for_producer_ids: Vec::new(),
             coordinator: Coordinator::new(settings.clone()),
+            transactions: Transactions::new(&settings, features),
+            own_links: OwnLinks::default(),
             settings,
             timers: Timers::new(),
             woken_at: None,
@@ -176,8 +183,10 @@ impl Broker {
                 Timer::Fetch(id) => self.fetch_due(turn, id),
                 Timer::Commit(id) => self.commit_due(turn, id),
                 Timer::Group(timer) => self.group_timer(turn, timer),
+                Timer::Transaction(timer) => self.transaction_timer(turn, timer),
             }
         }
+        self.serve_itself(turn);
         if let Some(next) = self.timers.next()
             && self.woken_at.is_none_or(|at| at > next)
         {
@@ -208,6 +217,19 @@ impl Broker {
             RequestKind::Fetch(request) => self.fetch(turn, connection, call, request),
             RequestKind::ListOffsets(request) => self.list_offsets(turn, connection, &call, &request),
             RequestKind::InitProducerId(request) => self.init_producer_id(turn, connection, call, &request),
+            RequestKind::AddPartitionsToTxn(request) => {
+                self.add_partitions_to_txn(turn, connection, call, request)
+            }
+            RequestKind::AddOffsetsToTxn(request) => {
+                self.add_offsets_to_txn(turn, connection, call, &request)
+            }
+            RequestKind::EndTxn(request) => self.end_txn(turn, connection, call, &request),
+            RequestKind::DescribeTransactions(request) => {
+                self.describe_transactions(turn, connection, &call, &request)
+            }
+            RequestKind::ListTransactions(request) => {
+                self.list_transactions(turn, connection, &call, &request)
+            }
             RequestKind::FindCoordinator(request) => self.find_coordinator(turn, connection, &call, &request),
             RequestKind::JoinGroup(request) => self.join_group(turn, connection, peer, call, request),
             RequestKind::SyncGroup(request) => self.sync_group(turn, connection, call, request),
@@ -249,6 +271,11 @@ impl Broker {
         self.rng.fill_bytes(&mut random);
         uuid::Builder::from_random_bytes(random).into_uuid()
     }
+}
+
+/// Whether a topic is one of the brokers' own: clients may read it, and not write to it.
+pub(crate) fn is_internal(topic: &str) -> bool {
+    topic == OFFSETS_TOPIC || topic == TRANSACTION_TOPIC
 }
 
 /// Text of ours as the codec wants it.

@@ -77,7 +77,7 @@ impl Broker {
     ) -> Result<Appended, AppendError> {
         let plain = |code: ResponseError| AppendError { code, message: code.to_string() };
         let image = self.asked_topic(call.version >= 13, &topic.name, topic.topic_id).map_err(plain)?;
-        if &*image.name == crate::group::OFFSETS_TOPIC {
+        if super::is_internal(&image.name) {
             return Err(plain(ResponseError::InvalidTopicException));
         }
         let key = PartitionKey { topic: image.id, index: data.index };

@@ -381,6 +381,37 @@ mod tests {
             ApiKey::InitProducerId => InitProducerIdRequest::default()
                 .with_transactional_id(Some(TransactionalId(text("t"))))
                 .into(),
+            ApiKey::AddPartitionsToTxn => {
+                use add_partitions_to_txn_request::*;
+                let topics =
+                    vec![AddPartitionsToTxnTopic::default().with_name(topic()).with_partitions(vec![1, 2])];
+                let id = TransactionalId(text("t"));
+                if v < 4 {
+                    return AddPartitionsToTxnRequest::default()
+                        .with_v3_and_below_transactional_id(id)
+                        .with_v3_and_below_topics(topics)
+                        .into();
+                }
+                let transaction =
+                    AddPartitionsToTxnTransaction::default().with_transactional_id(id).with_topics(topics);
+                AddPartitionsToTxnRequest::default().with_transactions(vec![transaction]).into()
+            }
+            ApiKey::AddOffsetsToTxn => AddOffsetsToTxnRequest::default().with_group_id(group).into(),
+            ApiKey::EndTxn => {
+                EndTxnRequest::default().with_transactional_id(TransactionalId(text("t"))).into()
+            }
+            ApiKey::DescribeTransactions => DescribeTransactionsRequest::default()
+                .with_transactional_ids(vec![TransactionalId(text("t"))])
+                .into(),
+            ApiKey::ListTransactions => {
+                let mut request = ListTransactionsRequest::default()
+                    .with_state_filters(vec![text("Empty")])
+                    .with_producer_id_filters(vec![ProducerId(7)]);
+                if v >= 2 {
+                    request.transactional_id_pattern = Some(text("t.*"));
+                }
+                request.into()
+            }
             ApiKey::DescribeCluster => DescribeClusterRequest::default().into(),
             ApiKey::BrokerRegistration => {
                 use broker_registration_request::*;

@@ -83,6 +83,11 @@ pub(super) fn layout(api: ApiKey) -> Option<Layout> {
         ApiKey::CreateTopics => (5, CREATE_TOPICS),
         ApiKey::DeleteTopics => (4, DELETE_TOPICS),
         ApiKey::InitProducerId => (2, INIT_PRODUCER_ID),
+        ApiKey::AddPartitionsToTxn => (3, ADD_PARTITIONS_TO_TXN),
+        ApiKey::AddOffsetsToTxn => (3, ADD_OFFSETS_TO_TXN),
+        ApiKey::EndTxn => (3, END_TXN),
+        ApiKey::DescribeTransactions => (0, DESCRIBE_TRANSACTIONS),
+        ApiKey::ListTransactions => (0, LIST_TRANSACTIONS),
         ApiKey::DescribeCluster => (0, DESCRIBE_CLUSTER),
         ApiKey::BrokerRegistration => (0, BROKER_REGISTRATION),
         ApiKey::BrokerHeartbeat => (0, BROKER_HEARTBEAT),
@@ -204,6 +209,22 @@ const DELETE_TOPICS: &[Field] =
     &[from(6, List(&[all(Text), all(UUID)])), between(0, 5, Each(&Text)), all(INT)];
 
 const INIT_PRODUCER_ID: &[Field] = &[all(Text), all(INT), from(3, LONG), from(3, SHORT)];
+
+const ADD_PARTITIONS_TO_TXN: &[Field] = &[
+    from(4, List(&[all(Text), all(LONG), all(SHORT), all(BYTE), all(List(&[all(Text), all(Each(&INT))]))])),
+    between(0, 3, Text),  // transactional id
+    between(0, 3, LONG),  // producer
+    between(0, 3, SHORT), // its epoch
+    between(0, 3, List(&[all(Text), all(Each(&INT))])),
+];
+
+const ADD_OFFSETS_TO_TXN: &[Field] = &[all(Text), all(LONG), all(SHORT), all(Text)];
+
+const END_TXN: &[Field] = &[all(Text), all(LONG), all(SHORT), all(BYTE)];
+
+const DESCRIBE_TRANSACTIONS: &[Field] = &[all(Each(&Text))];
+
+const LIST_TRANSACTIONS: &[Field] = &[all(Each(&Text)), all(Each(&LONG)), from(1, LONG), from(2, Text)];
 
 const DESCRIBE_CLUSTER: &[Field] = &[all(BYTE), from(1, BYTE), from(2, BYTE)];
 

@@ -96,6 +96,21 @@ pub fn join_request(group: &str, member: &str) -> JoinGroupRequest {
 }
 
 impl Bench {
+    /// A producer id without a transactional id, and its epoch; the broker may have to fetch a block first.
+    pub fn producer_id(&mut self, node: NodeId) -> (i64, i16) {
+        for _ in 0..3 {
+            let request = InitProducerIdRequest::default().with_transactional_id(None);
+            let response = self.ask(node, ApiKey::InitProducerId, 4, request);
+            let response = expect!(InitProducerId, response);
+            if response.error_code == 0 {
+                return (response.producer_id.0, response.producer_epoch);
+            }
+            assert_eq!(response.error_code, 14);
+            self.advance(100);
+        }
+        panic!("broker {node} gives no producer ids");
+    }
+
     /// Creates a topic without followers; settings as name and value.
     pub fn create_topic(&mut self, name: &str, partitions: i32, config: &[(&str, &str)]) -> i16 {
         self.create_replicated(name, partitions, 1, config)
