@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use context::{Context, Program, Timestamp};
+use context::{Context, Program, Rng, Timestamp};
 use tokio::sync::Notify;
 
 use crate::broker::{Broker, BrokerDisk};
@@ -42,6 +42,8 @@ struct ControllerNode {
 #[derive(Default)]
 struct BrokerNode {
     disk: BrokerDisk,
+    /// Draws what a power loss leaves; there from the first start on.
+    power: Option<Rng>,
     /// The last process; `None` before the first.
     core: Option<Broker>,
     /// Asks the process that runs to end.
@@ -124,6 +126,7 @@ impl Cluster {
                 {
                     let mut broker = lock(&broker);
                     broker.core = Some(core);
+                    broker.power.get_or_insert_with(|| context.rng("power"));
                     broker.shutdown = shutdown.clone();
                     broker.stopped = false;
                 }
@@ -224,13 +227,18 @@ impl Cluster {
         lock(&self.inner.brokers[node as usize - 1]).stopped
     }
 
-    /// The machine of a broker lost power: what its disk had not flushed is gone. Call it while the host is off.
+    /// The machine of a broker lost power: what its disk had not flushed is gone, but for pages that happened to be written
+    /// already. Call it while the host is off.
     ///
     /// # Panics
     /// If there is no such broker.
     pub fn power_lost(&self, node: NodeId) {
         let mut broker = lock(&self.inner.brokers[node as usize - 1]);
-        broker.disk.logs.values_mut().for_each(|log| log.lose_power());
+        let BrokerNode { disk, power, .. } = &mut *broker;
+        // A machine that never ran has nothing to lose.
+        if let Some(rng) = power {
+            disk.lose_power(rng);
+        }
     }
 }
 

@@ -376,7 +376,7 @@ fn a_reader_of_what_is_lost_is_told_where_the_logs_part() {
         "who does not say what it read is out of range"
     );
     assert_eq!(fetched_after(&mut bench, 5, 0), (0, 0, 2));
-    assert_eq!(fetched_after(&mut bench, 1, 7), (0, 0, 2), "an epoch that never was here");
+    assert_eq!(fetched_after(&mut bench, 1, 7), (1, -1, -1), "an epoch that never was here");
     assert_eq!(fetched_after(&mut bench, 1, 0), (0, -1, -1));
 }
 

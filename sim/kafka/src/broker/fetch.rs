@@ -130,6 +130,9 @@ impl Broker {
         let read = self.led(key).and_then(|partition| {
             partition.check_epoch(asked.current_leader_epoch)?;
             let log = &turn.disk.logs[&key];
+            if asked.last_fetched_epoch >= 0 && log.end_of_epoch(asked.last_fetched_epoch).is_none() {
+                return Err(ResponseError::OffsetOutOfRange);
+            }
             // A reader beyond the end may have read what a power loss took: that tells it more than being out of range.
             let diverging = diverging_epoch(log, asked).filter(|_| call.version >= 12);
             let in_range = (log.start_offset()..=log.end_offset()).contains(&asked.fetch_offset);

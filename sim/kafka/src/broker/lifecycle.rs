@@ -92,6 +92,7 @@ impl Broker {
     pub(super) fn start(&mut self, turn: &mut Turn<'_>, incarnation: Uuid) {
         self.life = Lifecycle { incarnation, ..Lifecycle::default() };
         self.transactions.coordinator.start(turn.now_ms());
+        turn.disk.load();
         self.communicate(turn);
         self.fetch_metadata(turn);
         self.timers.set(turn.now + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
@@ -99,7 +100,7 @@ impl Broker {
 
     /// Ends the process: all is flushed.
     pub(super) fn shut_down(&mut self, turn: &mut Turn<'_>) {
-        turn.disk.logs.values_mut().for_each(|log| log.flush());
+        turn.disk.shut_down();
         turn.out.push(Output::Stopped);
     }
 
@@ -293,6 +294,9 @@ impl Broker {
         let known = self.partitions.get(&key).map(|known| (known.leads, known.leader_epoch));
         if known == Some((leads, image.leader_epoch)) {
             return;
+        }
+        if leads {
+            log.assign_epoch(image.leader_epoch);
         }
         let expiration_ms = self.settings.producer_id_expiration_ms;
         let replica = self.partitions.entry(key);

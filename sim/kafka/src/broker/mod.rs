@@ -16,6 +16,7 @@ mod commit;
 mod create_topics;
 mod describe_cluster;
 mod describe_transactions;
+mod disk;
 mod end_txn;
 mod fetch;
 mod find_coordinator;
@@ -43,7 +44,6 @@ use uuid::Uuid;
 use crate::config::{Endpoint, Features, Settings};
 use crate::core::{Address, ConnectionId, Input, Link, Output};
 use crate::group::{Coordinator, OFFSETS_TOPIC};
-use crate::log::Log;
 use crate::metadata::{MetadataImage, NodeId, PartitionKey, TopicImage};
 use crate::partition::Partition;
 use crate::timers::Timers;
@@ -51,17 +51,11 @@ use crate::transaction::TRANSACTION_TOPIC;
 use crate::wire::{BROKER_APIS, Call, Request, Unreadable};
 
 use commit::Waits;
+pub use disk::BrokerDisk;
 use fetch::WaitingFetch;
 use lifecycle::{Lifecycle, Pending};
 use own_links::OwnLinks;
 use transactions::{TransactionTimer, Transactions};
-
-/// What outlives a broker's process: the logs of its replicas.
-#[derive(Clone, Debug, Default)]
-pub struct BrokerDisk {
-    /// By topic id and number.
-    pub logs: BTreeMap<PartitionKey, Log>,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {

@@ -34,6 +34,7 @@ const COMPRESSION_MASK: i16 = 0b111;
 const LOG_APPEND_TIME: i16 = 0b1000;
 const TRANSACTIONAL: i16 = 0b1_0000;
 const CONTROL: i16 = 0b10_0000;
+const DELETE_HORIZON: i16 = 0b100_0000;
 
 /// The header of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +176,25 @@ impl BatchHeader {
     /// Markers, not data.
     pub fn is_control(&self) -> bool {
         self.attributes & CONTROL != 0
+    }
+
+    /// When tombstones and markers in it may go, in milliseconds (KIP-534): a cleaning that saw it has written that where the
+    /// first record's time was.
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
+    }
+
+    /// With another codec, by its number.
+    pub fn with_compression(mut self, codec: i16) -> BatchHeader {
+        self.attributes = self.attributes & !COMPRESSION_MASK | codec;
+        self
+    }
+
+    /// With a delete horizon, or without one; the base timestamp is the caller's to set.
+    pub(super) fn marked_with_delete_horizon(mut self, set: bool) -> BatchHeader {
+        self.attributes =
+            if set { self.attributes | DELETE_HORIZON } else { self.attributes & !DELETE_HORIZON };
+        self
     }
 
     /// The broker's time, not the producer's.

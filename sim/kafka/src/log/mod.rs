@@ -1,29 +1,43 @@
-//! A partition's log, as one replica's disk holds it: batches in segments, the epochs that wrote them, and how much has
-//! reached the platter.
+//! A partition's log, as one replica's disk holds it: batches in segments, the epochs that wrote them, how much has
+//! reached the platter, and what the broker's checkpoint files say of it.
 //!
-//! It owns bytes and offsets. It does not know who leads, what is committed, or what a producer may append:
-//! [`crate::partition`] does. Start reading at [`Log`]. Absent: retention and compaction.
+//! It owns bytes and offsets, as Kafka's `UnifiedLog` with its `LocalLog`. It does not know who leads, what is committed,
+//! or what a producer may append: [`crate::partition`] does. Start reading at [`Log`]; what a crash leaves is in
+//! `page_cache`, what a new process makes of that in `recovery`. Absent: tiered storage, indexes (a segment is searched by
+//! halves), several log directories.
 
 pub mod batch;
 pub mod compression;
+mod config;
+mod epochs;
 pub mod marker;
+mod page_cache;
 pub mod producer_state;
 pub mod record;
+mod recovery;
+mod retention;
+mod segment;
+mod time_lookup;
 pub mod transactions;
 pub mod verification;
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use context::Timestamp;
 
 use batch::BatchHeader;
+use epochs::Epochs;
+use page_cache::PageCache;
 use producer_state::Snapshots;
 use transactions::AbortedIndex;
 
-/// How long the kernel may keep a written page to itself: Linux' `dirty_expire_centisecs`, 30 s.
-pub const WRITE_BACK_AFTER: Duration = Duration::from_secs(30);
+pub use config::LogConfig;
+pub use epochs::EpochStart;
+pub use page_cache::{PAGE_BYTES, PowerLoss, WRITE_BACK_AFTER};
+pub use recovery::Checkpoints;
+pub use segment::{Segment, SegmentRules};
+pub use time_lookup::TimestampAndOffset;
 
 /// A batch on disk.
 #[derive(Clone, Debug)]
@@ -34,39 +48,27 @@ pub struct StoredBatch {
     pub bytes: Bytes,
 }
 
-/// From `start_offset` on, batches were written by the leader of `epoch`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EpochStart {
-    /// The leader's epoch.
-    pub epoch: i32,
-    /// Its first offset.
-    pub start_offset: i64,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Segment {
-    size: usize,
-    batches: Vec<StoredBatch>,
-}
-
 /// One replica of one partition.
+///
+/// Without a segment it is as with one that is empty and begins at its end.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     start_offset: i64,
     end_offset: i64,
     segments: VecDeque<Segment>,
-    epochs: Vec<EpochStart>,
-    flushed_offset: i64,
-    /// What was appended and not written back: since when, and up to which offset.
-    dirty: VecDeque<(Timestamp, i64)>,
+    epochs: Epochs,
+    cache: PageCache,
+    checkpoints: Checkpoints,
     /// The producers as they were at some offsets: see [`producer_state`].
     pub(crate) snapshots: Snapshots,
     /// What readers of committed data must leave out.
     pub(crate) aborted: AbortedIndex,
+    /// Counts what changed it.
+    revision: u64,
 }
 
 impl Log {
-    /// The first offset that is kept.
+    /// The first offset that readers may ask for.
     pub fn start_offset(&self) -> i64 {
         self.start_offset
     }
@@ -76,67 +78,84 @@ impl Log {
         self.end_offset
     }
 
-    /// What a power loss leaves: everything before this offset.
-    pub fn flushed_offset(&self) -> i64 {
-        self.flushed_offset
+    /// Bytes of all its segments.
+    pub fn size(&self) -> usize {
+        self.segments.iter().map(Segment::size).sum()
+    }
+
+    /// Its segments, in order; the last is the active one.
+    pub fn segments(&self) -> impl DoubleEndedIterator<Item = &Segment> + ExactSizeIterator {
+        self.segments.iter()
+    }
+
+    /// A number that changes with everything that changes the log.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Which leader wrote what.
     pub fn epochs(&self) -> &[EpochStart] {
-        &self.epochs
+        self.epochs.starts()
+    }
+
+    /// The latest epoch that wrote here, or was assigned.
+    pub fn latest_epoch(&self) -> Option<i32> {
+        self.epochs.latest().map(|latest| latest.epoch)
     }
 
     /// The epoch that wrote `offset`, if it is in the log.
     pub fn epoch_of(&self, offset: i64) -> Option<i32> {
-        let after = self.epochs.partition_point(|entry| entry.start_offset <= offset);
-        after.checked_sub(1).map(|index| self.epochs[index].epoch)
+        self.epochs.of(offset)
     }
 
-    /// The largest epoch up to `epoch` that wrote here, and the offset that its records end before; `None` if all that is
-    /// here is newer.
+    /// The largest epoch up to `epoch` that wrote here, and the offset that its records end before
+    /// (`LeaderEpochFileCache.endOffsetFor`). Of an epoch older than all that is here: itself, ended at the first epoch's
+    /// start. `None` for an epoch that is newer than all: a leader assigns its own as it begins.
     pub fn end_of_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
-        let after = self.epochs.partition_point(|entry| entry.epoch <= epoch);
-        let last = self.epochs[..after].last()?;
-        Some((last.epoch, self.epochs.get(after).map_or(self.end_offset, |next| next.start_offset)))
+        self.epochs.end_of(epoch, self.end_offset)
     }
 
-    /// Appends a stamped batch, into a new segment if the last would grow beyond `segment_bytes`.
+    /// A new leader's epoch begins at the log's end, before its first record (`Partition.makeLeader`).
+    pub fn assign_epoch(&mut self, epoch: i32) {
+        self.epochs.assign(epoch, self.end_offset);
+        self.revision += 1;
+    }
+
+    /// Appends a stamped batch, into a new segment if the last one is full or old.
     ///
     /// # Panics
-    /// If its base offset is not the log's end, or its epoch is older than the last: whoever stamps it knows both.
-    pub fn append(&mut self, now: Timestamp, bytes: Bytes, segment_bytes: usize) -> BatchHeader {
+    /// If its base offset is before the log's end: whoever stamps it, or replicates it, knows better.
+    pub fn append(&mut self, now: Timestamp, bytes: Bytes, rules: impl Into<SegmentRules>) -> BatchHeader {
+        let rules = rules.into();
         let header = BatchHeader::parse(&bytes).expect("only checked batches reach a log");
         assert_eq!(header.size(), bytes.len(), "a stored batch is one batch");
-        assert_eq!(header.base_offset, self.end_offset, "a batch begins where its log ends");
-        self.begin_epoch(header.leader_epoch);
-        let full = self.segments.back().is_none_or(|segment| segment.size + bytes.len() > segment_bytes);
+        assert!(header.base_offset >= self.end_offset, "a batch begins at its log's end, or after a hole");
+        self.epochs.assign(header.leader_epoch, header.base_offset);
+        let full = self.segments.back().is_none_or(|segment| {
+            segment.is_full_for(rules, now, bytes.len(), header.last_offset(), header.max_timestamp)
+        });
         if full {
-            self.roll();
+            self.roll(now, header.base_offset);
         }
         let segment = self.segments.back_mut().expect("a log that was rolled has a segment");
-        segment.size += bytes.len();
-        segment.batches.push(StoredBatch { header, bytes });
+        segment.push(now, StoredBatch { header, bytes });
         self.end_offset = header.next_offset();
-        match self.dirty.back_mut() {
-            // A second's worth of pages is written back together: close enough, and the queue stays short.
-            Some((since, end)) if now.since(*since) < Duration::from_secs(1) => *end = self.end_offset,
-            _ => self.dirty.push_back((now, self.end_offset)),
+        self.revision += 1;
+        self.cache.written(now, self.end_offset);
+        if self.end_offset - self.recovery_point() >= rules.flush_messages {
+            self.flush();
         }
         header
     }
 
-    fn begin_epoch(&mut self, epoch: i32) {
-        let last = self.epochs.last().map_or(-1, |entry| entry.epoch);
-        assert!(epoch >= last, "leader epoch {epoch} appends after epoch {last}");
-        if epoch > last {
-            self.epochs.push(EpochStart { epoch, start_offset: self.end_offset });
-        }
-    }
-
-    /// A roll flushes what came before it.
-    fn roll(&mut self) {
+    /// Begins a new segment at `base_offset`. The old one is flushed: Kafka does so right away, in the background.
+    pub(crate) fn roll(&mut self, now: Timestamp, base_offset: i64) {
         self.flush();
-        self.segments.push_back(Segment::default());
+        self.revision += 1;
+        if self.segments.back().is_some_and(|last| last.size() == 0) {
+            self.segments.pop_back();
+        }
+        self.segments.push_back(Segment::new(base_offset, now, self.revision));
     }
 
     /// The aborted transactions that are told of in this log.
@@ -146,70 +165,55 @@ impl Log {
 
     /// The first offset of the segment that is appended to.
     pub fn active_base_offset(&self) -> i64 {
-        let active = self.segments.back().and_then(|segment| segment.batches.first());
-        active.map_or(self.end_offset, |batch| batch.header.base_offset)
+        self.segments.back().map_or(self.end_offset, Segment::base_offset)
     }
 
-    /// Makes everything durable.
-    pub fn flush(&mut self) {
-        self.flushed_offset = self.end_offset;
-        self.dirty.clear();
-    }
-
-    /// The kernel's write-back: pages older than [`WRITE_BACK_AFTER`] become durable.
-    pub fn write_back(&mut self, now: Timestamp) {
-        while let Some(&(since, end)) = self.dirty.front()
-            && now.since(since) >= WRITE_BACK_AFTER
-        {
-            self.flushed_offset = self.flushed_offset.max(end);
-            self.dirty.pop_front();
-        }
-    }
-
-    /// What is left after a power loss.
-    pub fn lose_power(&mut self) {
-        self.truncate_to(self.flushed_offset);
-        self.dirty.clear();
-    }
-
-    /// Drops every batch that ends beyond `offset`.
+    /// Drops every batch that ends beyond `offset`; the log ends there then, or at the start of a batch that holds it.
     pub fn truncate_to(&mut self, offset: i64) {
-        while let Some(segment) = self.segments.back_mut() {
-            while let Some(last) = segment.batches.last()
-                && last.header.next_offset() > offset
-            {
-                segment.size -= last.bytes.len();
-                self.end_offset = last.header.base_offset;
-                segment.batches.pop();
+        if offset < self.end_offset {
+            self.revision += 1;
+            let dropped = self.batches_from(offset).next().map(|batch| batch.header.base_offset);
+            let end = dropped.map_or(offset, |base_offset| base_offset.min(offset));
+            while let Some(last) = self.segments.back_mut() {
+                last.truncate_to(end, self.revision);
+                if !last.batches().is_empty() {
+                    break;
+                }
+                self.segments.pop_back();
             }
-            if !segment.batches.is_empty() {
-                break;
-            }
-            self.segments.pop_back();
+            self.end_offset = end;
+            self.start_offset = self.start_offset.min(end);
+            self.cache.truncated(end);
+            self.aborted.truncate_to(end);
         }
-        let end = self.end_offset;
-        self.epochs.retain(|entry| entry.start_offset < end);
-        self.flushed_offset = self.flushed_offset.min(end);
-        self.aborted.truncate_to(end);
-        self.dirty.retain_mut(|(_, dirty)| {
-            *dirty = (*dirty).min(end);
-            *dirty > self.flushed_offset
-        });
+        // Of epochs that were assigned at the end, and wrote nothing, there may be some even if no record goes.
+        self.epochs.truncate_from_end(self.end_offset);
     }
 
-    /// All batches, in order.
+    /// Drops everything; the log begins and ends at `offset`, as a follower's whose leader begins there
+    /// (`truncateFullyAndStartAt`).
+    pub fn truncate_fully_and_start_at(&mut self, offset: i64) {
+        self.revision += 1;
+        self.segments.clear();
+        self.epochs.clear();
+        self.start_offset = offset;
+        self.end_offset = offset;
+        self.cache.begin_at(offset);
+        self.aborted.truncate_to(0);
+    }
+
+    /// All batches, in order; the first may begin before the log's start.
     pub fn batches(&self) -> impl Iterator<Item = &StoredBatch> {
-        self.segments.iter().flat_map(|segment| &segment.batches)
+        self.segments.iter().flat_map(Segment::batches)
     }
 
-    /// The batches from the one that holds `offset` on.
+    /// The batches from the one that holds `offset` on, or from the next one if `offset` was compacted away.
     pub fn batches_from(&self, offset: i64) -> impl Iterator<Item = &StoredBatch> {
         let ends_before = move |batch: &StoredBatch| batch.header.next_offset() <= offset;
-        let segment =
-            self.segments.partition_point(|segment| segment.batches.last().is_some_and(ends_before));
+        let segment = self.segments.partition_point(|segment| segment.next_offset() <= offset);
         self.segments.iter().skip(segment).flat_map(move |segment| {
-            let first = segment.batches.partition_point(ends_before);
-            &segment.batches[first..]
+            let first = segment.batches().partition_point(ends_before);
+            &segment.batches()[first..]
         })
     }
 
@@ -253,6 +257,7 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use context::Seed;
     use proptest::prelude::*;
 
     use super::*;
@@ -302,7 +307,7 @@ mod tests {
         append(&mut log, 1, 0, 20_000);
         log.write_back(Timestamp::from_millis(31_000));
         assert_eq!((log.flushed_offset(), log.end_offset()), (1, 2));
-        log.lose_power();
+        log.lose_power(&mut Seed(1).stream("power"));
         assert_eq!(log.end_offset(), 1);
         append(&mut log, 1, 1, 32_000);
         assert_eq!(log.epoch_of(1), Some(1));

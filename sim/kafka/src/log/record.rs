@@ -1,14 +1,18 @@
-//! Records inside an uncompressed batch: read for validation and for replay of internal topics, written by coordinators.
+//! Records inside a batch: opened for validation, for compaction, for times and for replay of internal topics; written by
+//! coordinators, by compaction, and where a topic compresses in its own way.
 //!
-//! Data topics' batches are never taken apart to be stored. Compressed batches are not opened at all.
+//! Start reading at [`open`]. What clients send to a topic with `compression.type=producer` is read and never rewritten.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::batch::{self, BatchHeader, HEADER_LEN};
+use super::compression::{self, Codec, CompressionError, UNPACKED_BYTES_MAX};
 
-/// One record, without its headers' content.
+/// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
+    /// None is defined; kept as it came.
+    pub attributes: i8,
     /// Offset, counted from the batch's first.
     pub offset_delta: i32,
     /// Time, in milliseconds from the batch's first.
@@ -17,6 +21,33 @@ pub struct Record {
     pub key: Option<Bytes>,
     /// `None` for a tombstone.
     pub value: Option<Bytes>,
+    /// Its headers as they are encoded, with their number in front.
+    pub headers: Bytes,
+}
+
+impl Record {
+    /// Its time, in milliseconds; under log append time the batch's.
+    pub fn timestamp(&self, header: &BatchHeader) -> i64 {
+        if header.is_log_append_time() {
+            header.max_timestamp
+        } else {
+            header.base_timestamp.wrapping_add(self.timestamp_delta)
+        }
+    }
+}
+
+/// Why the records of a batch cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// A codec number that means nothing.
+    #[error("compression codec {0} is not known")]
+    UnknownCodec(i16),
+    /// They cannot be unpacked.
+    #[error(transparent)]
+    Packed(#[from] CompressionError),
+    /// They cannot be read.
+    #[error(transparent)]
+    Malformed(#[from] MalformedRecord),
 }
 
 /// The bytes after a batch's header are no records.
@@ -27,18 +58,31 @@ pub struct MalformedRecord {
     pub index: i32,
 }
 
+/// Reads the records of a batch, compressed or not.
+///
+/// # Errors
+/// [`OpenError`]; so also if they unpack to more than [`UNPACKED_BYTES_MAX`].
+pub fn open(header: &BatchHeader, batch: &Bytes) -> Result<Vec<Record>, OpenError> {
+    let codec = Codec::from_id(header.compression()).ok_or(OpenError::UnknownCodec(header.compression()))?;
+    let packed = batch.slice(HEADER_LEN..header.size());
+    Ok(read_records(header.record_count, compression::decompress(codec, &packed, UNPACKED_BYTES_MAX)?)?)
+}
+
 /// Reads the records of an uncompressed batch.
 ///
 /// # Errors
 /// [`MalformedRecord`] if they are cut short, or bytes are left over.
 pub fn read_all(header: &BatchHeader, batch: &Bytes) -> Result<Vec<Record>, MalformedRecord> {
-    let mut rest = batch.slice(HEADER_LEN..header.size());
+    read_records(header.record_count, batch.slice(HEADER_LEN..header.size()))
+}
+
+fn read_records(count: i32, mut rest: Bytes) -> Result<Vec<Record>, MalformedRecord> {
     // Seven bytes is the smallest record: the count in the header is the producer's word only.
-    let mut records = Vec::with_capacity((header.record_count.max(0) as usize).min(rest.len() / 7 + 1));
-    for index in 0..header.record_count {
+    let mut records = Vec::with_capacity((count.max(0) as usize).min(rest.len() / 7 + 1));
+    for index in 0..count {
         records.push(read(&mut rest).ok_or(MalformedRecord { index })?);
     }
-    if rest.is_empty() { Ok(records) } else { Err(MalformedRecord { index: header.record_count }) }
+    if rest.is_empty() { Ok(records) } else { Err(MalformedRecord { index: count }) }
 }
 
 fn read(rest: &mut Bytes) -> Option<Record> {
@@ -47,16 +91,17 @@ fn read(rest: &mut Bytes) -> Option<Record> {
         return None;
     }
     let mut body = rest.split_to(length);
-    body.try_get_i8().ok()?;
+    let attributes = body.try_get_i8().ok()?;
     let timestamp_delta = varlong(&mut body)?;
     let offset_delta = i32::try_from(varlong(&mut body)?).ok()?;
     let key = nullable(&mut body)?;
     let value = nullable(&mut body)?;
+    let headers = body.clone();
     for _ in 0..usize::try_from(varlong(&mut body)?).ok()? {
         nullable(&mut body)??;
         nullable(&mut body)?;
     }
-    body.is_empty().then_some(Record { offset_delta, timestamp_delta, key, value })
+    body.is_empty().then_some(Record { attributes, offset_delta, timestamp_delta, key, value, headers })
 }
 
 fn nullable(body: &mut Bytes) -> Option<Option<Bytes>> {
@@ -90,6 +135,9 @@ fn put_varlong(buf: &mut BytesMut, value: i64) {
     buf.put_u8(value as u8);
 }
 
+/// No headers, encoded.
+const NO_HEADERS: &[u8] = &[0];
+
 fn put_nullable(buf: &mut BytesMut, bytes: Option<&[u8]>) {
     match bytes {
         None => put_varlong(buf, -1),
@@ -97,6 +145,35 @@ fn put_nullable(buf: &mut BytesMut, bytes: Option<&[u8]>) {
             put_varlong(buf, bytes.len() as i64);
             buf.put_slice(bytes);
         }
+    }
+}
+
+fn put(body: &mut BytesMut, record: &Record) {
+    let mut bytes = BytesMut::with_capacity(16 + record.headers.len());
+    bytes.put_i8(record.attributes);
+    put_varlong(&mut bytes, record.timestamp_delta);
+    put_varlong(&mut bytes, i64::from(record.offset_delta));
+    put_nullable(&mut bytes, record.key.as_deref());
+    put_nullable(&mut bytes, record.value.as_deref());
+    bytes.put_slice(&record.headers);
+    put_varlong(body, bytes.len() as i64);
+    body.put_slice(&bytes);
+}
+
+/// A batch with `records` instead of its own, under the codec in the attributes of `header`. Count, length and checksum are
+/// made anew; everything else is as the header says.
+///
+/// # Panics
+/// If the header names no codec.
+pub fn rewrite(header: &BatchHeader, records: &[Record]) -> Bytes {
+    let mut body = BytesMut::new();
+    records.iter().for_each(|record| put(&mut body, record));
+    let codec =
+        Codec::from_id(header.compression()).expect("a batch is rewritten with a codec that is known");
+    let header = BatchHeader { record_count: records.len() as i32, ..*header };
+    match codec {
+        Codec::None => batch::assemble(&header, &body),
+        codec => batch::assemble(&header, &compression::compress(codec, &body)),
     }
 }
 
@@ -108,17 +185,10 @@ fn put_nullable(buf: &mut BytesMut, bytes: Option<&[u8]>) {
 pub fn write_batch(now_ms: i64, records: &[(Option<Bytes>, Option<Bytes>)]) -> Bytes {
     assert!(!records.is_empty(), "a batch holds at least one record");
     let mut body = BytesMut::new();
-    let mut record = BytesMut::new();
-    for (index, (key, value)) in records.iter().enumerate() {
-        record.clear();
-        record.put_i8(0);
-        put_varlong(&mut record, 0);
-        put_varlong(&mut record, index as i64);
-        put_nullable(&mut record, key.as_deref());
-        put_nullable(&mut record, value.as_deref());
-        put_varlong(&mut record, 0);
-        put_varlong(&mut body, record.len() as i64);
-        body.put_slice(&record);
+    for (offset_delta, (key, value)) in (0..).zip(records) {
+        let (key, value) = (key.clone(), value.clone());
+        let headers = Bytes::from_static(NO_HEADERS);
+        put(&mut body, &Record { attributes: 0, offset_delta, timestamp_delta: 0, key, value, headers });
     }
     let count = records.len() as i32;
     let header = BatchHeader {
@@ -158,7 +228,8 @@ mod tests {
             let read = read_all(&header, &batch).unwrap();
             prop_assert_eq!(read.len(), records.len());
             for (index, (read, (key, value))) in read.into_iter().zip(records).enumerate() {
-                prop_assert_eq!(read, Record { offset_delta: index as i32, timestamp_delta: 0, key, value });
+                let headers = Bytes::from_static(NO_HEADERS);
+                prop_assert_eq!(read, Record { attributes: 0, offset_delta: index as i32, timestamp_delta: 0, key, value, headers });
             }
         }
 

@@ -1,6 +1,6 @@
 //! What a test does to the nodes of a bench and to the ways between them.
 
-use context::Timestamp;
+use context::{Seed, Timestamp};
 use shakedown_kafka::NodeId;
 use shakedown_kafka::core::{ConnectionId, Input};
 use uuid::Uuid;
@@ -54,7 +54,7 @@ impl Bench {
     pub fn lose_power(&mut self, node: NodeId) {
         self.turn_off(node);
         let at = &mut self.nodes[node as usize - 1];
-        at.disk.logs.values_mut().for_each(|log| log.lose_power());
+        at.disk.lose_power(&mut Seed(7).stream(&format!("power#{node}#{}", at.incarnation)));
         at.paused = Some(Vec::new());
         self.note("", &format!("broker {node} loses power"));
     }
