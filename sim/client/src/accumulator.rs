@@ -49,6 +49,8 @@ pub(crate) struct Batch {
     pub(crate) maybe_written: bool,
     /// Given by the first attempt of an idempotent producer and kept by the others.
     pub(crate) stamp: Option<ProducerStamp>,
+    /// It belongs to a transaction.
+    transactional: bool,
     builder: BatchBuilder,
     /// Takes no more records.
     full: bool,
@@ -71,7 +73,7 @@ impl Batch {
 
     /// As it goes over the wire.
     pub(crate) fn encode(&self) -> Bytes {
-        self.builder.encode(self.stamp.unwrap_or(ProducerStamp::NONE))
+        self.builder.encode(self.stamp.unwrap_or(ProducerStamp::NONE), self.transactional)
     }
 
     fn is_ready(&self, now: Timestamp, flushing: bool) -> bool {
@@ -85,6 +87,7 @@ pub(crate) struct Accumulator {
     batch_bytes_max: usize,
     batch_messages_max: i32,
     delivery_timeout: Option<Duration>,
+    transactional: bool,
     queues: BTreeMap<TopicPartition, VecDeque<Batch>>,
 }
 
@@ -95,6 +98,7 @@ impl Accumulator {
             batch_bytes_max: settings.batch_bytes_max,
             batch_messages_max: settings.batch_messages_max,
             delivery_timeout: settings.delivery_timeout,
+            transactional: settings.transactional_id.is_some(),
             queues: BTreeMap::new(),
         }
     }
@@ -122,6 +126,7 @@ impl Accumulator {
                 attempts: 0,
                 maybe_written: false,
                 stamp: None,
+                transactional: self.transactional,
                 builder: BatchBuilder::default(),
                 full: false,
                 held: false,
@@ -172,7 +177,8 @@ impl Accumulator {
         self.take_if(|_| true)
     }
 
-    fn take_if(&mut self, condition: impl Fn(&Batch) -> bool) -> Vec<Batch> {
+    /// Takes every batch for which the condition holds.
+    pub(crate) fn take_if(&mut self, condition: impl Fn(&Batch) -> bool) -> Vec<Batch> {
         let mut taken = Vec::new();
         for queue in self.queues.values_mut() {
             if queue.iter().any(&condition) {

@@ -86,7 +86,7 @@ impl BatchBuilder {
     }
 
     /// The whole batch, with base offset 0, which the broker replaces.
-    pub(crate) fn encode(&self, stamp: ProducerStamp) -> Bytes {
+    pub(crate) fn encode(&self, stamp: ProducerStamp, transactional: bool) -> Bytes {
         assert!(self.count > 0, "a batch without records has no offsets");
         let mut batch = BytesMut::with_capacity(self.bytes());
         batch.put_i64(0);
@@ -94,7 +94,7 @@ impl BatchBuilder {
         batch.put_i32(-1);
         batch.put_i8(MAGIC);
         batch.put_u32(0);
-        batch.put_i16(0);
+        batch.put_i16(if transactional { TRANSACTIONAL } else { 0 });
         batch.put_i32(self.count - 1);
         batch.put_i64(self.base_timestamp);
         batch.put_i64(self.max_timestamp);
@@ -308,7 +308,7 @@ mod tests {
         for (timestamp, key, value, pairs) in sent {
             builder.append(*timestamp, key.as_deref(), value.as_deref(), &headers(pairs));
         }
-        builder.encode(stamp)
+        builder.encode(stamp, false)
     }
 
     fn bytes() -> impl Strategy<Value = Option<Vec<u8>>> {

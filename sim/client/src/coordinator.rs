@@ -13,11 +13,14 @@ use crate::connection::{Answered, Failed};
 use crate::error;
 use crate::properties::Habits;
 
-/// What a coordinator looks after; the wire's key types.
+/// What a coordinator is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Group = 0,
-    Transaction = 1,
+enum Kind {
+    /// A group, by its member or an admin.
+    Group,
+    /// A group, by a producer for a transaction's offsets.
+    Offsets,
+    Transaction,
 }
 
 /// Finds the coordinator of one group or one transactional id, and asks it.
@@ -39,6 +42,11 @@ impl Coordinator {
         Coordinator::new(cluster, transactional_id, Kind::Transaction)
     }
 
+    /// The coordinator of a group, for a producer.
+    pub(crate) fn of_offsets(cluster: Arc<Cluster>, group: String) -> Coordinator {
+        Coordinator::new(cluster, group, Kind::Offsets)
+    }
+
     fn new(cluster: Arc<Cluster>, key: String, kind: Kind) -> Coordinator {
         Coordinator { cluster, key, kind, node: Mutex::new(None), finding: tokio::sync::Mutex::new(()) }
     }
@@ -58,7 +66,7 @@ impl Coordinator {
             return Ok(node);
         }
         let key = StrBytes::from_string(self.key.clone());
-        let kind = self.kind;
+        let key_type = i8::from(self.kind == Kind::Transaction);
         let build = move |version| {
             let request = FindCoordinatorRequest::default();
             // From version 4 on several are asked for at once (KIP-699).
@@ -67,7 +75,7 @@ impl Coordinator {
             } else {
                 request.with_key(key.clone())
             };
-            if version >= 1 { request.with_key_type(kind as i8) } else { request }
+            if version >= 1 { request.with_key_type(key_type) } else { request }
         };
         let answered = self.cluster.ask_any(build).await?;
         let answer = answered.body;
@@ -84,10 +92,12 @@ impl Coordinator {
     }
 
     /// librdkafka asks a coordinator over a connection of its own, so that it does not wait behind fetches and produce
-    /// requests. Java's consumer does so too; its producer asks over the connection that carries its records.
+    /// requests. Java's consumer does so too; its producer asks over the connection that carries its records, and both
+    /// producers commit offsets over that one.
     fn peer(&self, node: NodeId) -> Peer {
         match (self.kind, self.cluster.settings.habits) {
             (Kind::Group, _) => Peer::Coordinator(node),
+            (Kind::Offsets, _) => Peer::Node(node),
             (Kind::Transaction, Habits::Librdkafka) => Peer::TransactionCoordinator(node),
             (Kind::Transaction, Habits::Java) => Peer::Node(node),
         }
@@ -140,7 +150,7 @@ impl Coordinator {
 impl fmt::Display for Coordinator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            Kind::Group => write!(f, "group `{}`", self.key),
+            Kind::Group | Kind::Offsets => write!(f, "group `{}`", self.key),
             Kind::Transaction => write!(f, "transactional id `{}`", self.key),
         }
     }

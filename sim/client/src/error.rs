@@ -11,6 +11,7 @@ pub(crate) mod code {
     pub(crate) const NOT_LEADER_OR_FOLLOWER: i16 = 6;
     pub(crate) const REQUEST_TIMED_OUT: i16 = 7;
     pub(crate) const MESSAGE_TOO_LARGE: i16 = 10;
+    pub(crate) const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
     pub(crate) const COORDINATOR_NOT_AVAILABLE: i16 = 15;
     pub(crate) const NOT_COORDINATOR: i16 = 16;
     pub(crate) const NOT_ENOUGH_REPLICAS_AFTER_APPEND: i16 = 20;
@@ -22,13 +23,18 @@ pub(crate) mod code {
     pub(crate) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
     pub(crate) const DUPLICATE_SEQUENCE_NUMBER: i16 = 46;
     pub(crate) const INVALID_PRODUCER_EPOCH: i16 = 47;
+    pub(crate) const INVALID_TXN_STATE: i16 = 48;
+    pub(crate) const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
+    pub(crate) const CONCURRENT_TRANSACTIONS: i16 = 51;
     pub(crate) const KAFKA_STORAGE_ERROR: i16 = 56;
     pub(crate) const UNKNOWN_PRODUCER_ID: i16 = 59;
     pub(crate) const FENCED_LEADER_EPOCH: i16 = 74;
     pub(crate) const UNKNOWN_LEADER_EPOCH: i16 = 75;
     pub(crate) const MEMBER_ID_REQUIRED: i16 = 79;
+    pub(crate) const PRODUCER_FENCED: i16 = 90;
     pub(crate) const UNKNOWN_TOPIC_ID: i16 = 100;
     pub(crate) const INCONSISTENT_TOPIC_ID: i16 = 103;
+    pub(crate) const TRANSACTION_ABORTABLE: i16 = 120;
 }
 
 /// The class of a broker's error code.

@@ -30,6 +30,7 @@ mod partitioner;
 mod producer;
 mod sender;
 mod sequences;
+mod transaction;
 
 mod assignor;
 mod consumer;

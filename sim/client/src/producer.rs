@@ -16,11 +16,14 @@ use tokio::sync::{Notify, oneshot};
 use crate::accumulator::{Accumulator, Batch, Queued};
 use crate::batch::{HEADER_BYTES, record_bytes_max};
 use crate::cluster::{Cluster, topic_error};
-use crate::error::{self, closed, code, invalid_state, timed_out};
+use crate::error::{self, closed, code, timed_out};
 use crate::partitioner::Partitioner;
-use crate::properties::Settings;
+use crate::properties::{Habits, Settings};
 use crate::sender::{Sender, record_metadata};
 use crate::sequences::Sequences;
+use crate::transaction::Transaction;
+use crate::transaction::calls::Transactions;
+use crate::transaction::rules::Next;
 
 /// A producer over the wire.
 pub(crate) struct WireProducer {
@@ -35,12 +38,14 @@ pub(crate) struct Shared {
     /// Something new to look at for the sender.
     pub(crate) wake: Notify,
     /// Records got their fate while someone flushes.
-    settled: Notify,
+    pub(crate) settled: Notify,
+    pub(crate) transactions: Transactions,
 }
 
 pub(crate) struct State {
     pub(crate) accumulator: Accumulator,
     pub(crate) sequences: Sequences,
+    pub(crate) transaction: Transaction,
     partitioner: Partitioner,
     /// Records whose topic is not known yet, in the order of their sends.
     pub(crate) unplaced: BTreeMap<Arc<str>, VecDeque<Queued>>,
@@ -64,7 +69,11 @@ impl WireProducer {
         let producer = &cluster.settings.producer;
         let state = State {
             accumulator: Accumulator::new(producer),
-            sequences: Sequences::new(producer.idempotence),
+            sequences: match &producer.transactional_id {
+                Some(_) => Sequences::of_transactions(),
+                None => Sequences::new(producer.idempotence),
+            },
+            transaction: Transaction::new(producer.transactional_id.is_some()),
             partitioner: Partitioner::new(producer, cluster.rng("partitioner")),
             unplaced: BTreeMap::new(),
             missing_since: BTreeMap::new(),
@@ -76,6 +85,7 @@ impl WireProducer {
             fatal: None,
         };
         let shared = Arc::new(Shared {
+            transactions: Transactions::new(&cluster),
             cluster,
             state: Mutex::new(state),
             wake: Notify::new(),
@@ -84,20 +94,12 @@ impl WireProducer {
         let sender = context.spawn("kafka producer", Sender::new(shared.clone()).run()).handle();
         WireProducer { shared, sender }
     }
-
-    fn no_transactions(&self) -> Error {
-        match &self.shared.cluster.settings.producer.transactional_id {
-            None => invalid_state("a transaction needs `transactional.id`"),
-            Some(id) => invalid_state(format!(
-                "transactions are not built yet in this client, so `{id}` can begin none"
-            )),
-        }
-    }
 }
 
 impl Drop for WireProducer {
     fn drop(&mut self) {
         self.sender.abort();
+        self.shared.transactions.abort();
     }
 }
 
@@ -124,8 +126,8 @@ impl Shared {
             Some(fatal.clone())
         } else if state.closed {
             Some(closed("the producer was closed"))
-        } else if settings.transactional_id.is_some() {
-            Some(invalid_state("a transactional producer sends within a transaction only, and none is open"))
+        } else if let Err(error) = state.transaction.admits() {
+            Some(error)
         } else if bytes + HEADER_BYTES > settings.message_max_bytes {
             let max = settings.message_max_bytes;
             let text = format!("a record of {bytes} bytes; `message.max.bytes` is {max}");
@@ -199,8 +201,8 @@ impl Shared {
 }
 
 /// Keeps count of flushes, also of those that are dropped half way.
-struct Flushing<'a> {
-    shared: &'a Shared,
+pub(crate) struct Flushing<'a> {
+    pub(crate) shared: &'a Shared,
 }
 
 impl Drop for Flushing<'_> {
@@ -219,6 +221,7 @@ impl State {
                 let text = format!("`{topic}` has partitions 0 to {}, not {partition}", count - 1);
                 let error =
                     Error::new(ErrorCode::Broker(code::UNKNOWN_TOPIC_OR_PARTITION), ErrorClass::Failed, text);
+                self.transaction.fail(&error, false);
                 self.close_one(shared, queued.id, queued.bytes);
                 // The one who sent it may not care.
                 queued.fate.send(Err(error)).ok();
@@ -229,7 +232,14 @@ impl State {
                 self.partitioner.choose(now, &topic, key, queued.bytes, count)
             }
         };
-        self.accumulator.append(now, &TopicPartition::new(topic, partition), queued)
+        let partition = TopicPartition::new(topic, partition);
+        let registers = self.transaction.touch(&partition);
+        self.accumulator.append(now, &partition, queued) || registers
+    }
+
+    /// Every record sent so far has its fate, and nothing about partitions is under way.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.open.is_empty() && !self.transaction.is_registering()
     }
 
     /// The topic is known now: queues what waited for it.
@@ -247,6 +257,7 @@ impl State {
         // Retrying is over, so the class is not retriable, whatever the code's is.
         let error = Error { class: ErrorClass::Failed, ..topic_error(topic, code) };
         for queued in self.unplaced.remove(topic).unwrap_or_default() {
+            self.transaction.fail(&error, false);
             self.close_one(shared, queued.id, queued.bytes);
             queued.fate.send(Err(error.clone())).ok();
         }
@@ -264,6 +275,7 @@ impl State {
         let Some(mut waiting) = self.unplaced.remove(topic) else { return };
         while waiting.front().is_some_and(|queued| queued.sent_at + timeout <= now) {
             let queued = waiting.pop_front().expect("looked at above");
+            self.transaction.fail(error, false);
             self.close_one(shared, queued.id, queued.bytes);
             queued.fate.send(Err(error.clone())).ok();
         }
@@ -294,8 +306,15 @@ impl State {
         }
     }
 
-    /// The batch is given up.
+    /// The batch is given up, and with it the transaction that it belongs to. What may have been numbered uses up the
+    /// epoch; Java takes a new one in any case (`TransactionManager.maybeTransitionToErrorState`).
     pub(crate) fn fail(&mut self, shared: &Shared, batch: Batch, error: &Error) {
+        let java = shared.cluster.settings.habits == Habits::Java;
+        self.transaction.fail(error, batch.stamp.is_some() || java);
+        self.drop_batch(shared, batch, error);
+    }
+
+    fn drop_batch(&mut self, shared: &Shared, batch: Batch, error: &Error) {
         for waiter in batch.waiters {
             self.close_one(shared, waiter.id, waiter.bytes);
             waiter.fate.send(Err(error.clone())).ok();
@@ -307,6 +326,44 @@ impl State {
         shared.cluster.context.note(format_args!("producer gives up: {error}"));
         self.fatal = Some(error.clone());
         self.fail_all(shared, &error);
+    }
+
+    /// What comes of a coordinator's error that ends the transaction, or the producer with it: the error in its class.
+    pub(crate) fn stop_transaction(&mut self, shared: &Shared, next: Next, error: Error) -> Error {
+        let class = match next {
+            Next::Again { .. } => ErrorClass::Retriable,
+            Next::Abort { .. } => ErrorClass::Abortable,
+            Next::Fenced => ErrorClass::Fenced,
+            Next::Fatal => ErrorClass::Fatal,
+        };
+        let error = Error { class, ..error };
+        match next {
+            Next::Again { .. } => {}
+            Next::Abort { bump } => {
+                self.transaction.fail(&error, bump);
+                shared.wake.notify_one();
+            }
+            Next::Fenced | Next::Fatal => self.give_up(shared, error.clone()),
+        }
+        error
+    }
+
+    /// Drops what will not be sent because its transaction ends without it: all that has no number yet, and all there
+    /// is once the epoch is used up.
+    pub(crate) fn drop_unsent(&mut self, shared: &Shared) {
+        if !self.transaction.drops_queued() {
+            return;
+        }
+        let everything = self.sequences.is_draining() || self.transaction.wants_bump();
+        let text = "dropped before it was sent: its transaction is aborted";
+        let error = Error::new(ErrorCode::Purged, ErrorClass::Failed, text);
+        for batch in self.accumulator.take_if(|batch| everything || batch.stamp.is_none()) {
+            self.drop_batch(shared, batch, &error);
+        }
+        for queued in std::mem::take(&mut self.unplaced).into_values().flatten() {
+            self.close_one(shared, queued.id, queued.bytes);
+            queued.fate.send(Err(error.clone())).ok();
+        }
     }
 
     fn fail_all(&mut self, shared: &Shared, error: &Error) {
@@ -339,29 +396,29 @@ impl Producer for WireProducer {
         self.shared.flush(timeout).await
     }
 
-    async fn init_transactions(&self, _timeout: Duration) -> Result<(), Error> {
-        Err(self.no_transactions())
+    async fn init_transactions(&self, timeout: Duration) -> Result<(), Error> {
+        self.shared.init_transactions(timeout).await
     }
 
     async fn begin_transaction(&self) -> Result<(), Error> {
-        Err(self.no_transactions())
+        self.shared.begin_transaction()
     }
 
     async fn send_offsets_to_transaction(
         &self,
-        _offsets: &[(TopicPartition, OffsetAndMetadata)],
-        _group: &GroupMetadata,
-        _timeout: Duration,
+        offsets: &[(TopicPartition, OffsetAndMetadata)],
+        group: &GroupMetadata,
+        timeout: Duration,
     ) -> Result<(), Error> {
-        Err(self.no_transactions())
+        self.shared.send_offsets(offsets, group, timeout).await
     }
 
-    async fn commit_transaction(&self, _timeout: Duration) -> Result<(), Error> {
-        Err(self.no_transactions())
+    async fn commit_transaction(&self, timeout: Duration) -> Result<(), Error> {
+        self.shared.commit_transaction(timeout).await
     }
 
-    async fn abort_transaction(&self, _timeout: Duration) -> Result<(), Error> {
-        Err(self.no_transactions())
+    async fn abort_transaction(&self, timeout: Duration) -> Result<(), Error> {
+        self.shared.abort_transaction(timeout).await
     }
 
     async fn close(&self, timeout: Duration) -> Result<(), Error> {
@@ -371,6 +428,7 @@ impl Producer for WireProducer {
         let flushed = self.shared.flush(timeout).await;
         // With its task go the fates of what is in flight: their senders are dropped.
         self.sender.abort();
+        self.shared.transactions.abort();
         self.shared
             .state()
             .fail_all(&self.shared, &closed("the producer was closed before the record was sent"));

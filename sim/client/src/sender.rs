@@ -13,7 +13,10 @@ use context::{BoxFuture, Rng, Timestamp};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{
+    AddPartitionsToTxnResponse, InitProducerIdRequest, ProduceRequest, ProduceResponse, TransactionalId,
+};
+use kafka_protocol::protocol::StrBytes;
 
 use crate::accumulator::Batch;
 use crate::backoff::{Backoff, after_failures};
@@ -21,15 +24,31 @@ use crate::cluster::{NodeId, Peer, topic_name};
 use crate::connection::Failed;
 use crate::error::{self, code, transport};
 use crate::producer::{Shared, State};
+use crate::properties::Habits;
 use crate::sequences::{Verdict, judge};
+use crate::transaction::Protocol;
+use crate::transaction::calls::add_partitions;
+use crate::transaction::rules::{Ask, Next, read};
 
 /// One request carries at most so many bytes of batches, far below the broker's `socket.request.max.bytes` (100 MiB).
 const REQUEST_BYTES_MAX: usize = 8 << 20;
 
+/// The last version in which a partition must be registered before (KIP-890).
+const PRODUCE_V1: i16 = 11;
+
+/// A partition that was not looked at because of another.
+const OPERATION_NOT_ATTEMPTED: i16 = 55;
+
 enum Event {
-    Produced { node: NodeId, batches: Vec<Batch>, answer: Result<Option<ProduceResponse>, Failed> },
+    Produced {
+        node: NodeId,
+        batches: Vec<Batch>,
+        answer: Result<Option<ProduceResponse>, Failed>,
+    },
     Refreshed(Result<(), Error>),
     ProducerId(Result<(i64, i16), Error>),
+    /// Partitions were to be registered with the transaction.
+    Registered(Result<AddPartitionsToTxnResponse, Failed>),
 }
 
 /// The task. See [`Sender::run`].
@@ -39,6 +58,7 @@ pub(crate) struct Sender {
     in_flight: BTreeMap<NodeId, usize>,
     metadata: Inquiry,
     producer_id: Inquiry,
+    registration: Inquiry,
     rng: Rng,
 }
 
@@ -72,6 +92,7 @@ impl Sender {
             in_flight: BTreeMap::new(),
             metadata: Inquiry::new(shared.cluster.metadata_backoff()),
             producer_id: Inquiry::new(shared.cluster.backoff()),
+            registration: Inquiry::new(shared.cluster.backoff()),
             shared,
         }
     }
@@ -100,13 +121,15 @@ impl Sender {
             state.sequences.finish(&batch, true);
             state.fail(&shared, batch, &expired());
         }
+        state.drop_unsent(&shared);
         self.finish_drain(&mut state);
         self.dispatch(&mut state, now);
+        let registration = self.register(&mut state, now);
         let refresh = self.ask(&state, now);
         drop(state);
         let waiting = shared.state();
         let unplaced = waiting.next_unplaced_expiry(shared.cluster.settings.producer.delivery_timeout);
-        [waiting.accumulator.next_change(now), unplaced, refresh].into_iter().flatten().min()
+        [waiting.accumulator.next_change(now), unplaced, registration, refresh].into_iter().flatten().min()
     }
 
     /// Gives partitions to records whose topic was unknown when they were sent.
@@ -137,7 +160,9 @@ impl Sender {
     }
 
     fn finish_drain(&self, state: &mut State) {
+        // A transaction's next epoch comes from its coordinator.
         if state.sequences.is_draining()
+            && !state.transaction.is_transactional()
             && self.in_flight.is_empty()
             && !state.accumulator.any_maybe_written()
         {
@@ -156,6 +181,9 @@ impl Sender {
             for partition in partitions {
                 let flushing = state.flushing > 0;
                 let Some(batch) = state.accumulator.ready(&partition, now, flushing) else { continue };
+                if !state.transaction.may_send_to(&partition) {
+                    continue;
+                }
                 if !state.sequences.may_send(batch) {
                     self.producer_id.wanted |= state.sequences.wants_producer_id();
                     continue;
@@ -181,13 +209,19 @@ impl Sender {
             }
             for (node, (_, batches)) in requests {
                 *self.in_flight.entry(node).or_insert(0) += 1;
-                let produced = self.produce(node, batches, now);
+                let produced = self.produce(node, batches, state.transaction.protocol(), now);
                 self.events.push(produced);
             }
         }
     }
 
-    fn produce(&self, node: NodeId, batches: Vec<Batch>, now: Timestamp) -> BoxFuture<'static, Event> {
+    fn produce(
+        &self,
+        node: NodeId,
+        batches: Vec<Batch>,
+        protocol: Protocol,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Event> {
         let cluster = &self.shared.cluster;
         let settings = &cluster.settings;
         let connection = match cluster.connection(Peer::Node(node)) {
@@ -213,22 +247,107 @@ impl Sender {
                 }
             }
         }
+        let id = settings.producer.transactional_id.clone();
+        let version_max = match (&id, protocol) {
+            (Some(_), Protocol::V1) => PRODUCE_V1,
+            _ => i16::MAX,
+        };
+        let id = id.map(|id| TransactionalId(StrBytes::from_string(id)));
         let build = move |_| {
-            ProduceRequest::default().with_acks(acks).with_timeout_ms(timeout_ms).with_topic_data(topics)
+            ProduceRequest::default()
+                .with_transactional_id(id)
+                .with_acks(acks)
+                .with_timeout_ms(timeout_ms)
+                .with_topic_data(topics)
         };
         let soonest = batches.iter().map(|batch| batch.expires).min().unwrap_or(Timestamp::FAR_FUTURE);
         // librdkafka: until the first message runs out of time, but no longer than `socket.timeout.ms`.
         let timeout = soonest.since(now).clamp(Duration::from_millis(100), settings.socket_timeout);
         // Both futures queue the request at once; only the answer is waited for.
         if acks == 0 {
-            let sent = connection.send(timeout, i16::MAX, build);
+            let sent = connection.send(timeout, version_max, build);
             Box::pin(async move { Event::Produced { node, batches, answer: sent.await.map(|()| None) } })
         } else {
-            let answer = connection.request(timeout, i16::MAX, build);
+            let answer = connection.request(timeout, version_max, build);
             Box::pin(async move {
                 let answer = answer.await.map(|answer| Some(answer.body));
                 Event::Produced { node, batches, answer }
             })
+        }
+    }
+
+    /// Registers partitions with the transaction where that is wanted; says when to look again.
+    fn register(&mut self, state: &mut State, now: Timestamp) -> Option<Timestamp> {
+        if !state.transaction.wants_to_register() {
+            return None;
+        }
+        if !self.registration.may_ask(now) {
+            return Some(self.registration.not_before).filter(|at| *at > now);
+        }
+        let producer = state.sequences.producer()?;
+        let partitions = state.transaction.ask_to_register()?;
+        self.registration.asking = true;
+        let coordinator = self.shared.transactions.coordinator();
+        let timeout = self.shared.cluster.settings.socket_timeout;
+        self.events.push(Box::pin(async move {
+            let request = add_partitions(&coordinator, producer, &partitions);
+            let answer = coordinator.try_ask(timeout, i16::MAX, move |_| request).await;
+            Event::Registered(answer.map(|answer| answer.body))
+        }));
+        None
+    }
+
+    fn registered(
+        &mut self,
+        state: &mut State,
+        answer: Result<AddPartitionsToTxnResponse, Failed>,
+        now: Timestamp,
+    ) {
+        self.registration.asking = false;
+        let mut known = BTreeSet::new();
+        let mut failure = None;
+        let mut uncertain = false;
+        match answer {
+            Ok(answer) => {
+                for topic in answer.results_by_topic_v3_and_below {
+                    let name: Arc<str> = topic.name.as_str().into();
+                    for result in topic.results_by_partition {
+                        let at = TopicPartition::new(name.clone(), result.partition_index);
+                        match result.partition_error_code {
+                            0 => {
+                                known.insert(at);
+                            }
+                            // Its neighbour's error says more.
+                            OPERATION_NOT_ATTEMPTED if failure.is_some() => {}
+                            code => failure = Some(error::answered(code, format!("{at} in a transaction"))),
+                        }
+                    }
+                }
+            }
+            Err(failed) => {
+                uncertain = failed.sent;
+                failure = Some(failed.error);
+            }
+        }
+        let first = state.transaction.is_first_registration();
+        state.transaction.registration_answered(known, uncertain);
+        self.shared.settled.notify_waiters();
+        let Some(error) = failure else {
+            self.registration.backoff.reset();
+            return;
+        };
+        match read(self.shared.cluster.settings.habits, Ask::AddPartitions, error.code, first) {
+            Next::Again { elsewhere, wait } => {
+                if elsewhere {
+                    self.shared.transactions.coordinator().forget();
+                }
+                let wait = wait.unwrap_or(self.shared.cluster.settings.retry_backoff);
+                self.registration.not_before = now + wait;
+            }
+            // An answer that comes when the transaction is aborted anyway ends nothing but the producer.
+            stop => {
+                state.stop_transaction(&self.shared, stop, error);
+            }
         }
     }
 
@@ -304,6 +423,7 @@ impl Sender {
                     }
                 }
             }
+            Event::Registered(answer) => self.registered(&mut shared.state(), answer, now),
             Event::Produced { node, batches, answer } => {
                 let count = self.in_flight.get_mut(&node).expect("it was counted when it was sent");
                 *count -= 1;
@@ -375,6 +495,11 @@ impl Sender {
                     batch.maybe_written = maybe_written;
                     self.again(state, batch, counts, &error, now);
                 }
+                Verdict::AgainUnderNextEpoch if state.transaction.is_transactional() => {
+                    let error = error();
+                    state.sequences.finish(&batch, true);
+                    state.fail(&self.shared, batch, &error);
+                }
                 Verdict::AgainUnderNextEpoch => {
                     let error = error();
                     batch.maybe_written = false;
@@ -382,6 +507,15 @@ impl Sender {
                     self.again(state, batch, false, &error, now);
                 }
                 Verdict::Failed(error) => {
+                    state.sequences.finish(&batch, true);
+                    state.fail(&self.shared, batch, &error);
+                }
+                // A transaction can be aborted, and its producer goes on under another epoch.
+                Verdict::Fatal(error)
+                    if state.transaction.is_transactional()
+                        && (error.class == ErrorClass::Fatal
+                            || self.shared.cluster.settings.habits == Habits::Java) =>
+                {
                     state.sequences.finish(&batch, true);
                     state.fail(&self.shared, batch, &error);
                 }

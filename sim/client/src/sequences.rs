@@ -23,6 +23,8 @@ enum State {
     Off,
     /// A producer id must be asked for.
     Wanted,
+    /// A producer id comes with `init_transactions`.
+    Unregistered,
     Ready {
         producer_id: i64,
         epoch: i16,
@@ -48,6 +50,21 @@ impl Sequences {
         Sequences { state, next: BTreeMap::new(), outstanding: BTreeMap::new() }
     }
 
+    /// Of a transactional producer: ids and epochs come from its coordinator alone.
+    pub(crate) fn of_transactions() -> Sequences {
+        Sequences { state: State::Unregistered, next: BTreeMap::new(), outstanding: BTreeMap::new() }
+    }
+
+    /// The producer id and its epoch, if there is one.
+    pub(crate) fn producer(&self) -> Option<(i64, i16)> {
+        match self.state {
+            State::Ready { producer_id, epoch } | State::Draining { producer_id, epoch } => {
+                Some((producer_id, epoch))
+            }
+            State::Off | State::Wanted | State::Unregistered => None,
+        }
+    }
+
     /// A producer id must be asked for before anything is sent.
     pub(crate) fn wants_producer_id(&self) -> bool {
         self.state == State::Wanted
@@ -57,13 +74,14 @@ impl Sequences {
     pub(crate) fn begin(&mut self, producer_id: i64, epoch: i16) {
         self.state = State::Ready { producer_id, epoch };
         self.next.clear();
+        self.outstanding.clear();
     }
 
     /// Whether the batch that is next in its partition may be sent now.
     pub(crate) fn may_send(&self, batch: &Batch) -> bool {
         match self.state {
             State::Off => true,
-            State::Wanted => false,
+            State::Wanted | State::Unregistered => false,
             State::Draining { .. } => batch.stamp.is_some() && batch.maybe_written,
             State::Ready { .. } if batch.stamp.is_some() => true,
             State::Ready { .. } => {
