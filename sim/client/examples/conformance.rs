@@ -44,14 +44,21 @@ impl Subject for Bed {
         Features { restart_broker: Feature::Off("the cluster is someone else's".into()), ..Features::all() }
     }
 
-    async fn restart_broker(&self, _: i32) -> Result<(), Error> {
-        let text = "the cluster is someone else's";
-        Err(Error::new(ErrorCode::Unsupported, ErrorClass::Failed, text))
+    async fn kill_broker(&self, _: i32) -> Result<(), Error> {
+        Err(not_ours())
+    }
+
+    async fn start_broker(&self, _: i32) -> Result<(), Error> {
+        Err(not_ours())
     }
 
     fn run_id(&self) -> String {
         self.run.clone()
     }
+}
+
+fn not_ours() -> Error {
+    Error::new(ErrorCode::Unsupported, ErrorClass::Failed, "the cluster is someone else's")
 }
 
 #[expect(clippy::disallowed_methods, reason = "names on a cluster that outlives this run")]
