@@ -270,7 +270,7 @@ impl TransactionMetadata {
         match to.state {
             TransactionState::Empty => {
                 let next = to.producer_epoch == now.producer_epoch
-                    || to.producer_epoch == now.producer_epoch + 1
+                    || Some(to.producer_epoch) == now.producer_epoch.checked_add(1)
                     || (to.producer_epoch == 0 && to.producer_id != now.producer_id);
                 next && to.partitions.is_empty() && to.start_ms == -1
             }
