@@ -11,10 +11,11 @@ use context::Timestamp;
 use kafka_protocol::ResponseError;
 
 use crate::config::{Settings, TimestampType, TopicSettings};
-use crate::log::batch::{BatchError, BatchHeader, stamp};
+use crate::log::batch::{BatchHeader, stamp};
 use crate::log::producer_state::{Origin, ProducerState, Verdict};
+use crate::log::validator::{RecordError, Refused, Validated, validate};
 use crate::log::verification::VerificationGuard;
-use crate::log::{Log, record};
+use crate::log::{Log, LogConfig, SegmentRules};
 use crate::metadata::PartitionImage;
 
 /// One replica.
@@ -33,12 +34,7 @@ pub struct Partition {
 /// What a topic's and a broker's settings say about appends.
 #[derive(Clone, Copy, Debug)]
 pub struct AppendRules {
-    max_message_bytes: usize,
-    timestamp_type: TimestampType,
-    before_max_ms: i64,
-    after_max_ms: i64,
-    compacted: bool,
-    segment_bytes: usize,
+    log: LogConfig,
     verify_transactions: bool,
 }
 
@@ -46,19 +42,14 @@ impl AppendRules {
     /// The topic's word, or else the broker's.
     pub fn new(broker: &Settings, topic: &TopicSettings) -> AppendRules {
         AppendRules {
-            max_message_bytes: topic.max_message_bytes(broker) as usize,
-            timestamp_type: topic.message_timestamp_type(broker),
-            before_max_ms: topic.message_timestamp_before_max_ms(broker),
-            after_max_ms: topic.message_timestamp_after_max_ms(broker),
-            compacted: topic.cleanup_policy(broker).compact,
-            segment_bytes: topic.segment_bytes(broker) as usize,
+            log: LogConfig::new(broker, topic),
             verify_transactions: broker.transaction_partition_verification_enable,
         }
     }
 
     /// The broker's time, where the topic takes that.
     fn append_time(&self, now: Timestamp) -> Option<i64> {
-        (self.timestamp_type == TimestampType::LogAppendTime).then_some(now.as_millis() as i64)
+        (self.log.timestamp_type == TimestampType::LogAppendTime).then_some(now.as_millis() as i64)
     }
 }
 
@@ -82,10 +73,22 @@ pub struct AppendError {
     pub code: ResponseError,
     /// Why, for the client's log.
     pub message: String,
+    /// The records that are to blame, if it is about some.
+    pub record_errors: Vec<RecordError>,
 }
 
-fn refuse<T>(code: ResponseError, message: impl Into<String>) -> Result<T, AppendError> {
-    Err(AppendError { code, message: message.into() })
+impl AppendError {
+    /// One that is about no record.
+    pub fn new(code: ResponseError, message: impl Into<String>) -> AppendError {
+        AppendError { code, message: message.into(), record_errors: Vec::new() }
+    }
+}
+
+impl From<Refused> for AppendError {
+    fn from(refused: Refused) -> AppendError {
+        let Refused { code, message, record_errors } = refused;
+        AppendError { code, message, record_errors }
+    }
 }
 
 impl Partition {
@@ -123,11 +126,11 @@ impl Partition {
     ) -> Result<Appended, AppendError> {
         assert!(self.leads, "only a leader appends");
         let now_ms = now.as_millis() as i64;
-        let header = validate(now_ms, rules, batch)?;
+        let Validated { header, batch } = validate(now_ms, &rules.log, batch)?;
         match self.producers.check(&header, Origin::Client, rules.verify_transactions, verified) {
             Ok(Verdict::Append) => {}
             Ok(Verdict::Duplicate { base_offset, last_offset, max_timestamp }) => {
-                let append_time_ms = match rules.timestamp_type {
+                let append_time_ms = match rules.log.timestamp_type {
                     TimestampType::CreateTime => -1,
                     TimestampType::LogAppendTime => max_timestamp,
                 };
@@ -136,15 +139,13 @@ impl Partition {
             }
             Err(code) => {
                 let (id, epoch, sequence) = (header.producer_id, header.producer_epoch, header.base_sequence);
-                return refuse(
-                    code,
-                    format!("producer {id} with epoch {epoch} and sequence {sequence} is refused"),
-                );
+                let message = format!("producer {id} with epoch {epoch} and sequence {sequence} is refused");
+                return Err(AppendError::new(code, message));
             }
         }
         let append_time = rules.append_time(now);
-        let stamped = stamp(batch, log.end_offset(), self.leader_epoch, append_time);
-        let stored = self.store(now, log, stamped, rules.segment_bytes);
+        let stamped = stamp(&batch, log.end_offset(), self.leader_epoch, append_time);
+        let stored = self.store(now, log, stamped, &rules.log);
         Ok(Appended {
             base_offset: stored.base_offset,
             append_time_ms: append_time.unwrap_or(-1),
@@ -169,11 +170,17 @@ impl Partition {
         self.check_own(batch, rules.verify_transactions, verified)?;
         let append_time = rules.append_time(now);
         let stamped = stamp(batch, log.end_offset(), self.leader_epoch, append_time);
-        Ok(self.store(now, log, stamped, rules.segment_bytes))
+        Ok(self.store(now, log, stamped, &rules.log))
     }
 
-    fn store(&mut self, now: Timestamp, log: &mut Log, stamped: Bytes, segment_bytes: usize) -> BatchHeader {
-        let header = log.append(now, stamped, segment_bytes);
+    fn store(
+        &mut self,
+        now: Timestamp,
+        log: &mut Log,
+        stamped: Bytes,
+        rules: impl Into<SegmentRules>,
+    ) -> BatchHeader {
+        let header = log.append(now, stamped, rules);
         self.remember(log, &header);
         self.advance_high_watermark(log.end_offset());
         header
@@ -199,80 +206,13 @@ impl Partition {
     }
 }
 
-/// The checks that need no state. Compressed records are not opened.
-fn validate(now_ms: i64, rules: &AppendRules, batch: &Bytes) -> Result<BatchHeader, AppendError> {
-    let header = match BatchHeader::parse(batch) {
-        Ok(header) => header,
-        // What is cut short is no batch at all for Kafka's reader, and a request must have one: clients do not send it
-        // again, as they would what is corrupt.
-        Err(error @ (BatchError::UnsupportedFormat(_) | BatchError::Truncated)) => {
-            return refuse(ResponseError::InvalidRecord, error.to_string());
-        }
-        Err(error) => return refuse(ResponseError::CorruptMessage, error.to_string()),
-    };
-    if header.size() != batch.len() {
-        return refuse(
-            ResponseError::InvalidRecord,
-            "a partition takes exactly one record batch in a request",
-        );
-    }
-    if batch.len() > rules.max_message_bytes {
-        let (size, max) = (batch.len(), rules.max_message_bytes);
-        return refuse(
-            ResponseError::MessageTooLarge,
-            format!("a batch of {size} bytes is above the limit of {max}"),
-        );
-    }
-    if let Err(error) = header.check(batch) {
-        return refuse(ResponseError::CorruptMessage, error.to_string());
-    }
-    let invalid = |message: &str| refuse(ResponseError::InvalidRecord, message);
-    if header.base_offset != 0 {
-        return invalid("the base offset of a batch to append must be 0");
-    }
-    if header.is_control() {
-        return invalid("clients may not write control batches");
-    }
-    if header.record_count <= 0 || i64::from(header.record_count) != i64::from(header.last_offset_delta) + 1 {
-        return invalid("the number of records does not match their offsets");
-    }
-    if header.has_producer() && (header.base_sequence < 0 || header.producer_epoch < 0) {
-        return invalid("a batch of an idempotent producer needs an epoch and a sequence");
-    }
-    if header.is_log_append_time() {
-        return refuse(ResponseError::InvalidTimestamp, "clients may not set log append time");
-    }
-    if header.compression() == 0 {
-        let Ok(records) = record::read_all(&header, batch) else {
-            return invalid("the records of the batch cannot be read");
-        };
-        if !(0..).zip(&records).all(|(index, record)| record.offset_delta == index) {
-            return invalid("the records are not numbered from 0 without gaps");
-        }
-        if rules.compacted && records.iter().any(|record| record.key.is_none()) {
-            return invalid("a compacted topic takes only records with a key");
-        }
-    }
-    if rules.timestamp_type == TimestampType::CreateTime {
-        let late = header.max_timestamp.saturating_sub(now_ms) > rules.after_max_ms;
-        let early = now_ms.saturating_sub(header.base_timestamp) > rules.before_max_ms;
-        if header.max_timestamp >= 0 && (late || early) {
-            let time = if late { header.max_timestamp } else { header.base_timestamp };
-            return refuse(
-                ResponseError::InvalidTimestamp,
-                format!("timestamp {time} is out of range at {now_ms}"),
-            );
-        }
-    }
-    Ok(header)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
     use crate::log::batch::assemble;
+    use crate::log::record;
 
     struct Fixture {
         partition: Partition,

@@ -1,8 +1,7 @@
 //! ListOffsets (2), versions 1 to 10: first, last, and by time.
 //!
 //! -1 is the latest that readers see, -2 and -4 the earliest, -3 the record with the largest time, -5 (tiered) is never
-//! there. A time finds the first record with it or a later one; inside a compressed batch, which is not opened, the
-//! batch's first record.
+//! there. A time finds the first record with it or a later one, if readers see that.
 //!
 //! Version notes: leader epochs from 4 on; -3 from 7, -4 from 8, -5 from 9 on.
 
@@ -16,8 +15,7 @@ use uuid::Uuid;
 
 use super::{Broker, Turn};
 use crate::ConnectionId;
-use crate::log::record;
-use crate::log::{Log, StoredBatch};
+use crate::log::{Log, TimestampAndOffset};
 use crate::metadata::PartitionKey;
 use crate::wire::Call;
 
@@ -100,38 +98,19 @@ fn first_version_of(timestamp: i64) -> Option<i16> {
 
 fn find(log: &Log, high_watermark: i64, leader_epoch: i32, asked: i64) -> Option<FoundOffset> {
     let at = |offset, epoch| Some(FoundOffset { offset, timestamp: -1, epoch });
-    let committed = || log.batches().take_while(|batch| batch.header.next_offset() <= high_watermark);
     match asked {
         LATEST => at(high_watermark, leader_epoch),
         EARLIEST | EARLIEST_LOCAL => {
             at(log.start_offset(), log.epoch_of(log.start_offset()).unwrap_or(leader_epoch))
         }
         LATEST_TIERED => None,
-        MAX_TIMESTAMP => {
-            let newest = committed().map(|batch| batch.header.max_timestamp).max();
-            newest.and_then(|time| committed().find_map(|batch| in_batch(batch, time)))
-        }
-        time => committed().find_map(|batch| in_batch(batch, time)),
+        MAX_TIMESTAMP => committed(log.offset_of_max_timestamp(), high_watermark),
+        time => committed(log.offset_for_timestamp(time), high_watermark),
     }
 }
 
-/// The first record of the batch with `time` or a later one.
-fn in_batch(batch: &StoredBatch, time: i64) -> Option<FoundOffset> {
-    let header = &batch.header;
-    if header.max_timestamp < time {
-        return None;
-    }
-    let epoch = header.leader_epoch;
-    if header.is_log_append_time() || header.compression() != 0 {
-        let timestamp =
-            if header.is_log_append_time() { header.max_timestamp } else { header.base_timestamp };
-        return Some(FoundOffset { offset: header.base_offset, timestamp, epoch });
-    }
-    let records = record::read_all(header, &batch.bytes).ok()?;
-    let found = records.iter().find(|record| header.base_timestamp + record.timestamp_delta >= time)?;
-    Some(FoundOffset {
-        offset: header.base_offset + i64::from(found.offset_delta),
-        timestamp: header.base_timestamp + found.timestamp_delta,
-        epoch,
-    })
+/// A record that was found by its time, unless readers do not see it yet.
+fn committed(found: Option<TimestampAndOffset>, high_watermark: i64) -> Option<FoundOffset> {
+    let found = found.filter(|found| found.offset < high_watermark)?;
+    Some(FoundOffset { offset: found.offset, timestamp: found.timestamp, epoch: found.leader_epoch })
 }

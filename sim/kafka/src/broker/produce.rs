@@ -10,12 +10,13 @@
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{
-    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
 use kafka_protocol::messages::{BrokerId, ProduceRequest, ProduceResponse};
 
 use super::{Broker, Turn, text};
 use crate::core::{ConnectionId, Output};
+use crate::log::validator::RecordError;
 use crate::metadata::PartitionKey;
 use crate::partition::{AppendError, AppendRules, Appended};
 use crate::wire::Call;
@@ -75,7 +76,7 @@ impl Broker {
         data: &PartitionProduceData,
         changed: &mut Vec<PartitionKey>,
     ) -> Result<Appended, AppendError> {
-        let plain = |code: ResponseError| AppendError { code, message: code.to_string() };
+        let plain = |code: ResponseError| AppendError::new(code, code.to_string());
         let image = self.asked_topic(call.version >= 13, &topic.name, topic.topic_id).map_err(plain)?;
         if super::is_internal(&image.name) {
             return Err(plain(ResponseError::InvalidTopicException));
@@ -109,11 +110,12 @@ impl Broker {
                     response.log_start_offset = 0;
                 }
             }
-            Err(AppendError { code, message }) => {
+            Err(AppendError { code, message, record_errors }) => {
                 response.error_code = code.code();
                 response.base_offset = -1;
                 if call.version >= 8 {
                     response.error_message = Some(text(&message));
+                    response.record_errors = record_errors.iter().map(in_response).collect();
                 }
                 if call.version >= 10
                     && code == ResponseError::NotLeaderOrFollower
@@ -155,14 +157,20 @@ impl Broker {
     }
 }
 
+fn in_response(error: &RecordError) -> BatchIndexAndErrorMessage {
+    BatchIndexAndErrorMessage::default()
+        .with_batch_index(error.index)
+        .with_batch_index_error_message(Some(text(&error.message)))
+}
+
 /// What is wrong with a request as a whole.
 fn refusal(request: &ProduceRequest) -> Option<AppendError> {
     if !(-1..=1).contains(&request.acks) {
         let message = format!("acks is {}, not -1, 0 or 1", request.acks);
-        return Some(AppendError { code: ResponseError::InvalidRequiredAcks, message });
+        return Some(AppendError::new(ResponseError::InvalidRequiredAcks, message));
     }
-    request.transactional_id.as_ref().map(|_| AppendError {
-        code: ResponseError::InvalidTxnState,
-        message: "transactions are not built yet".to_owned(),
-    })
+    request
+        .transactional_id
+        .as_ref()
+        .map(|_| AppendError::new(ResponseError::InvalidTxnState, "transactions are not built yet"))
 }

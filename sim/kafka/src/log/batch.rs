@@ -190,6 +190,12 @@ impl BatchHeader {
         self
     }
 
+    /// With times of its producer's.
+    pub(super) fn with_create_time(mut self) -> BatchHeader {
+        self.attributes &= !LOG_APPEND_TIME;
+        self
+    }
+
     /// With a delete horizon, or without one; the base timestamp is the caller's to set.
     pub(super) fn marked_with_delete_horizon(mut self, set: bool) -> BatchHeader {
         self.attributes =
@@ -221,6 +227,19 @@ pub fn stamp(batch: &Bytes, base_offset: i64, leader_epoch: i32, append_time: Op
         seal(&mut stamped);
     }
     stamped.freeze()
+}
+
+/// The batch with times of its producer's, the largest of which is `max_timestamp`. Costs nothing if it says so already.
+pub(super) fn with_create_time(batch: &Bytes, header: &BatchHeader, max_timestamp: i64) -> Bytes {
+    if header.max_timestamp == max_timestamp && !header.is_log_append_time() {
+        return batch.clone();
+    }
+    let mut batch = BytesMut::from(&batch[..]);
+    let attributes = header.with_create_time().attributes;
+    batch[ATTRIBUTES..][..2].copy_from_slice(&attributes.to_be_bytes());
+    batch[MAX_TIMESTAMP..][..8].copy_from_slice(&max_timestamp.to_be_bytes());
+    seal(&mut batch);
+    batch.freeze()
 }
 
 /// Writes a header and its checksum in front of `records`.

@@ -19,6 +19,7 @@ mod retention;
 mod segment;
 mod time_lookup;
 pub mod transactions;
+pub mod validator;
 pub mod verification;
 
 use std::collections::VecDeque;
