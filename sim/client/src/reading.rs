@@ -74,6 +74,11 @@ impl Reading {
     /// Holds these partitions and no others.
     pub(crate) fn assign(&mut self, partitions: &[TopicPartition], phase: Phase) {
         self.clear();
+        self.add(partitions, phase);
+    }
+
+    /// Holds these partitions too.
+    pub(crate) fn add(&mut self, partitions: &[TopicPartition], phase: Phase) {
         for partition in partitions {
             self.next_version += 1;
             let cursor = Cursor {
@@ -89,6 +94,15 @@ impl Reading {
             };
             self.cursors.insert(partition.clone(), cursor);
         }
+    }
+
+    /// Holds these partitions no longer.
+    pub(crate) fn remove(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.cursors.remove(partition);
+        }
+        let cursors = &self.cursors;
+        self.turn.retain(|partition| cursors.contains_key(partition));
     }
 
     /// Holds nothing.
@@ -207,6 +221,19 @@ impl Reading {
         cursors.filter_map(|(at, cursor)| Some((at.clone(), cursor.uncommitted.take()?))).collect()
     }
 
+    /// As [`Reading::take_uncommitted`], for these partitions alone.
+    pub(crate) fn take_uncommitted_of(
+        &mut self,
+        partitions: &[TopicPartition],
+    ) -> Vec<(TopicPartition, OffsetAndMetadata)> {
+        let mut taken = Vec::new();
+        for at in partitions {
+            let position = self.cursors.get_mut(at).and_then(|cursor| cursor.uncommitted.take());
+            taken.extend(position.map(|position| (at.clone(), position)));
+        }
+        taken
+    }
+
     /// An automatic commit failed: these are to be committed still, where nothing later was polled.
     pub(crate) fn put_uncommitted_back(&mut self, offsets: Vec<(TopicPartition, OffsetAndMetadata)>) {
         for (at, position) in offsets {
@@ -298,6 +325,20 @@ mod tests {
         assert!(reading.take(10).is_empty());
         reading.set_paused(&[at(0)], false);
         assert_eq!(taken(&mut reading, 10), ["t/0@0", "t/0@1"]);
+    }
+
+    #[test]
+    fn what_is_given_up_goes_alone_and_the_rest_reads_on() {
+        let mut reading = reading();
+        fetch(&mut reading, 0, 0..2);
+        fetch(&mut reading, 1, 0..2);
+        reading.take(1);
+        assert_eq!(reading.take_uncommitted_of(&[at(0)]).len(), 1);
+        reading.remove(&[at(0)]);
+        reading.add(&[at(2)], Phase::Committed);
+        assert_eq!(reading.assignment(), [at(1), at(2)]);
+        assert_eq!(taken(&mut reading, 10), ["t/1@0", "t/1@1"]);
+        assert_eq!(reading.position(&at(0)), None);
     }
 
     #[test]
