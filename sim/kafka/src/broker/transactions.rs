@@ -134,7 +134,7 @@ impl Broker {
                 let live = image.brokers.get(&state.leader).is_some_and(|broker| !broker.fenced);
                 if state.leader == NO_LEADER || !live { Leader::Away } else { Leader::At(state.leader) }
             };
-            self.transactions.coordinator.route_markers(turn.now_ms(), leader_of, &mut effects);
+            self.transactions.coordinator.route_markers(leader_of, &mut effects);
             self.do_transaction_effects(turn, effects);
         }
         for node in self.transactions.coordinator.marker_destinations() {
@@ -215,7 +215,7 @@ impl Broker {
                 transaction::Timer::AbortTimedOut => coordinator.abort_timed_out(now_ms, out),
                 transaction::Timer::RemoveExpired => coordinator.expire(now_ms, out),
                 transaction::Timer::RetryMarkers => coordinator.retry_markers(true),
-                transaction::Timer::RetryAppends => coordinator.retry_appends(now_ms, out),
+                transaction::Timer::RetryAppends => coordinator.retry_appends(out),
             }),
         }
     }
