@@ -412,6 +412,20 @@ mod tests {
                 }
                 request.into()
             }
+            ApiKey::WriteTxnMarkers => {
+                use write_txn_markers_request::*;
+                let of_topic = WritableTxnMarkerTopic::default()
+                    .with_name(topic())
+                    .with_partition_indexes(vec![1, 2]);
+                let marker = WritableTxnMarker::default().with_topics(vec![of_topic]);
+                WriteTxnMarkersRequest::default().with_markers(vec![marker]).into()
+            }
+            ApiKey::DescribeProducers => {
+                use describe_producers_request::*;
+                let of_topic =
+                    TopicRequest::default().with_name(topic()).with_partition_indexes(vec![1, 2]);
+                DescribeProducersRequest::default().with_topics(vec![of_topic]).into()
+            }
             ApiKey::DescribeCluster => DescribeClusterRequest::default().into(),
             ApiKey::BrokerRegistration => {
                 use broker_registration_request::*;

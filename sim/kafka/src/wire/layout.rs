@@ -88,7 +88,9 @@ pub(super) fn layout(api: ApiKey) -> Option<Layout> {
         ApiKey::EndTxn => (3, END_TXN),
         ApiKey::DescribeTransactions => (0, DESCRIBE_TRANSACTIONS),
         ApiKey::ListTransactions => (0, LIST_TRANSACTIONS),
+        ApiKey::WriteTxnMarkers => (1, WRITE_TXN_MARKERS),
         ApiKey::DescribeCluster => (0, DESCRIBE_CLUSTER),
+        ApiKey::DescribeProducers => (0, DESCRIBE_PRODUCERS),
         ApiKey::BrokerRegistration => (0, BROKER_REGISTRATION),
         ApiKey::BrokerHeartbeat => (0, BROKER_HEARTBEAT),
         ApiKey::AllocateProducerIds => (0, ALLOCATE_PRODUCER_IDS),
@@ -225,6 +227,15 @@ const END_TXN: &[Field] = &[all(Text), all(LONG), all(SHORT), all(BYTE)];
 const DESCRIBE_TRANSACTIONS: &[Field] = &[all(Each(&Text))];
 
 const LIST_TRANSACTIONS: &[Field] = &[all(Each(&Text)), all(Each(&LONG)), from(1, LONG), from(2, Text)];
+const WRITE_TXN_MARKERS: &[Field] = &[all(List(&[
+    all(LONG),  // producer
+    all(SHORT), // its epoch
+    all(BYTE),  // committed
+    all(List(&[all(Text), all(Each(&INT))])),
+    all(INT), // coordinator epoch
+]))];
+
+const DESCRIBE_PRODUCERS: &[Field] = &[all(List(&[all(Text), all(Each(&INT))]))];
 
 const DESCRIBE_CLUSTER: &[Field] = &[all(BYTE), from(1, BYTE), from(2, BYTE)];
 

@@ -54,7 +54,9 @@ pub const BROKER_APIS: &[Served] = &[
     served(ApiKey::EndTxn, 0, 5),
     served(ApiKey::DescribeTransactions, 0, 0),
     served(ApiKey::ListTransactions, 0, 2),
+    served(ApiKey::WriteTxnMarkers, 1, 1),
     served(ApiKey::DescribeCluster, 0, 2),
+    served(ApiKey::DescribeProducers, 0, 0),
 ];
 
 /// What the controller answers, for brokers only.
