@@ -100,12 +100,11 @@ impl Partition {
         leads: bool,
         producer_id_expiration_ms: i32,
     ) -> Partition {
-        Partition {
-            leads,
-            leader_epoch: image.leader_epoch,
-            high_watermark: log.end_offset(),
-            producers: ProducerState::load(log, now.as_millis() as i64, i64::from(producer_id_expiration_ms)),
-        }
+        let (now_ms, expiration_ms) = (now.as_millis() as i64, i64::from(producer_id_expiration_ms));
+        let high_watermark = log.end_offset();
+        let mut producers = ProducerState::load(log, now_ms, expiration_ms);
+        producers.high_watermark_moved(high_watermark);
+        Partition { leads, leader_epoch: image.leader_epoch, high_watermark, producers }
     }
 
     /// Appends what a client sent: one batch, checked as Kafka's `LogValidator` checks it. `verified` is what allows a

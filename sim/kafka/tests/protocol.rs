@@ -8,6 +8,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable};
 use shakedown_kafka::wire::BROKER_APIS;
 
+use support::transactional::*;
 use support::verbs::*;
 use support::{Bench, Reply, text};
 
@@ -166,6 +167,13 @@ fn request(bench: &mut Bench, api: ApiKey, version: i16) -> RequestKind {
             .into(),
         ApiKey::ListTransactions => ListTransactionsRequest::default().into(),
         ApiKey::DescribeCluster => DescribeClusterRequest::default().into(),
+        ApiKey::WriteTxnMarkers => marker_request(("orders", 0), (7, 0), 0, true).into(),
+        ApiKey::DescribeProducers => {
+            use describe_producers_request::TopicRequest;
+            let asked =
+                TopicRequest::default().with_name(topic_name("orders")).with_partition_indexes(vec![0]);
+            DescribeProducersRequest::default().with_topics(vec![asked]).into()
+        }
         other => panic!("{other:?} is served and not tested"),
     }
 }
@@ -178,7 +186,11 @@ fn every_version_that_is_told_of_is_answered() {
     for served in BROKER_APIS {
         for version in served.from..=served.to {
             let node = match served.api {
-                ApiKey::Produce | ApiKey::Fetch | ApiKey::ListOffsets => leader(&bench),
+                ApiKey::Produce
+                | ApiKey::Fetch
+                | ApiKey::ListOffsets
+                | ApiKey::WriteTxnMarkers
+                | ApiKey::DescribeProducers => leader(&bench),
                 ApiKey::JoinGroup => bench.coordinator(&format!("joined-{version}")),
                 _ => coordinator,
             };
@@ -247,6 +259,8 @@ fn error_of(response: &ResponseKind) -> i16 {
         ResponseKind::DescribeTransactions(response) => response.transaction_states[0].error_code,
         ResponseKind::ListTransactions(response) => response.error_code,
         ResponseKind::DescribeCluster(response) => response.error_code,
+        ResponseKind::WriteTxnMarkers(response) => response.markers[0].topics[0].partitions[0].error_code,
+        ResponseKind::DescribeProducers(response) => response.topics[0].partitions[0].error_code,
         other => panic!("{other:?}"),
     }
 }
@@ -264,7 +278,7 @@ fn errors_are_answered_in_every_version_too() {
             let reply = bench.reply(connection).expect("an answer");
             let Reply::Response(response) = reply else { panic!("{:?} {version}: {reply:?}", served.api) };
             let expected: &[i16] = match served.api {
-                ApiKey::Produce | ApiKey::Fetch | ApiKey::ListOffsets => &[6],
+                ApiKey::Produce | ApiKey::Fetch | ApiKey::ListOffsets | ApiKey::DescribeProducers => &[6],
                 _ => &[0, 3, 14, 15, 16, 25, 36, 79],
             };
             assert!(expected.contains(&error_of(&response)), "{:?} {version}: {response:?}", served.api);

@@ -102,6 +102,7 @@ impl Broker {
         self.communicate(turn);
         self.fetch_metadata(turn);
         self.timers.set(turn.now + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
+        self.expire_producers(turn);
     }
 
     /// Ends the process: all is flushed.

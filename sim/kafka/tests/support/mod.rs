@@ -25,6 +25,7 @@ use uuid::Uuid;
 pub const START: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
 pub mod faults;
+pub mod transactional;
 pub mod transactions;
 pub mod verbs;
 
