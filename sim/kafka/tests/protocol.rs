@@ -174,6 +174,16 @@ fn request(bench: &mut Bench, api: ApiKey, version: i16) -> RequestKind {
                 TopicRequest::default().with_name(topic_name("orders")).with_partition_indexes(vec![0]);
             DescribeProducersRequest::default().with_topics(vec![asked]).into()
         }
+        ApiKey::CreatePartitions => {
+            use create_partitions_request::CreatePartitionsTopic;
+            let more = CreatePartitionsTopic::default().with_name(topic_name("gone")).with_count(2);
+            CreatePartitionsRequest::default().with_topics(vec![more.with_assignments(None)]).into()
+        }
+        ApiKey::ElectLeaders => {
+            use elect_leaders_request::TopicPartitions;
+            let topic = TopicPartitions::default().with_topic(topic_name("orders")).with_partitions(vec![0]);
+            ElectLeadersRequest::default().with_topic_partitions(Some(vec![topic])).into()
+        }
         other => panic!("{other:?} is served and not tested"),
     }
 }
@@ -215,10 +225,11 @@ fn expected(api: ApiKey, version: i16) -> i16 {
         ApiKey::Heartbeat | ApiKey::LeaveGroup => 25,
         ApiKey::SyncGroup => 25,
         ApiKey::JoinGroup if version >= 4 => 79,
-        ApiKey::DeleteTopics => 3,
         // Nobody has asked for the coordinator of a transactional id yet.
         ApiKey::AddPartitionsToTxn | ApiKey::AddOffsetsToTxn | ApiKey::EndTxn => 16,
         ApiKey::DescribeTransactions => 16,
+        ApiKey::DeleteTopics | ApiKey::CreatePartitions => 3,
+        ApiKey::ElectLeaders => 84,
         _ => 0,
     }
 }
@@ -248,6 +259,10 @@ fn error_of(response: &ResponseKind) -> i16 {
         ResponseKind::ApiVersions(response) => response.error_code,
         ResponseKind::CreateTopics(response) => response.topics[0].error_code,
         ResponseKind::DeleteTopics(response) => response.responses[0].error_code,
+        ResponseKind::CreatePartitions(response) => response.results[0].error_code,
+        ResponseKind::ElectLeaders(response) => {
+            response.replica_election_results[0].partition_result[0].error_code
+        }
         ResponseKind::InitProducerId(response) => response.error_code,
         ResponseKind::AddPartitionsToTxn(response) => {
             let batched = response.results_by_transaction.first().map(|result| &result.topic_results);
@@ -279,7 +294,7 @@ fn errors_are_answered_in_every_version_too() {
             let Reply::Response(response) = reply else { panic!("{:?} {version}: {reply:?}", served.api) };
             let expected: &[i16] = match served.api {
                 ApiKey::Produce | ApiKey::Fetch | ApiKey::ListOffsets | ApiKey::DescribeProducers => &[6],
-                _ => &[0, 3, 14, 15, 16, 25, 36, 79],
+                _ => &[0, 3, 14, 15, 16, 25, 36, 79, 84],
             };
             assert!(expected.contains(&error_of(&response)), "{:?} {version}: {response:?}", served.api);
         }

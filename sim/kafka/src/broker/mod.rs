@@ -217,7 +217,10 @@ impl Broker {
             RequestKind::ApiVersions(request) => self.api_versions(turn, connection, &call, &request),
             RequestKind::Metadata(request) => self.metadata(turn, connection, &call, &request),
             RequestKind::DescribeCluster(request) => self.describe_cluster(turn, connection, &call, &request),
-            RequestKind::CreateTopics(_) | RequestKind::DeleteTopics(_) => {
+            RequestKind::CreateTopics(_)
+            | RequestKind::DeleteTopics(_)
+            | RequestKind::CreatePartitions(_)
+            | RequestKind::ElectLeaders(_) => {
                 self.forward(turn, connection, call, body, frame)
             }
             RequestKind::Produce(request) => self.produce(turn, connection, call, request),

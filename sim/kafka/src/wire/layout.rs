@@ -89,6 +89,9 @@ pub(super) fn layout(api: ApiKey) -> Option<Layout> {
         ApiKey::DescribeTransactions => (0, DESCRIBE_TRANSACTIONS),
         ApiKey::ListTransactions => (0, LIST_TRANSACTIONS),
         ApiKey::WriteTxnMarkers => (1, WRITE_TXN_MARKERS),
+        ApiKey::CreatePartitions => (2, CREATE_PARTITIONS),
+        ApiKey::ElectLeaders => (2, ELECT_LEADERS),
+        ApiKey::AlterPartition => (0, ALTER_PARTITION),
         ApiKey::DescribeCluster => (0, DESCRIBE_CLUSTER),
         ApiKey::DescribeProducers => (0, DESCRIBE_PRODUCERS),
         ApiKey::BrokerRegistration => (0, BROKER_REGISTRATION),
@@ -236,6 +239,38 @@ const WRITE_TXN_MARKERS: &[Field] = &[all(List(&[
 ]))];
 
 const DESCRIBE_PRODUCERS: &[Field] = &[all(List(&[all(Text), all(Each(&INT))]))];
+const CREATE_PARTITIONS: &[Field] = &[
+    all(List(&[
+        all(Text),
+        all(INT),                      // count
+        all(List(&[all(Each(&INT))])), // replicas of each new one
+    ])),
+    all(INT), // timeout
+    all(BYTE),
+];
+
+const ELECT_LEADERS: &[Field] = &[
+    from(1, BYTE), // kind of election
+    all(List(&[all(Text), all(Each(&INT))])),
+    all(INT), // timeout
+];
+
+const ALTER_PARTITION: &[Field] = &[
+    all(INT),  // broker
+    all(LONG), // its epoch
+    all(List(&[
+        between(0, 1, Text),
+        from(2, UUID),
+        all(List(&[
+            all(INT), // partition
+            all(INT), // leader epoch
+            between(0, 2, Each(&INT)),
+            from(3, List(&[all(INT), all(LONG)])),
+            from(1, BYTE), // recovery
+            all(INT),      // partition epoch
+        ])),
+    ])),
+];
 
 const DESCRIBE_CLUSTER: &[Field] = &[all(BYTE), from(1, BYTE), from(2, BYTE)];
 
