@@ -15,8 +15,7 @@
 //! has a `reading`, which its `fetcher` fills, and a `membership` in a group. Everything in the background is a
 //! task of the host, and stops when its client is dropped.
 //!
-//! Absent on purpose: compression, TLS, SASL, fetch sessions, fetching from followers, the check for truncation by
-//! OffsetForLeaderEpoch, KIP-848's groups.
+//! Absent on purpose: TLS, SASL, fetch sessions, fetching from followers, KIP-848's groups.
 
 mod properties;
 
@@ -39,6 +38,7 @@ mod membership;
 mod offsets;
 mod reading;
 mod sticky;
+mod validation;
 
 mod admin;
 
