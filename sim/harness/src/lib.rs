@@ -15,6 +15,7 @@ pub mod determinism;
 pub mod fault;
 pub mod observed;
 pub mod observer;
+mod probe;
 pub mod recorder;
 pub mod run;
 pub mod scenario;

@@ -84,7 +84,12 @@ impl ObservedBroker {
         let reporter = self.reporter();
         // On unless it is switched off: the default of librdkafka.
         let auto_commit = properties.get("enable.auto.commit") != Some("false");
-        reporter.report(ClientAct::ConsumerOpened { group: properties.get("group.id"), auto_commit });
+        // The default of librdkafka; Java's client reads all.
+        let java = properties.get("shakedown.client.habits") == Some("java");
+        let isolation = properties.get("isolation.level");
+        let committed_only = isolation.map_or(!java, |level| level == "read_committed");
+        let group = properties.get("group.id");
+        reporter.report(ClientAct::ConsumerOpened { group, committed_only, auto_commit });
         Ok(ObservedConsumer { inner, reporter })
     }
 
@@ -99,9 +104,11 @@ impl Broker for ObservedBroker {
         let inner = self.inner.producer(properties).await?;
         let reporter = self.reporter();
         // A transactional producer is idempotent whatever it says.
-        let idempotent = properties.get("enable.idempotence") == Some("true")
-            || properties.get("transactional.id").is_some();
-        reporter.report(ClientAct::ProducerOpened { idempotent });
+        let transactional = properties.get("transactional.id").is_some();
+        let java = properties.get("shakedown.client.habits") == Some("java");
+        let idempotence = properties.get("enable.idempotence");
+        let idempotent = transactional || idempotence.map_or(java, |value| value == "true");
+        reporter.report(ClientAct::ProducerOpened { idempotent, transactional });
         Ok(Arc::new(ObservedProducer { inner, reporter }))
     }
 
@@ -145,7 +152,9 @@ impl Producer for ObservedProducer {
     }
 
     async fn begin_transaction(&self) -> Result<(), Error> {
-        self.inner.begin_transaction().await
+        self.inner.begin_transaction().await?;
+        self.reporter.report(ClientAct::TransactionBegan);
+        Ok(())
     }
 
     async fn send_offsets_to_transaction(
@@ -158,11 +167,17 @@ impl Producer for ObservedProducer {
     }
 
     async fn commit_transaction(&self, timeout: Duration) -> Result<(), Error> {
-        self.inner.commit_transaction(timeout).await
+        self.reporter.report(ClientAct::TransactionEnding { commit: true });
+        self.inner.commit_transaction(timeout).await?;
+        self.reporter.report(ClientAct::TransactionEnded { commit: true });
+        Ok(())
     }
 
     async fn abort_transaction(&self, timeout: Duration) -> Result<(), Error> {
-        self.inner.abort_transaction(timeout).await
+        self.reporter.report(ClientAct::TransactionEnding { commit: false });
+        self.inner.abort_transaction(timeout).await?;
+        self.reporter.report(ClientAct::TransactionEnded { commit: false });
+        Ok(())
     }
 
     async fn close(&self, timeout: Duration) -> Result<(), Error> {
@@ -177,9 +192,9 @@ pub struct ObservedConsumer {
 }
 
 impl ObservedConsumer {
-    /// Says that this consumer has read `partition` from its start to its end.
-    pub fn read_to_end(&self, partition: &TopicPartition, end: Offset) {
-        self.reporter.report(ClientAct::ReadToEnd { partition, end });
+    /// Says that this consumer has read `partition` from its start to the end of what is committed.
+    pub fn read_to_end(&self, partition: &TopicPartition, end: Offset, high_watermark: Offset) {
+        self.reporter.report(ClientAct::ReadToEnd { partition, end, high_watermark });
     }
 
     fn gone(&self, held: &[TopicPartition]) {

@@ -230,25 +230,29 @@ impl Host {
         let partitions = self.partitions(&names).await?;
         let admin = self.broker.admin(&Properties::new()).await?;
         let starts = offsets(&*admin, &partitions, OffsetSpec::Earliest).await?;
-        let ends = offsets(&*admin, &partitions, OffsetSpec::Latest).await?;
+        // The high watermarks first: what is written between the two questions would look as if it hung.
+        let all = Properties::new().set("isolation.level", "read_uncommitted");
+        let committed = Properties::new().set("isolation.level", "read_committed");
+        let highs = offsets(&*self.broker.admin(&all).await?, &partitions, OffsetSpec::Latest).await?;
+        let ends = offsets(&*self.broker.admin(&committed).await?, &partitions, OffsetSpec::Latest).await?;
         let mut consumer = self.reader("earliest").await?;
         consumer.assign(&partitions).await?;
-        let mut left: BTreeMap<TopicPartition, i64> = BTreeMap::new();
-        for ((partition, start), (_, end)) in starts.into_iter().zip(ends) {
+        let mut left: BTreeMap<TopicPartition, (i64, i64)> = BTreeMap::new();
+        for (((partition, start), (_, end)), (_, high)) in starts.into_iter().zip(ends).zip(highs) {
             consumer.seek(&partition, start)?;
             if start == end {
-                consumer.read_to_end(&partition, end);
+                consumer.read_to_end(&partition, end, high);
             } else {
-                left.insert(partition, end);
+                left.insert(partition, (end, high));
             }
         }
         while !left.is_empty() {
             consumer.poll(Duration::from_millis(500)).await?;
-            left.retain(|partition, end| {
+            left.retain(|partition, (end, high)| {
                 // The position, not the last record: the log may end in a hole.
                 let done = consumer.position(partition).is_some_and(|position| position >= *end);
                 if done {
-                    consumer.read_to_end(partition, *end);
+                    consumer.read_to_end(partition, *end, *high);
                 }
                 !done
             });
@@ -259,7 +263,10 @@ impl Host {
 
     /// A consumer without a group, that starts at the `earliest` or `latest` offset.
     async fn reader(&self, start: &str) -> Result<ObservedConsumer, Error> {
-        let properties = Properties::new().set("enable.auto.commit", false).set("auto.offset.reset", start);
+        let properties = Properties::new()
+            .set("enable.auto.commit", false)
+            .set("auto.offset.reset", start)
+            .set("isolation.level", "read_committed");
         self.broker.observed_consumer(&properties).await
     }
 

@@ -28,8 +28,9 @@ use crate::check::{Moment, Occasion, Watch, kafka as kafka_checks};
 use crate::fault::{Faults, Plan, Scene, Unsupported, supported};
 use crate::observed::{Desk, ObservedBroker};
 use crate::observer::{self, Observer};
+use crate::probe::{self, Board};
 use crate::recorder::{RunRecorder, Trace};
-use crate::scenario::Scenario;
+use crate::scenario::{Probe, Scenario};
 use crate::system::{Clients, Deployment, Group, Progress, Role, Setup, System};
 use crate::verdict::{self, Recovery};
 
@@ -114,6 +115,7 @@ fn said(panic: &(dyn Any + Send)) -> String {
 struct Run<'a> {
     scenario: &'a Scenario,
     plan: Plan,
+    probe: Arc<Board>,
     // The world goes first when a run is dropped: its tasks hold the rest.
     world: Box<dyn World>,
     recorder: Arc<RunRecorder>,
@@ -149,6 +151,11 @@ impl<'a> Run<'a> {
             let broker = broker.clone();
             move |context| Arc::new(broker(context))
         });
+        let probe = Arc::<Board>::default();
+        let partitions = scenario.cluster.partitions;
+        let probe_hosts =
+            scenario.probe.iter().flat_map(|settings| probe::hosts(settings, partitions, &clients, &probe));
+        let probe_hosts: Vec<_> = probe_hosts.collect();
         let mut deployment = system.start(&Setup { scenario, seed: plan.seed, clients });
         let (observer, observer_program) = Observer::new(move |context| broker(context));
         kafka_checks::checks().into_iter().chain(deployment.checks()).for_each(|check| watch.add(check));
@@ -156,7 +163,7 @@ impl<'a> Run<'a> {
         let (services_may_start, workload_may_start) = (watch::Sender::new(false), watch::Sender::new(false));
         let mut hosts = cluster.hosts();
         hosts.push((observer::HOST.to_owned(), observer_program));
-        for host in deployment.hosts() {
+        for host in deployment.hosts().into_iter().chain(probe_hosts) {
             let gate = match host.role {
                 Role::Service | Role::Outside => &services_may_start,
                 Role::Workload => &workload_may_start,
@@ -169,6 +176,7 @@ impl<'a> Run<'a> {
         Ok(Run {
             scenario,
             plan,
+            probe,
             world,
             recorder,
             watch,
@@ -176,8 +184,8 @@ impl<'a> Run<'a> {
             observer,
             deployment,
             hosts: hosts.into_iter().map(|(name, _)| name).collect(),
-            groups: system.groups(scenario),
-            topics: system.topics(),
+            groups: system.groups(scenario).into_iter().chain(of_probe(scenario, probe::group())).collect(),
+            topics: system.topics().into_iter().chain(of_probe(scenario, Probe::TOPIC.to_owned())).collect(),
             services_may_start,
             workload_may_start,
             findings: Vec::new(),
@@ -235,10 +243,12 @@ impl<'a> Run<'a> {
         self.note(format_args!("the workload starts"));
         self.workload_may_start.send_replace(true);
         // A workload that cannot be sent is stuck like anything else: heal, and see whether it goes on.
-        let arrivals = self.scenario.run.arrival.gap() * self.scenario.run.orders;
+        let orders = self.scenario.run.arrival.gap() * self.scenario.run.orders;
+        let probed = self.scenario.probe.as_ref().map(|probe| probe.arrival.gap() * probe.count);
+        let arrivals = orders.max(probed.unwrap_or_default());
         let patience = arrivals.max(self.plan.last_fault_ends()) + self.scenario.expect.recovers_within;
         while self.now() < began + patience {
-            if self.deployment.progress().workload_sent && faults.next().is_none() {
+            if self.deployment.progress().workload_sent && self.probed() && faults.next().is_none() {
                 break;
             }
             let step = self.now() + STEP;
@@ -251,6 +261,11 @@ impl<'a> Run<'a> {
             assert!(stats.running && !stats.paused, "{host} is not up although all is healed");
         }
         self.note(format_args!("all is healed"));
+    }
+
+    /// The probe has written all, if there is one.
+    fn probed(&self) -> bool {
+        self.scenario.probe.as_ref().is_none_or(|settings| self.probe.finished(settings))
     }
 
     fn bring<'f>(
@@ -297,7 +312,11 @@ impl<'a> Run<'a> {
         if !(Progress { sagas_open, ..progress }).quiet() {
             return Some(progress.to_string());
         }
-        let ends = self.cluster.log_end_offsets();
+        if !self.probed() {
+            return Some("the probe still writes".to_owned());
+        }
+        // What a hanging transaction keeps from readers has a check of its own.
+        let ends = self.cluster.last_stable_offsets();
         for group in &self.groups {
             let committed = self.cluster.committed_offsets(&group.id);
             for (partition, end) in ends.iter().filter(|((topic, _), _)| group.topics.contains(topic)) {
@@ -408,8 +427,16 @@ fn cluster_config(scenario: &Scenario) -> ClusterConfig {
     let cluster = &scenario.cluster;
     let config = ClusterConfig::simulated(cluster.brokers)
         .with("default.replication.factor", cluster.replication_factor)
+        .with("offsets.topic.replication.factor", cluster.replication_factor)
+        .with("transaction.state.log.replication.factor", cluster.replication_factor)
         .with("min.insync.replicas", cluster.min_insync_replicas);
-    cluster.config.iter().fold(config, |config, (name, value)| config.with(name, value))
+    let config = cluster.config.iter().fold(config, |config, (name, value)| config.with(name, value));
+    cluster.features.iter().fold(config, |config, (name, level)| config.with_feature(name, *level))
+}
+
+/// Something that is there only if the scenario has a probe.
+fn of_probe<T>(scenario: &Scenario, thing: T) -> Option<T> {
+    scenario.probe.as_ref().map(|_| thing)
 }
 
 /// Makes the clients of a host, each of them watched.

@@ -196,13 +196,13 @@ impl Check for Page {
     fn look(&mut self, _: Moment, occasion: Occasion<'_>, _: &mut Breaches) {
         if let Occasion::Client(ClientEvent { client, host, act }) = occasion {
             let what = match act {
-                ClientAct::ProducerOpened { idempotent } => format!("producer, idempotent {idempotent}"),
+                ClientAct::ProducerOpened { idempotent, .. } => format!("producer, idempotent {idempotent}"),
                 ClientAct::Sent { send, .. } => format!("sent {}", send.0),
                 ClientAct::Acknowledged { send, metadata } => {
                     format!("acknowledged {} {:?}", send.0, metadata.offset)
                 }
                 ClientAct::GivenUp { send, error } => format!("given up {} {}", send.0, error.code),
-                ClientAct::ConsumerOpened { group, auto_commit } => {
+                ClientAct::ConsumerOpened { group, auto_commit, .. } => {
                     format!("consumer of {group:?}, auto-commit {auto_commit}")
                 }
                 ClientAct::Assigned(partitions) => format!("assigned {partitions:?}"),
@@ -211,6 +211,9 @@ impl Check for Page {
                 ClientAct::Polled(records) => format!("polled {}", records[0].offset),
                 ClientAct::Committing(offsets) => format!("committing {}", offsets[0].1.offset),
                 ClientAct::Committed(offsets) => format!("committed {}", offsets[0].1.offset),
+                ClientAct::TransactionBegan => "transaction began".to_owned(),
+                ClientAct::TransactionEnding { commit } => format!("ending, commit {commit}"),
+                ClientAct::TransactionEnded { commit } => format!("ended, commit {commit}"),
                 ClientAct::ReadToEnd { end, .. } => format!("read to {end}"),
             };
             self.0.lock().unwrap().push(format!("{host}/{}: {what}", client.0));

@@ -175,13 +175,32 @@ impl Cluster {
         let topics = controller.core.iter().flat_map(|core| core.image().topics.values());
         for topic in topics {
             for (index, partition) in (0..).zip(&topic.partitions) {
-                let holder = partition.holder();
+                let holder =
+                    if partition.leader == NO_LEADER { partition.in_sync[0] } else { partition.leader };
                 let broker = lock(&self.inner.brokers[holder as usize - 1]);
                 let log = broker.disk.logs.get(&PartitionKey { topic: topic.id, index });
                 ends.insert((topic.name.to_string(), index), log.map_or(0, |log| log.end_offset()));
             }
         }
         ends
+    }
+
+    /// Where readers of committed records stop in every partition, internal topics too, as its leader has it; the log's
+    /// end where no leader serves.
+    pub fn last_stable_offsets(&self) -> BTreeMap<(String, i32), i64> {
+        let mut offsets = self.log_end_offsets();
+        let controller = lock(&self.inner.controller);
+        for ((topic, index), offset) in &mut offsets {
+            let image = controller.core.as_ref().and_then(|core| core.image().partition_of(topic, *index));
+            let Some((key, image)) = image.filter(|(_, image)| image.leader != NO_LEADER) else { continue };
+            let broker = lock(&self.inner.brokers[image.leader as usize - 1]);
+            if let Some(stable) =
+                broker.core.as_ref().and_then(|core| core.last_stable_offset(key, &broker.disk))
+            {
+                *offset = stable;
+            }
+        }
+        offsets
     }
 
     /// The broker that coordinates a group, once the offsets topic exists and that partition has a leader.

@@ -100,11 +100,12 @@ impl Partition {
         leads: bool,
         producer_id_expiration_ms: i32,
     ) -> Partition {
-        let (now_ms, expiration_ms) = (now.as_millis() as i64, i64::from(producer_id_expiration_ms));
-        let high_watermark = log.end_offset();
-        let mut producers = ProducerState::load(log, now_ms, expiration_ms);
-        producers.high_watermark_moved(high_watermark);
-        Partition { leads, leader_epoch: image.leader_epoch, high_watermark, producers }
+        Partition {
+            leads,
+            leader_epoch: image.leader_epoch,
+            high_watermark: log.end_offset(),
+            producers: ProducerState::load(log, now.as_millis() as i64, i64::from(producer_id_expiration_ms)),
+        }
     }
 
     /// Appends what a client sent: one batch, checked as Kafka's `LogValidator` checks it. `verified` is what allows a
@@ -222,7 +223,13 @@ mod tests {
     fn fixture(topic: &[(&str, &str)]) -> Fixture {
         let config: BTreeMap<String, String> =
             topic.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
-        let image = PartitionImage { leader_epoch: 4, ..PartitionImage::new(vec![1], vec![1]) };
+        let image = PartitionImage {
+            replicas: vec![1],
+            in_sync: vec![1],
+            leader: 1,
+            leader_epoch: 4,
+            partition_epoch: 0,
+        };
         let mut log = Log::default();
         Fixture {
             partition: Partition::load(Timestamp::from_millis(5_000), &mut log, &image, true, 86_400_000),
@@ -273,7 +280,13 @@ mod tests {
     fn producers_are_known_again_after_a_restart() {
         let mut at = fixture(&[]);
         at.append(&idempotent(0, 0)).unwrap();
-        let image = PartitionImage { leader_epoch: 6, ..PartitionImage::new(vec![1], vec![1]) };
+        let image = PartitionImage {
+            replicas: vec![1],
+            in_sync: vec![1],
+            leader: 1,
+            leader_epoch: 6,
+            partition_epoch: 2,
+        };
         at.partition = Partition::load(Timestamp::from_millis(5_000), &mut at.log, &image, true, 86_400_000);
         assert!(at.append(&idempotent(0, 0)).unwrap().duplicate);
     }

@@ -36,6 +36,20 @@ pub enum ClientAct<'a> {
     ProducerOpened {
         /// With `enable.idempotence`.
         idempotent: bool,
+        /// With a `transactional.id`.
+        transactional: bool,
+    },
+    /// A transaction began: what is sent until its end belongs to it.
+    TransactionBegan,
+    /// The producer asks to end its transaction. From now on it may be ended so.
+    TransactionEnding {
+        /// To commit, or else to abort.
+        commit: bool,
+    },
+    /// The end was acknowledged.
+    TransactionEnded {
+        /// It was committed, or else aborted.
+        commit: bool,
     },
     /// A record was handed over. From now on it may be appended.
     Sent {
@@ -62,6 +76,8 @@ pub enum ClientAct<'a> {
     ConsumerOpened {
         /// `group.id`, if it has one.
         group: Option<&'a str>,
+        /// With `isolation.level=read_committed`.
+        committed_only: bool,
         /// With `enable.auto.commit`: it commits what it polled without being told.
         auto_commit: bool,
     },
@@ -86,8 +102,10 @@ pub enum ClientAct<'a> {
     ReadToEnd {
         /// The partition.
         partition: &'a TopicPartition,
-        /// The end of the log.
+        /// The end of what is committed: the last stable offset.
         end: Offset,
+        /// The high watermark; beyond `end` as long as a transaction is open.
+        high_watermark: Offset,
     },
 }
 

@@ -15,6 +15,7 @@ pub(super) fn describe(fault: &Fault) -> String {
             return format!("{} {hosts}{power}, each for {lasts}, {gap} apart", fault.kind.word());
         }
         FaultKind::CrashService { hosts, power_loss } => format!("{}{}", names(hosts), power(power_loss)),
+        FaultKind::CrashController => return format!("{} for {lasts}", fault.kind.word()),
         FaultKind::CrashOutside { system } => system.clone(),
         FaultKind::Pause { host } => host.clone(),
         FaultKind::Partition { between, and, one_way } => {

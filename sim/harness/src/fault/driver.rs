@@ -208,6 +208,7 @@ pub(super) fn wounds_of(kind: &FaultKind) -> Vec<Wound> {
         | FaultKind::CrashService { hosts, power_loss } => {
             hosts.iter().map(|host| down(host, power_loss)).collect()
         }
+        FaultKind::CrashController => vec![down(&"controller".to_owned(), &false)],
         FaultKind::CrashOutside { system } => vec![down(system, &false)],
         FaultKind::Pause { host } => vec![Wound::Paused { host: host.clone() }],
         FaultKind::Partition { between, and, one_way } => {

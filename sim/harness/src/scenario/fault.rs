@@ -51,6 +51,9 @@ pub enum FaultKind {
         /// The machine loses power: what was not flushed is gone, and the network hears nothing of it.
         power_loss: bool,
     },
+    /// The controller dies. A quorum of which it stands for all nodes elects another; heals by that one's start after
+    /// `lasts`.
+    CrashController,
     /// Hosts go down one after the other, each for `lasts`.
     RollingRestart {
         /// In this order.
@@ -115,6 +118,7 @@ impl FaultKind {
     /// Every kind as scenario files name it, and what it does.
     pub const WORDS: &'static [(&'static str, &'static str)] = &[
         ("crash_broker", "a broker's process dies, or its machine loses power, and comes back"),
+        ("crash_controller", "the controller dies, and another takes over"),
         ("rolling_restart", "hosts go down and come back one after the other"),
         ("crash_service", "one replica of a service, or all, die and come back"),
         ("crash_outside", "an outside system dies and comes back; its ledger stays"),
@@ -129,6 +133,7 @@ impl FaultKind {
     pub fn word(&self) -> &'static str {
         match self {
             FaultKind::CrashBroker { .. } => "crash_broker",
+            FaultKind::CrashController => "crash_controller",
             FaultKind::RollingRestart { .. } => "rolling_restart",
             FaultKind::CrashService { .. } => "crash_service",
             FaultKind::CrashOutside { .. } => "crash_outside",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::diagnostic::{Invalid, did_you_mean, listed};
-use super::{ServiceSettings, Vocabulary};
+use super::{Probe, ServiceSettings, Vocabulary};
 
 /// All hosts of one scenario, by kind, in the order in which reports list them.
 pub(super) struct Hosts {
@@ -17,6 +17,7 @@ impl Hosts {
     pub(super) fn new(
         brokers: u32,
         services: &BTreeMap<String, ServiceSettings>,
+        probe: Option<&Probe>,
         vocabulary: &Vocabulary,
     ) -> Hosts {
         let mut names: Vec<String> = (1..=brokers).map(|number| format!("broker-{number}")).collect();
@@ -25,6 +26,11 @@ impl Hosts {
         for (service, settings) in services {
             names.extend((1..=settings.replicas).map(|replica| format!("{service}-{replica}")));
             patterns.push(format!("{service}-*"));
+        }
+        if let Some(probe) = probe {
+            names.extend((1..=probe.writers).map(Probe::writer));
+            names.push(Probe::READER.to_owned());
+            patterns.push("probe-*".to_owned());
         }
         for single in vocabulary.outside.iter().chain(&vocabulary.others) {
             names.push(single.clone());

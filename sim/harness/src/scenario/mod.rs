@@ -13,6 +13,7 @@ mod diagnostic;
 mod expect;
 mod fault;
 mod hosts;
+mod probe;
 mod read;
 mod table;
 mod values;
@@ -24,6 +25,7 @@ mod tests;
 pub use diagnostic::ScenarioError;
 pub use expect::{Bound, Comparison, Expect, Statistic};
 pub use fault::{BrokerChoice, Fault, FaultKind, Start};
+pub use probe::Probe;
 pub use vocabulary::{ServiceWords, Vocabulary};
 
 use std::collections::BTreeMap;
@@ -48,6 +50,8 @@ pub struct Scenario {
     pub refusals: BTreeMap<String, u32>,
     /// The Kafka cluster.
     pub cluster: Cluster,
+    /// Clients of the harness's own, beside the services or in place of their workload.
+    pub probe: Option<Probe>,
     /// Every service of the vocabulary, with its defaults where the file says nothing.
     pub services: BTreeMap<String, ServiceSettings>,
     /// The latency of every link that no fault has changed.
@@ -63,7 +67,7 @@ pub struct Scenario {
 pub struct Run {
     /// How many seeds a run takes when the command line does not say: `0..seeds`.
     pub seeds: u64,
-    /// How many orders are sent.
+    /// How many orders are sent; 0 only beside a probe.
     pub orders: u32,
     /// How fast they arrive.
     pub arrival: Rate,
@@ -94,7 +98,7 @@ impl Rate {
 pub struct Cluster {
     /// Brokers `broker-1` to `broker-N`.
     pub brokers: u32,
-    /// Replicas of each partition. Always 1 so far.
+    /// Replicas of each partition, of internal topics too; at most as many as there are brokers.
     pub replication_factor: u32,
     /// `min.insync.replicas` of each topic; never above the replication factor.
     pub min_insync_replicas: u32,
@@ -102,6 +106,8 @@ pub struct Cluster {
     pub partitions: u32,
     /// Broker settings by Kafka's own names.
     pub config: BTreeMap<String, String>,
+    /// Feature levels by Kafka's own names; what is left out has the default of Kafka 4.1.
+    pub features: BTreeMap<String, i16>,
 }
 
 /// `[services.<name>]`.

@@ -126,13 +126,19 @@ refused! {
         "[[fault]]\nat = \"5s\"\ncrash_service = { service = \"payment\", down_for = \"1s\" }\n[expect]\nrecovers_within = \"30s\"";
     a_recovery_before_a_configured_session_is_over_is_refused:
         "[cluster]\nconfig = { \"broker.session.timeout.ms\" = 20000 }\n[[fault]]\nat = \"5s\"\ncrash_broker = { broker = 1, down_for = \"1s\" }\n[expect]\nrecovers_within = \"19s\"";
-    // What later work brings.
-    replication_is_refused_so_far: "[cluster]\nreplication_factor = 3";
+    more_replicas_than_brokers_are_refused: "[cluster]\nreplication_factor = 4";
     a_minimum_in_sync_beyond_the_replicas_is_refused: "[cluster]\nmin_insync_replicas = 2";
-    a_transaction_version_is_refused_so_far: "[cluster]\ntransaction_version = 2";
+    a_transaction_version_that_is_not_built_is_refused: "[cluster]\ntransaction_version = 3";
+    a_feature_that_is_not_known_is_refused: "[cluster]\nfeatures = { \"elr.version\" = 1 }";
+    a_feature_level_that_is_not_built_is_refused:
+        "[cluster]\nfeatures = { \"eligible.leader.replicas.version\" = 2 }";
+    a_transaction_version_that_is_given_twice_is_refused:
+        "[cluster]\ntransaction_version = 1\nfeatures = { \"transaction.version\" = 1 }";
+    aborts_without_transactions_are_refused: "[probe]\naborts = \"20%\"";
+    no_orders_without_a_probe_are_refused: "[run]\norders = 0";
+    // What later work brings.
     transactions_are_refused_so_far: "[services.payment]\ndelivery = \"transactions\"";
-    a_crash_of_the_controller_is_refused_so_far: "[[fault]]\nat = \"5s\"\ncrash_controller = { down_for = \"3s\" }";
-    a_restart_of_the_controller_is_refused_so_far:
+    a_restart_of_the_harness_is_refused:
         "[[fault]]\nat = \"5s\"\nrolling_restart = { hosts = [\"*\"], down_for = \"3s\", gap = \"3s\" }";
 }
 

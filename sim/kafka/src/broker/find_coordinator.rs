@@ -7,9 +7,11 @@
 //! Version notes: key types from 1 on, several keys from 4 on.
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
 
+use super::create_topics::wanted;
 use super::{Broker, Turn, text};
 use crate::ConnectionId;
 use crate::group::{OFFSETS_TOPIC, partition_for};
@@ -67,7 +69,8 @@ impl Broker {
             }
         };
         let Some(topic) = self.image.topic(name) else {
-            let topic = self.wanted_topic(name);
+            let topic =
+                if key_type == GROUP { self.wanted_offsets_topic() } else { self.wanted_transaction_topic() };
             self.auto_create(turn, vec![topic]);
             let why = "the coordinator's topic is being made";
             return failed(answer, ResponseError::CoordinatorNotAvailable, why);
@@ -82,5 +85,9 @@ impl Broker {
                 failed(answer, ResponseError::CoordinatorNotAvailable, "the coordinator's broker is away")
             }
         }
+    }
+
+    pub(super) fn wanted_offsets_topic(&self) -> CreatableTopic {
+        wanted(OFFSETS_TOPIC, self.settings.offsets_topic_num_partitions, &[("cleanup.policy", "compact")])
     }
 }

@@ -25,7 +25,6 @@ mod tests;
 
 pub use coordinator::{
     Added, Append, Coordinator, Effect, InitRequest, Leader, Producer, Ticket, Timer, TransactionSettings,
-    Verified,
 };
 pub use end::EndRequest;
 pub use expiry::{Described, Filter, Listed};

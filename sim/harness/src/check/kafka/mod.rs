@@ -4,24 +4,31 @@
 //! without an answer may or may not have happened, and either is right. What only the end can show is judged against the
 //! observer's reading of the healed logs. After Jepsen's `tests/kafka.clj`, whose anomalies are named where they match.
 //!
-//! Absent so far: aborted reads, which come with transactions.
+//! Absent: cycles over several transactions (Jepsen's `G0`, `G1c`); Kafka does not isolate writes.
 
 mod commits_follow_reads;
 mod known;
 #[cfg(test)]
 mod model;
+mod no_aborted_read;
 mod no_acknowledged_loss;
+mod no_hanging_transaction;
 mod no_idempotent_duplicate;
 mod no_skipped_poll;
+mod no_torn_transaction;
 mod one_offset_one_value;
 mod order_per_key;
 #[cfg(test)]
 mod story;
+mod transactions;
 
 pub use commits_follow_reads::CommitsFollowReads;
+pub use no_aborted_read::NoAbortedRead;
 pub use no_acknowledged_loss::NoAcknowledgedLoss;
+pub use no_hanging_transaction::NoHangingTransaction;
 pub use no_idempotent_duplicate::NoIdempotentDuplicate;
 pub use no_skipped_poll::NoSkippedPoll;
+pub use no_torn_transaction::NoTornTransaction;
 pub use one_offset_one_value::OneOffsetOneValue;
 pub use order_per_key::OrderPerKey;
 
@@ -54,6 +61,18 @@ pub const CHECKS: &[CheckWords] = &[
         name: CommitsFollowReads::NAME,
         claim: "a consumer commits no offset beyond what it was given to handle",
     },
+    CheckWords {
+        name: NoAbortedRead::NAME,
+        claim: "a reader of committed records is given none of a transaction that was not to be committed",
+    },
+    CheckWords {
+        name: NoTornTransaction::NAME,
+        claim: "of a transaction all records are in the logs at the end or none, and all if it was told to be committed",
+    },
+    CheckWords {
+        name: NoHangingTransaction::NAME,
+        claim: "when all producers have ended, no open transaction holds readers of committed records back",
+    },
 ];
 
 /// All of them, at the beginning of a run.
@@ -65,6 +84,9 @@ pub fn checks() -> Vec<Box<dyn Check>> {
         Box::new(OrderPerKey::default()),
         Box::new(NoSkippedPoll::default()),
         Box::new(CommitsFollowReads::default()),
+        Box::new(NoAbortedRead::default()),
+        Box::new(NoTornTransaction::default()),
+        Box::new(NoHangingTransaction::default()),
     ]
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use broker::{Offset, RecordMetadata, TopicPartition};
 
+use super::transactions::Transactions;
 use crate::check::client::{ClientAct, ClientEvent, ClientId, Content, SendId, key_text};
 use crate::check::{Breaches, Check, Moment, Occasion};
 
@@ -14,6 +15,7 @@ use crate::check::{Breaches, Check, Moment, Occasion};
 /// reading of the healed log; a partition that it did not finish is not judged here, and the runner reports that.
 #[derive(Debug, Default)]
 pub struct NoAcknowledgedLoss {
+    transactions: Transactions,
     idempotent: BTreeMap<ClientId, bool>,
     sends: BTreeMap<SendId, Sent>,
     acknowledged: Vec<Acknowledged>,
@@ -44,8 +46,9 @@ impl NoAcknowledgedLoss {
     pub(super) const NAME: &str = "no_acknowledged_loss";
 
     fn observe(&mut self, moment: Moment, event: &ClientEvent<'_>) {
+        self.transactions.learn(moment, event);
         match event.act {
-            ClientAct::ProducerOpened { idempotent } => {
+            ClientAct::ProducerOpened { idempotent, .. } => {
                 self.idempotent.insert(event.client, idempotent);
             }
             ClientAct::Sent { send, record } => {
@@ -65,7 +68,7 @@ impl NoAcknowledgedLoss {
                     self.read.entry(record.partition.clone()).or_default().insert(record.offset, seen);
                 }
             }
-            ClientAct::ReadToEnd { partition, end } => {
+            ClientAct::ReadToEnd { partition, end, .. } => {
                 self.ended.insert(partition.clone(), (event.client, end, moment));
             }
             _ => {}
@@ -74,6 +77,10 @@ impl NoAcknowledgedLoss {
 
     fn acknowledge(&mut self, at: Moment, client: ClientId, send: SendId, metadata: &RecordMetadata) {
         let sent = self.sends.remove(&send).expect("an acknowledgement of what was never sent");
+        // What a transaction holds is promised by its commit, which has a check of its own.
+        if self.transactions.holds(send) {
+            return;
+        }
         // Without `acks` there is no promise, and no offset. An idempotent producer always asks for all of them.
         if metadata.offset.is_some() || self.idempotent.get(&client) == Some(&true) {
             let (partition, offset) = (metadata.partition.clone(), metadata.offset);

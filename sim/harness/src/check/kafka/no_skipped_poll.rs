@@ -52,7 +52,7 @@ impl NoSkippedPoll {
     fn observe(&mut self, moment: Moment, event: &ClientEvent<'_>, breaches: &mut Breaches) {
         self.known.learn(event);
         match event.act {
-            ClientAct::ConsumerOpened { group, auto_commit } => {
+            ClientAct::ConsumerOpened { group, auto_commit, .. } => {
                 let member = Member { group: group.map(str::to_owned), auto_commit };
                 self.groups.insert(event.client, member);
             }

@@ -25,7 +25,7 @@ impl OrderPerKey {
 
     fn observe(&mut self, moment: Moment, event: &ClientEvent<'_>, breaches: &mut Breaches) {
         match event.act {
-            ClientAct::ProducerOpened { idempotent } => {
+            ClientAct::ProducerOpened { idempotent, .. } => {
                 self.idempotent.insert(event.client, idempotent);
             }
             ClientAct::Sent { send, .. } => {

@@ -49,7 +49,11 @@ impl<C: Check> Story<C> {
     }
 
     pub(super) fn producer(&mut self, client: u64, idempotent: bool) -> &mut Self {
-        self.act(client, ClientAct::ProducerOpened { idempotent })
+        self.act(client, ClientAct::ProducerOpened { idempotent, transactional: false })
+    }
+
+    pub(super) fn transactional(&mut self, client: u64) -> &mut Self {
+        self.act(client, ClientAct::ProducerOpened { idempotent: true, transactional: true })
     }
 
     pub(super) fn sent(&mut self, client: u64, send: u64, value: &str) -> &mut Self {
@@ -69,8 +73,11 @@ impl<C: Check> Story<C> {
     }
 
     pub(super) fn member(&mut self, client: u64) -> &mut Self {
-        self.act(client, ClientAct::ConsumerOpened { group: Some("g"), auto_commit: false })
-            .act(client, ClientAct::Assigned(&[partition()]))
+        self.act(
+            client,
+            ClientAct::ConsumerOpened { group: Some("g"), committed_only: true, auto_commit: false },
+        )
+        .act(client, ClientAct::Assigned(&[partition()]))
     }
 
     pub(super) fn polled(&mut self, client: u64, records: &[(Offset, &str)]) -> &mut Self {
@@ -84,7 +91,7 @@ impl<C: Check> Story<C> {
     }
 
     pub(super) fn read_to_end(&mut self, client: u64, end: Offset) -> &mut Self {
-        self.act(client, ClientAct::ReadToEnd { partition: &partition(), end })
+        self.act(client, ClientAct::ReadToEnd { partition: &partition(), end, high_watermark: end })
     }
 
     /// Ends the run and gives what was found, one sentence each.

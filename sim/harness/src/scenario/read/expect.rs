@@ -145,7 +145,8 @@ impl Waits {
                 FaultKind::CrashService { hosts, .. } | FaultKind::RollingRestart { hosts, .. } => {
                     waits.extend(hosts.iter().map(of_host));
                 }
-                FaultKind::CrashOutside { .. }
+                FaultKind::CrashController
+                | FaultKind::CrashOutside { .. }
                 | FaultKind::Pause { .. }
                 | FaultKind::Partition { .. }
                 | FaultKind::Hold { .. }

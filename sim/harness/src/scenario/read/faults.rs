@@ -8,7 +8,7 @@ use toml::de::DeTable;
 
 use crate::scenario::diagnostic::{Invalid, did_you_mean, listed, position};
 use crate::scenario::hosts::Hosts;
-use crate::scenario::table::{Later, Table, Value};
+use crate::scenario::table::{Table, Value};
 use crate::scenario::{BrokerChoice, Cluster, Fault, FaultKind, ServiceSettings, Start, Vocabulary, values};
 
 /// What the words of a fault must match.
@@ -16,12 +16,11 @@ pub(super) struct World<'s> {
     pub(super) cluster: &'s Cluster,
     pub(super) services: &'s BTreeMap<String, ServiceSettings>,
     pub(super) hosts: &'s Hosts,
+    pub(super) topics: &'s [String],
     pub(super) vocabulary: &'s Vocabulary,
 }
 
 const TIMES: [&str; 3] = ["at", "during", "every"];
-const LATER: Later =
-    &[("crash_controller", "the controller cannot crash yet: its quorum comes with replication")];
 
 pub(super) fn read(top: &Table<'_>, text: &str, world: &World<'_>) -> Result<Vec<Fault>, Invalid> {
     let Some(faults) = top.get("fault") else { return Ok(Vec::new()) };
@@ -33,7 +32,7 @@ fn fault(entries: &DeTable<'_>, span: Range<usize>, text: &str, world: &World<'_
     let line = position(text, span.start).0;
     let words = FaultKind::WORDS.iter().map(|(word, _)| *word);
     let known: Vec<&str> = TIMES.into_iter().chain(words.clone()).collect();
-    let table = Table::new("a fault", entries, span, &known, LATER)?;
+    let table = Table::new("a fault", entries, span, &known, &[])?;
     let what: Vec<Value<'_>> =
         table.entries().into_iter().filter(|entry| !TIMES.contains(&entry.key)).collect();
     let (first, more) = match what.as_slice() {
@@ -116,6 +115,7 @@ fn times(table: &Table<'_>, what: &Value<'_>, length: Length) -> Result<(Start, 
 fn kind(what: &Value<'_>, world: &World<'_>) -> Result<(FaultKind, Length), Invalid> {
     match what.key {
         "crash_broker" => crash_broker(what, world),
+        "crash_controller" => crash_controller(what),
         "rolling_restart" => rolling_restart(what, world),
         "crash_service" => crash_service(what, world),
         "crash_outside" => crash_outside(what, world),
@@ -159,6 +159,12 @@ fn crash_broker(what: &Value<'_>, world: &World<'_>) -> Result<(FaultKind, Lengt
     };
     let power_loss = power_loss(&table)?;
     Ok((FaultKind::CrashBroker { broker, power_loss }, down_for(&table)?))
+}
+
+fn crash_controller(what: &Value<'_>) -> Result<(FaultKind, Length), Invalid> {
+    const EXAMPLE: &str = "crash_controller = { down_for = \"3s\" }";
+    let table = what.table("`crash_controller`", &["down_for"], &[], EXAMPLE)?;
+    Ok((FaultKind::CrashController, down_for(&table)?))
 }
 
 fn leader_of_partition(value: &Value<'_>, world: &World<'_>) -> Result<BrokerChoice, Invalid> {
@@ -320,7 +326,7 @@ fn two_sides(
 }
 
 fn known_topic(name: &str, span: Range<usize>, world: &World<'_>) -> Result<String, Invalid> {
-    let names = || world.vocabulary.topics.iter().map(String::as_str);
+    let names = || world.topics.iter().map(String::as_str);
     if names().any(|topic| topic == name) {
         return Ok(name.to_owned());
     }
@@ -358,13 +364,10 @@ fn power_loss(table: &Table<'_>) -> Result<bool, Invalid> {
 
 /// The controller stays up so far, and the workload and the observer are the harness's own.
 fn may_crash(host: &str, world: &World<'_>) -> bool {
-    host != "controller" && !world.vocabulary.others.iter().any(|other| other == host)
+    !world.vocabulary.others.iter().any(|other| other == host)
 }
 
 fn cannot_crash(host: &str, span: Range<usize>) -> Invalid {
-    let says = match host {
-        "controller" => "the controller cannot crash yet: its quorum comes with replication".to_owned(),
-        _ => format!("`{host}` belongs to the harness and takes no harm"),
-    };
+    let says = format!("`{host}` belongs to the harness and takes no harm");
     Invalid::new(span, says, "names it").help("take it out")
 }

@@ -5,6 +5,7 @@
 
 mod expect;
 mod faults;
+mod probe;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,13 +16,15 @@ use toml::de::DeTable;
 
 use super::diagnostic::{Invalid, did_you_mean, listed};
 use super::hosts::Hosts;
-use super::table::{Later, Table};
+use super::table::Table;
 use super::{
-    Cluster, Delivery, Rate, Run, Scenario, ScenarioError, ServiceSettings, ServiceWords, Vocabulary, values,
+    Cluster, Delivery, Probe, Rate, Run, Scenario, ScenarioError, ServiceSettings, ServiceWords, Vocabulary,
+    values,
 };
 use world::LatencyRange;
 
-const SECTIONS: &[&str] = &["claim", "run", "refusals", "cluster", "services", "network", "fault", "expect"];
+const SECTIONS: &[&str] =
+    &["claim", "run", "refusals", "cluster", "probe", "services", "network", "fault", "expect"];
 
 impl Scenario {
     /// Reads one file.
@@ -85,19 +88,23 @@ fn read(file: &Path, text: &str, vocabulary: &Vocabulary) -> Result<Scenario, In
     let top = Table::new("a scenario", document.get_ref(), 0..0, SECTIONS, &[])?;
 
     let claim = claim(&top)?;
-    let run = run(&top)?;
+    let probe = probe::read(&top)?;
+    let run = run(&top, probe.is_some())?;
     let refusals = refusals(&top, &run, vocabulary)?;
     let cluster = cluster(&top)?;
     let services = services(&top, vocabulary)?;
     let latency = network(&top)?;
-    let hosts = Hosts::new(cluster.brokers, &services, vocabulary);
-    let world = faults::World { cluster: &cluster, services: &services, hosts: &hosts, vocabulary };
+    let hosts = Hosts::new(cluster.brokers, &services, probe.as_ref(), vocabulary);
+    let topics = vocabulary.topics.iter().cloned().chain(probe.as_ref().map(|_| Probe::TOPIC.to_owned()));
+    let topics: Vec<String> = topics.collect();
+    let world =
+        faults::World { cluster: &cluster, services: &services, hosts: &hosts, topics: &topics, vocabulary };
     let faults = faults::read(&top, text, &world)?;
     let expect = expect::read(&top, &faults, &cluster, vocabulary)?;
 
     let name = file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
     let file = file.to_owned();
-    Ok(Scenario { name, file, claim, run, refusals, cluster, services, latency, faults, expect })
+    Ok(Scenario { name, file, claim, run, refusals, cluster, probe, services, latency, faults, expect })
 }
 
 fn claim(top: &Table<'_>) -> Result<String, Invalid> {
@@ -112,11 +119,12 @@ fn claim(top: &Table<'_>) -> Result<String, Invalid> {
     Ok(text.to_owned())
 }
 
-fn run(top: &Table<'_>) -> Result<Run, Invalid> {
+fn run(top: &Table<'_>, has_probe: bool) -> Result<Run, Invalid> {
     const KEYS: &[&str] = &["seeds", "orders", "arrival", "customers", "items"];
     let mut run = Run {
         seeds: 10,
-        orders: 100,
+        // A probe is a workload; whoever wants orders beside it says so.
+        orders: if has_probe { 0 } else { 100 },
         arrival: Rate { count: 20, per: std::time::Duration::from_secs(1) },
         customers: 20,
         items: 10,
@@ -127,7 +135,7 @@ fn run(top: &Table<'_>) -> Result<Run, Invalid> {
         run.seeds = u64::from(seeds.whole(1..=1_000_000)?);
     }
     if let Some(orders) = section.get("orders") {
-        run.orders = orders.whole(1..=1_000_000)?;
+        run.orders = orders.whole(u32::from(!has_probe)..=1_000_000)?;
     }
     if let Some(arrival) = section.get("arrival") {
         run.arrival = arrival.parse("arrival = \"20/s\"", values::rate)?;
@@ -162,29 +170,35 @@ fn refusals(top: &Table<'_>, run: &Run, vocabulary: &Vocabulary) -> Result<BTree
 }
 
 fn cluster(top: &Table<'_>) -> Result<Cluster, Invalid> {
-    const KEYS: &[&str] = &["brokers", "replication_factor", "min_insync_replicas", "partitions", "config"];
-    const LATER: Later = &[(
+    const KEYS: &[&str] = &[
+        "brokers",
+        "replication_factor",
+        "min_insync_replicas",
+        "partitions",
         "transaction_version",
-        "`transaction_version` says nothing yet: the simulated brokers have no transactions so far",
-    )];
+        "config",
+        "features",
+    ];
     let mut cluster = Cluster {
         brokers: 3,
         replication_factor: 1,
         min_insync_replicas: 1,
         partitions: 3,
         config: BTreeMap::new(),
+        features: BTreeMap::new(),
     };
     let Some(section) = top.get("cluster") else { return Ok(cluster) };
-    let section = section.table("`[cluster]`", KEYS, LATER, "[cluster]")?;
+    let section = section.table("`[cluster]`", KEYS, &[], "[cluster]")?;
     if let Some(brokers) = section.get("brokers") {
         cluster.brokers = brokers.whole(1..=99)?;
     }
     if let Some(factor) = section.get("replication_factor") {
         cluster.replication_factor = factor.whole(1..=99)?;
-        if cluster.replication_factor > 1 {
-            let says =
-                "the simulated brokers keep one replica of a partition so far: replication comes later";
-            return Err(Invalid::new(factor.span(), says, "not yet").help("write `replication_factor = 1`"));
+        if cluster.replication_factor > cluster.brokers {
+            let brokers = cluster.brokers;
+            let says = format!("`replication_factor` is above the number of brokers, which is {brokers}");
+            let help = "each replica of a partition is on a broker of its own";
+            return Err(Invalid::new(factor.span(), says, "too many").help(help));
         }
     }
     if let Some(replicas) = section.get("min_insync_replicas") {
@@ -210,6 +224,24 @@ fn cluster(top: &Table<'_>) -> Result<Cluster, Invalid> {
             cluster.config.insert(entry.key.to_owned(), entry.setting()?);
             // What the brokers will say to it, said now.
             Settings::parse(&cluster.config)
+                .map_err(|error| Invalid::new(entry.span(), error.to_string(), "the brokers refuse this"))?;
+        }
+    }
+    if let Some(version) = section.get("transaction_version") {
+        let level = i16::try_from(version.whole(0..=2)?).expect("it is at most 2");
+        cluster.features.insert("transaction.version".to_owned(), level);
+    }
+    if let Some(features) = section.get("features") {
+        let example = "features = { \"eligible.leader.replicas.version\" = 0 }";
+        for entry in features.table("`features`", &kafka::Features::NAMES, &[], example)?.entries() {
+            if cluster.features.contains_key(entry.key) {
+                let says = "the level of `transaction.version` is given twice";
+                let help = "keep `transaction_version` or its entry in `features`";
+                return Err(Invalid::new(entry.key_span(), says, "one too many").help(help));
+            }
+            let level = i16::try_from(entry.whole(0..=i16::MAX as u32)?).expect("it is within its range");
+            cluster.features.insert(entry.key.to_owned(), level);
+            kafka::Features::parse(&cluster.features)
                 .map_err(|error| Invalid::new(entry.span(), error.to_string(), "the brokers refuse this"))?;
         }
     }
