@@ -9,6 +9,7 @@ use std::time::Duration;
 use broker::{Error, ProducerRecord, RecordMetadata, TopicPartition};
 use bytes::Bytes;
 use context::Timestamp;
+use kafka::log::compression::Codec;
 use tokio::sync::oneshot;
 
 use crate::batch::{BatchBuilder, ProducerStamp};
@@ -51,6 +52,7 @@ pub(crate) struct Batch {
     pub(crate) stamp: Option<ProducerStamp>,
     /// It belongs to a transaction.
     transactional: bool,
+    codec: Codec,
     builder: BatchBuilder,
     /// Takes no more records.
     full: bool,
@@ -73,7 +75,8 @@ impl Batch {
 
     /// As it goes over the wire.
     pub(crate) fn encode(&self) -> Bytes {
-        self.builder.encode(self.stamp.unwrap_or(ProducerStamp::NONE), self.transactional)
+        let stamp = self.stamp.unwrap_or(ProducerStamp::NONE);
+        self.builder.encode(stamp, self.transactional, self.codec)
     }
 
     fn is_ready(&self, now: Timestamp, flushing: bool) -> bool {
@@ -88,6 +91,7 @@ pub(crate) struct Accumulator {
     batch_messages_max: i32,
     delivery_timeout: Option<Duration>,
     transactional: bool,
+    codec: Codec,
     queues: BTreeMap<TopicPartition, VecDeque<Batch>>,
 }
 
@@ -99,6 +103,7 @@ impl Accumulator {
             batch_messages_max: settings.batch_messages_max,
             delivery_timeout: settings.delivery_timeout,
             transactional: settings.transactional_id.is_some(),
+            codec: settings.codec,
             queues: BTreeMap::new(),
         }
     }
@@ -127,6 +132,7 @@ impl Accumulator {
                 maybe_written: false,
                 stamp: None,
                 transactional: self.transactional,
+                codec: self.codec,
                 builder: BatchBuilder::default(),
                 full: false,
                 held: false,

@@ -1,6 +1,7 @@
 //! Who reads what: the assignments that a group's leader makes, and how they travel.
 //!
-//! The same members and topics give the same assignment, whoever leads. Absent: the cooperative and sticky assignors.
+//! The same members and topics give the same assignment, whoever leads. `sticky` has the assignor of the cooperative
+//! protocol. Absent: the eager sticky assignor of Java's client, which librdkafka does not have, and racks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,10 +9,13 @@ use std::sync::Arc;
 use broker::{PartitionId, TopicPartition};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::consumer_protocol_assignment::TopicPartition as AssignedTopic;
+use kafka_protocol::messages::consumer_protocol_subscription::TopicPartition as OwnedTopic;
 use kafka_protocol::messages::{ConsumerProtocolAssignment, ConsumerProtocolSubscription};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use crate::cluster::topic_name;
+use crate::offsets::by_topic;
+use crate::sticky::cooperative_sticky;
 
 /// The assignor of the cooperative protocol (KIP-429).
 pub(crate) const COOPERATIVE_STICKY: &str = "cooperative-sticky";
@@ -20,7 +24,24 @@ pub(crate) const COOPERATIVE_STICKY: &str = "cooperative-sticky";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) member_id: String,
+    pub(crate) group_instance_id: Option<String>,
     pub(crate) topics: BTreeSet<Arc<str>>,
+    /// What it holds and would keep; none in the eager protocol.
+    pub(crate) owned: Vec<TopicPartition>,
+    /// The generation in which it was given that; -1 if in none.
+    pub(crate) generation: i32,
+}
+
+impl Member {
+    /// Static members come in the order of their instances, so that one that comes back finds its place.
+    fn place(&self, other: &Member) -> std::cmp::Ordering {
+        match (&self.group_instance_id, &other.group_instance_id) {
+            (Some(one), Some(two)) => one.cmp(two),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (None, None) => self.member_id.cmp(&other.member_id),
+        }
+    }
 }
 
 /// Assignments by member id. A member without partitions is there with none.
@@ -33,7 +54,10 @@ pub(crate) fn assign(
     counts: &BTreeMap<Arc<str>, PartitionId>,
 ) -> Assignments {
     let mut members = members.to_vec();
-    members.sort_by(|one, other| one.member_id.cmp(&other.member_id));
+    members.sort_by(Member::place);
+    if assignor == COOPERATIVE_STICKY {
+        return cooperative_sticky(&members, counts);
+    }
     let mut assignments: Assignments =
         members.iter().map(|member| (member.member_id.clone(), Vec::new())).collect();
     let owners: Vec<(String, TopicPartition)> = match assignor {
@@ -89,22 +113,50 @@ fn round_robin(
     owners
 }
 
-/// A member's topics, as it joins with.
-pub(crate) fn encode_subscription(topics: &BTreeSet<Arc<str>>) -> Bytes {
-    const VERSION: i16 = 1;
-    let names = topics.iter().map(|topic| StrBytes::from_string(topic.to_string()));
-    let subscription = ConsumerProtocolSubscription::default().with_topics(names.collect());
+/// What a member tells the group's leader of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    pub(crate) topics: BTreeSet<Arc<str>>,
+    /// What it holds and would keep.
+    pub(crate) owned: Vec<TopicPartition>,
+    /// The generation in which it was given that; -1 if in none.
+    pub(crate) generation: i32,
+}
+
+/// A subscription as a member joins with it, in version 3 as both clients write it.
+pub(crate) fn encode_subscription(subscription: &Subscription) -> Bytes {
+    const VERSION: i16 = 3;
+    let names = subscription.topics.iter().map(|topic| StrBytes::from_string(topic.to_string()));
+    let owned = by_topic(subscription.owned.iter().map(|at| (at.clone(), ())));
+    let owned = owned.into_iter().map(|(topic, numbers)| {
+        let numbers = numbers.into_iter().map(|(number, ())| number).collect();
+        OwnedTopic::default().with_topic(topic_name(&topic)).with_partitions(numbers)
+    });
+    let subscription = ConsumerProtocolSubscription::default()
+        .with_topics(names.collect())
+        .with_owned_partitions(owned.collect())
+        .with_generation_id(subscription.generation)
+        .with_rack_id(None);
     let mut bytes = BytesMut::new();
     bytes.put_i16(VERSION);
-    subscription.encode(&mut bytes, VERSION).expect("every field is in version 1");
+    subscription.encode(&mut bytes, VERSION).expect("every field is in version 3");
     bytes.freeze()
 }
 
 /// What [`encode_subscription`], or another client, wrote; `None` if it is malformed.
-pub(crate) fn decode_subscription(mut bytes: Bytes) -> Option<BTreeSet<Arc<str>>> {
+pub(crate) fn decode_subscription(mut bytes: Bytes) -> Option<Subscription> {
     let version = bytes.try_get_i16().ok()?;
     let subscription = ConsumerProtocolSubscription::decode(&mut bytes, version.clamp(0, 3)).ok()?;
-    Some(subscription.topics.iter().map(|topic| Arc::from(topic.as_str())).collect())
+    let owned = subscription.owned_partitions.iter().flat_map(|topic| {
+        let name: Arc<str> = topic.topic.as_str().into();
+        topic.partitions.iter().map(move |number| TopicPartition::new(name.clone(), *number))
+    });
+    Some(Subscription {
+        owned: owned.collect(),
+        // Before version 2 nothing is said of it.
+        generation: if version >= 2 { subscription.generation_id } else { -1 },
+        topics: subscription.topics.iter().map(|topic| Arc::from(topic.as_str())).collect(),
+    })
 }
 
 /// A member's partitions, as the leader hands them out.
@@ -151,7 +203,10 @@ mod tests {
             .zip(subscriptions)
             .map(|(number, topics)| Member {
                 member_id: format!("m{number}"),
+                group_instance_id: None,
                 topics: topics.iter().map(|topic| Arc::from(*topic)).collect(),
+                owned: Vec::new(),
+                generation: -1,
             })
             .collect()
     }
@@ -185,13 +240,30 @@ mod tests {
 
     #[test]
     fn subscriptions_and_assignments_travel() {
-        let topics: BTreeSet<Arc<str>> = ["a".into(), "b".into()].into();
-        assert_eq!(decode_subscription(encode_subscription(&topics)), Some(topics));
         let partitions =
             vec![TopicPartition::new("a", 0), TopicPartition::new("a", 3), TopicPartition::new("b", 1)];
+        let subscription = Subscription {
+            topics: ["a".into(), "b".into()].into(),
+            owned: partitions.clone(),
+            generation: 7,
+        };
+        assert_eq!(decode_subscription(encode_subscription(&subscription)), Some(subscription));
         assert_eq!(decode_assignment(encode_assignment(&partitions)), Some(partitions));
         assert_eq!(decode_assignment(Bytes::new()), Some(vec![]));
         assert_eq!(decode_assignment(Bytes::from_static(b"x")), None);
+    }
+
+    #[test]
+    fn a_static_member_that_comes_back_under_another_id_finds_its_place() {
+        let with = |id: &str, instance: &str| Member {
+            member_id: id.into(),
+            group_instance_id: Some(instance.into()),
+            ..members(&[&["a"]]).remove(0)
+        };
+        let before = assign("range", &[with("x1", "one"), with("x2", "two")], &counts(&[("a", 2)]));
+        let after = assign("range", &[with("x9", "one"), with("x2", "two")], &counts(&[("a", 2)]));
+        assert_eq!(before["x1"], after["x9"]);
+        assert_eq!(before["x2"], after["x2"]);
     }
 
     proptest! {
@@ -203,7 +275,10 @@ mod tests {
         ) {
             let members: Vec<Member> = (0..).zip(&subscriptions).map(|(number, topics)| Member {
                 member_id: format!("m{number}"),
+                group_instance_id: None,
                 topics: topics.iter().map(|topic| Arc::from(topic.as_str())).collect(),
+                owned: Vec::new(),
+                generation: -1,
             }).collect();
             let counts = sizes.iter().map(|(topic, count)| (Arc::from(topic.as_str()), *count)).collect();
             let assigned = assign(assignor, &members, &counts);

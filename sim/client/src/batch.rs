@@ -1,11 +1,12 @@
 //! Record batches, magic 2: the encoder of the producer and the decoder of the consumer.
 //!
 //! Written by hand rather than taken from crate `kafka-protocol`, whose records keep headers in a map and so lose
-//! repeated header keys. Layout: <https://kafka.apache.org/documentation/#recordbatch>. Absent: compression, and the
-//! message sets of magic 0 and 1.
+//! repeated header keys. Layout: <https://kafka.apache.org/documentation/#recordbatch>. The codecs of compressed batches
+//! are the broker's, in `kafka::log::compression`. Absent: the message sets of magic 0 and 1.
 
 use broker::{Header, Headers, Offset};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka::log::compression::{Codec, UNPACKED_BYTES_MAX, compress, decompress};
 
 /// Bytes before the first record.
 pub(crate) const HEADER_BYTES: usize = 61;
@@ -85,16 +86,22 @@ impl BatchBuilder {
         HEADER_BYTES + self.records.len()
     }
 
-    /// The whole batch, with base offset 0, which the broker replaces.
-    pub(crate) fn encode(&self, stamp: ProducerStamp, transactional: bool) -> Bytes {
+    /// The whole batch, with base offset 0, which the broker replaces. Records that a codec would make longer go as they
+    /// are, as in librdkafka.
+    pub(crate) fn encode(&self, stamp: ProducerStamp, transactional: bool, codec: Codec) -> Bytes {
         assert!(self.count > 0, "a batch without records has no offsets");
-        let mut batch = BytesMut::with_capacity(self.bytes());
+        let packed = (codec != Codec::None).then(|| compress(codec, &self.records));
+        let packed = packed.filter(|packed| packed.len() < self.records.len());
+        let codec = if packed.is_some() { codec } else { Codec::None };
+        let records: &[u8] = packed.as_deref().unwrap_or(&self.records);
+        let whole = HEADER_BYTES + records.len();
+        let mut batch = BytesMut::with_capacity(whole);
         batch.put_i64(0);
-        batch.put_i32(length(self.bytes() - LENGTH_EXCLUDES));
+        batch.put_i32(length(whole - LENGTH_EXCLUDES));
         batch.put_i32(-1);
         batch.put_i8(MAGIC);
         batch.put_u32(0);
-        batch.put_i16(if transactional { TRANSACTIONAL } else { 0 });
+        batch.put_i16(codec as i16 | if transactional { TRANSACTIONAL } else { 0 });
         batch.put_i32(self.count - 1);
         batch.put_i64(self.base_timestamp);
         batch.put_i64(self.max_timestamp);
@@ -102,7 +109,7 @@ impl BatchBuilder {
         batch.put_i16(stamp.producer_epoch);
         batch.put_i32(stamp.base_sequence);
         batch.put_i32(self.count);
-        batch.put_slice(&self.records);
+        batch.put_slice(records);
         let crc = crc32c::crc32c(&batch[CRC_COVERS_FROM..]);
         batch[CRC_COVERS_FROM - 4..CRC_COVERS_FROM].copy_from_slice(&crc.to_be_bytes());
         batch.freeze()
@@ -145,8 +152,8 @@ pub(crate) struct Record {
 pub(crate) enum Malformed {
     #[error("the batch at offset {0} has magic {1}, not 2")]
     Magic(Offset, i8),
-    #[error("the batch at offset {0} is compressed (codec {1}), which this client cannot read")]
-    Compressed(Offset, i16),
+    #[error("the batch at offset {0} cannot be unpacked by its codec {1}")]
+    Packed(Offset, i16),
     #[error("the batch at offset {0} fails its checksum")]
     Checksum(Offset),
     #[error("the batch at offset {0} contradicts itself")]
@@ -189,8 +196,11 @@ pub(crate) fn decode(bytes: &mut Bytes, check_crc: bool) -> Result<Option<Batch>
         base_sequence: batch.get_i32(),
     };
     let count = batch.get_i32();
-    if attributes & COMPRESSION != 0 {
-        return Err(Malformed::Compressed(base_offset, attributes & COMPRESSION));
+    let codec = attributes & COMPRESSION;
+    if codec != 0 {
+        let unpacked =
+            Codec::from_id(codec).and_then(|codec| decompress(codec, &batch, UNPACKED_BYTES_MAX).ok());
+        batch = unpacked.ok_or(Malformed::Packed(base_offset, codec))?;
     }
     let appended_at = (attributes & LOG_APPEND_TIME != 0).then_some(max_timestamp);
     let mut records = Vec::new();
@@ -308,7 +318,7 @@ mod tests {
         for (timestamp, key, value, pairs) in sent {
             builder.append(*timestamp, key.as_deref(), value.as_deref(), &headers(pairs));
         }
-        builder.encode(stamp, false)
+        builder.encode(stamp, false, Codec::None)
     }
 
     fn bytes() -> impl Strategy<Value = Option<Vec<u8>>> {
@@ -356,11 +366,32 @@ mod tests {
                 let length = (wire.len() - LENGTH_EXCLUDES) as i32;
                 wire[8..12].copy_from_slice(&length.to_be_bytes());
                 wire[16] = 2;
-                wire[22] &= !7;
+                wire[22] &= !7; // Without a codec.
             }
             let mut wire = Bytes::from(wire);
             while let Ok(Some(_)) = decode(&mut wire, false) {}
         }
+    }
+
+    #[test]
+    fn every_codec_comes_back_and_none_makes_a_batch_longer() {
+        let many: Vec<Sent> = (0..100).map(|n| (n, None, Some(b"the same again".to_vec()), vec![])).collect();
+        let mut builder = BatchBuilder::default();
+        for (timestamp, _, value, _) in &many {
+            builder.append(*timestamp, None, value.as_deref(), &Headers::default());
+        }
+        let plain = builder.encode(ProducerStamp::NONE, true, Codec::None);
+        let expected = decode(&mut plain.clone(), true).unwrap().unwrap();
+        assert!(expected.transactional);
+        for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+            let mut packed = builder.encode(ProducerStamp::NONE, true, codec);
+            assert!(packed.len() < plain.len() / 2, "{codec:?}: {}", packed.len());
+            assert_eq!(decode(&mut packed, true).unwrap().unwrap(), expected, "{codec:?}");
+        }
+        let mut short = BatchBuilder::default();
+        short.append(1, None, Some(b"x"), &Headers::default());
+        let bytes = short.encode(ProducerStamp::NONE, false, Codec::Gzip);
+        assert_eq!(bytes, short.encode(ProducerStamp::NONE, false, Codec::None));
     }
 
     #[test]

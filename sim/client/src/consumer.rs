@@ -30,6 +30,8 @@ pub(crate) struct WireConsumer {
     listener: Box<dyn RebalanceListener>,
     /// Takes over once the partitions of the earlier subscription are given back.
     next_listener: Option<Box<dyn RebalanceListener>>,
+    /// The consumer cannot go on: another has its place, or its configuration is refused.
+    fatal: Option<Error>,
 }
 
 /// What a consumer and its tasks share.
@@ -135,6 +137,7 @@ impl WireConsumer {
             mode: Mode::Idle,
             listener: Box::new(NoRebalanceListener),
             next_listener: None,
+            fatal: None,
         }
     }
 
@@ -155,6 +158,13 @@ impl WireConsumer {
                     *self.shared.member() = member;
                     self.hold(&partitions);
                 }
+                GroupEvent::RevokeSome(member, partitions) => {
+                    // Committed in the name of the new generation, in which they are the member's for the last time.
+                    *self.shared.member() = member;
+                    let committed = self.give_some_back(&partitions).await;
+                    group.revoked();
+                    committed?;
+                }
                 GroupEvent::Revoke => {
                     // The group goes on whether or not the commit arrived; the user hears of a failure all the same.
                     let committed = self.give_back().await;
@@ -166,7 +176,12 @@ impl WireConsumer {
                     group.revoked();
                     return Err(error);
                 }
-                GroupEvent::Failed(error) => return Err(error),
+                GroupEvent::Failed(error) => {
+                    if error.is_fatal() {
+                        self.fatal = Some(error.clone());
+                    }
+                    return Err(error);
+                }
             }
         }
         Ok(())
@@ -175,9 +190,27 @@ impl WireConsumer {
     fn hold(&mut self, partitions: &[TopicPartition]) {
         self.take_next_listener();
         self.set_holding(true);
-        self.shared.reading().assign(partitions, Phase::Committed);
+        self.shared.reading().add(partitions, Phase::Committed);
         self.listener.assigned(partitions);
         self.shared.work.notify_one();
+    }
+
+    /// As [`WireConsumer::give_back`], for some partitions while the others are read on.
+    async fn give_some_back(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        let mut offsets = self.shared.reading().take_uncommitted_of(partitions);
+        if self.auto_commit.is_none() {
+            offsets.clear();
+        }
+        let returned = self.listener.revoked(partitions);
+        offsets.retain(|(at, _)| !returned.iter().any(|(other, _)| other == at));
+        offsets.extend(returned);
+        let committed = self.shared.commit_some(&offsets, self.patience()).await;
+        if let Err(error) = &committed {
+            self.shared.cluster.context.note(format_args!("commit before a revocation failed: {error}"));
+        }
+        self.shared.reading().remove(partitions);
+        self.take_next_listener();
+        committed
     }
 
     /// The listener hears of the revocation, what it returns is committed, and nothing is held any more.
@@ -330,6 +363,9 @@ impl Consumer for WireConsumer {
     }
 
     async fn poll(&mut self, timeout: Duration) -> Result<Vec<ConsumerRecord>, Error> {
+        if let Some(fatal) = &self.fatal {
+            return Err(fatal.clone());
+        }
         let context = self.shared.cluster.context.clone();
         let deadline = context.now() + timeout;
         let _alive = match &self.mode {
@@ -359,6 +395,9 @@ impl Consumer for WireConsumer {
     }
 
     async fn commit(&mut self, offsets: &[(TopicPartition, OffsetAndMetadata)]) -> Result<(), Error> {
+        if let Some(fatal) = &self.fatal {
+            return Err(fatal.clone());
+        }
         let committed = self.shared.commit(offsets, self.socket_timeout()).await;
         if let (Err(error), Mode::Subscribed { group, .. }) = (&committed, &self.mode)
             && matches!(
@@ -369,6 +408,11 @@ impl Consumer for WireConsumer {
             )
         {
             group.suspect();
+        }
+        if let Err(error) = &committed
+            && error.is_fatal()
+        {
+            self.fatal = Some(error.clone());
         }
         committed
     }

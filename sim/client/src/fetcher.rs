@@ -1,7 +1,8 @@
 //! The consumer's background task for reading: finds positions and leaders, and keeps one long poll open to each leader.
 //!
-//! It is idle but for the answers of those long polls (`fetch.wait.max.ms`). Absent: fetch sessions (each request names
-//! its partitions), fetching from followers, and the check for truncation by OffsetForLeaderEpoch.
+//! It is idle but for the answers of those long polls (`fetch.wait.max.ms`). After each change of a leader, and before a
+//! committed offset is used, the leader is asked whether its log has what was read before (`validation`). Absent: fetch
+//! sessions (each request names its partitions), and fetching from followers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::error::{self, class_of, code, wants_metadata};
 use crate::offsets::{Listed, group_offsets, list_offsets_of};
 use crate::properties::OffsetReset;
 use crate::reading::{Phase, Reading};
+use crate::validation::{EpochEnd, EpochEnds, Epochs, epoch_ends};
 
 /// From this version on topics go by their ids (KIP-516).
 const FETCH_BY_ID: i16 = 13;
@@ -39,6 +41,7 @@ enum Event {
     Refreshed(Result<(), Error>),
     Committed(Vec<Asked>, Result<Vec<(TopicPartition, OffsetAndMetadata)>, Error>),
     Listed(Vec<Asked>, Result<Vec<Listed>, Error>),
+    Validated(Vec<Asked>, Result<EpochEnds, Error>),
     Fetched(NodeId, BTreeMap<TopicPartition, u64>, Result<Answered<FetchResponse>, Error>),
 }
 
@@ -102,6 +105,7 @@ impl Fetcher {
         self.find_leaders(&mut reading);
         self.ask_committed(&mut reading, now);
         self.ask_ends(&mut reading, now);
+        self.validate(&mut reading, now);
         self.fetch(&mut reading, now);
         let waits = reading.iter_mut().map(|(_, cursor)| cursor.not_before).filter(|at| *at > now).min();
         let refresh = self.refresh(&mut reading, now);
@@ -179,6 +183,27 @@ impl Fetcher {
                 let specs: Vec<_> = asked.iter().map(|((at, _), spec)| (at.clone(), *spec)).collect();
                 let offsets = list_offsets_of(&cluster, leader, &specs).await;
                 Event::Listed(asked.into_iter().map(|(asked, _)| asked).collect(), offsets)
+            }));
+        }
+    }
+
+    fn validate(&mut self, reading: &mut Reading, now: Timestamp) {
+        let mut leaders: BTreeMap<NodeId, Vec<(Asked, Epochs)>> = BTreeMap::new();
+        for (at, cursor) in reading.iter_mut() {
+            let Some((leader, current)) = self.shared.cluster.leader(at) else { continue };
+            cursor.led_under(current);
+            if cursor.phase == Phase::Unvalidated && !cursor.asking && cursor.not_before <= now {
+                cursor.asking = true;
+                let epochs = Epochs { current, read: cursor.offset_epoch };
+                leaders.entry(leader).or_default().push(((at.clone(), cursor.version), epochs));
+            }
+        }
+        for (leader, asked) in leaders {
+            let cluster = self.shared.cluster.clone();
+            self.events.push(Box::pin(async move {
+                let epochs = asked.iter().map(|((at, _), epochs)| (at.clone(), *epochs)).collect();
+                let ends = epoch_ends(&cluster, leader, epochs).await;
+                Event::Validated(asked.into_iter().map(|(asked, _)| asked).collect(), ends)
             }));
         }
     }
@@ -307,6 +332,7 @@ impl Fetcher {
             }
             Event::Committed(asked, offsets) => self.position_by_group(&mut reading, asked, offsets, now),
             Event::Listed(asked, offsets) => self.position_by_log(&mut reading, asked, offsets, now),
+            Event::Validated(asked, ends) => self.take_in_validation(&mut reading, asked, ends, now),
             Event::Fetched(leader, asked, answer) => {
                 self.fetching.remove(&leader);
                 self.take_in(&mut reading, &asked, answer, now);
@@ -338,8 +364,7 @@ impl Fetcher {
             match (offsets.get(&at), &error) {
                 (_, Some(_)) => cursor.not_before = retry_at,
                 (Some(position), None) => {
-                    cursor.fetch_offset = position.offset;
-                    cursor.phase = Phase::Known;
+                    cursor.position_at(position.offset, position.leader_epoch.unwrap_or(-1));
                 }
                 (None, None) => {
                     cursor.phase = spec.map_or(Phase::Stuck, Phase::Reset);
@@ -374,15 +399,79 @@ impl Fetcher {
             let Some(cursor) = reading.asked(&at, version) else { continue };
             cursor.asking = false;
             match offsets.remove(&at) {
-                Some(Ok(Some(offset))) => {
-                    cursor.fetch_offset = offset;
-                    cursor.phase = Phase::Known;
+                Some(Ok(Some((offset, epoch)))) => {
+                    cursor.position_at(offset, epoch);
+                    if let Some((_, current)) = self.shared.cluster.leader(&at) {
+                        // It comes from that leader.
+                        cursor.validated(current);
+                    }
                 }
                 Some(Err(error)) if !error.is_retriable() => {
                     cursor.not_before = now + self.shared.cluster.settings.consumer.fetch_error_backoff;
                     reading.report(error);
                 }
                 _ => {
+                    cursor.not_before = retry_at;
+                    self.refresh_wanted = true;
+                }
+            }
+        }
+        self.shared.news.notify_one();
+    }
+
+    /// Both clients' rule (`rd_kafka_toppar_handle_OffsetForLeaderEpoch`, `OffsetFetcher.maybeValidateAllPositions`): a log
+    /// that ends before the position was truncated, and reading goes on from its end; without `auto.offset.reset` the
+    /// user must say. A leader that knows nothing of the epoch leaves it to `auto.offset.reset`.
+    fn take_in_validation(
+        &mut self,
+        reading: &mut Reading,
+        asked: Vec<Asked>,
+        ends: Result<EpochEnds, Error>,
+        now: Timestamp,
+    ) {
+        let retry_at = self.retry_at(now);
+        let spec = self.shared.reset_spec();
+        for (at, version) in asked {
+            let Some(cursor) = reading.asked(&at, version) else { continue };
+            cursor.asking = false;
+            let current = self.shared.cluster.leader(&at).map_or(-1, |(_, epoch)| epoch);
+            let answer = match &ends {
+                Ok(ends) => ends.get(&at).cloned(),
+                // Too old a broker to ask.
+                Err(error) if error.code == ErrorCode::Broker(code::UNSUPPORTED_VERSION) => {
+                    cursor.validated(current);
+                    continue;
+                }
+                Err(_) => None,
+            };
+            let position = cursor.fetch_offset;
+            match answer {
+                Some(Ok(EpochEnd { asked, .. }))
+                    if asked != (Epochs { current, read: cursor.offset_epoch }) =>
+                {
+                    // Another leader by now, or a fetch that was under way brought more: it is asked again.
+                }
+                Some(Ok(EpochEnd { end: Some((_, end)), .. })) if end >= position => {
+                    cursor.validated(current)
+                }
+                Some(Ok(EpochEnd { end: Some((epoch, end)), .. })) if spec.is_some() => {
+                    let from = reading.truncated(&at, end, epoch);
+                    self.shared.cluster.context.note(format_args!(
+                        "{at} was truncated: epoch {epoch} ends at {end}, read up to {position}, goes on from {from:?}"
+                    ));
+                }
+                Some(Ok(EpochEnd { end, .. })) => {
+                    cursor.phase = spec.map_or(Phase::Stuck, Phase::Reset);
+                    let why = match end {
+                        Some((_, end)) => format!("the log was truncated to {end}, before {position}"),
+                        None => format!("the leader knows nothing of the epoch before {position}"),
+                    };
+                    self.shared.cluster.context.note(format_args!("{at}: {why}"));
+                    if spec.is_none() {
+                        reading.report(no_offset(&at, &why));
+                    }
+                }
+                Some(Err(_)) | None => {
                     cursor.not_before = retry_at;
                     self.refresh_wanted = true;
                 }
@@ -458,10 +547,9 @@ impl Fetcher {
                 let from = cursor.fetch_offset;
                 let size = bytes.len();
                 match read_batches(at, bytes, from, settings.read_committed, settings.check_crcs, aborted) {
-                    Ok((records, next)) => {
-                        let some = !records.is_empty();
-                        reading.fetched(at, version, records, size, next);
-                        if some || next > from {
+                    Ok(ReadUp { records, next, epoch }) => {
+                        reading.fetched(at, version, records, size, next, epoch);
+                        if next > from {
                             self.shared.news.notify_one();
                         }
                     }
@@ -521,6 +609,15 @@ fn no_offset(at: &TopicPartition, why: &str) -> Error {
     Error::new(ErrorCode::OffsetOutOfRange, ErrorClass::Failed, text)
 }
 
+/// What a fetch brought.
+struct ReadUp {
+    records: Vec<ConsumerRecord>,
+    /// Where the next fetch begins.
+    next: Offset,
+    /// The epoch of the leader that wrote the last batch; -1 without one.
+    epoch: i32,
+}
+
 /// Reads a fetch's batches from offset `from` on; gives the records and where the next fetch begins. A batch is sent
 /// whole, so its first records may be before `from`. Control batches, and in read_committed aborted transactions, are
 /// passed over.
@@ -531,16 +628,17 @@ fn read_batches(
     read_committed: bool,
     check_crcs: bool,
     mut aborted: Vec<AbortedTransaction>,
-) -> Result<(Vec<ConsumerRecord>, Offset), batch::Malformed> {
+) -> Result<ReadUp, batch::Malformed> {
     aborted.sort_by_key(|transaction| std::cmp::Reverse(transaction.first_offset));
     let mut aborting = BTreeSet::new();
     let mut records = Vec::new();
-    let mut next = from;
+    let (mut next, mut epoch) = (from, -1);
     while let Some(batch) = batch::decode(&mut bytes, check_crcs)? {
         while aborted.last().is_some_and(|transaction| transaction.first_offset <= batch.last_offset) {
             aborting.extend(aborted.pop().map(|transaction| transaction.producer_id.0));
         }
         next = next.max(batch.last_offset + 1);
+        epoch = batch.leader_epoch;
         if batch.control {
             if is_abort(&batch) {
                 aborting.remove(&batch.producer.producer_id);
@@ -554,7 +652,7 @@ fn read_batches(
         let wanted = batch.records.into_iter().filter(|record| record.offset >= from);
         records.extend(wanted.map(|record| consumer_record(at, leader_epoch, record)));
     }
-    Ok((records, next))
+    Ok(ReadUp { records, next, epoch })
 }
 
 fn is_abort(batch: &Batch) -> bool {
@@ -571,5 +669,99 @@ fn consumer_record(at: &TopicPartition, leader_epoch: Option<i32>, record: Recor
         key: record.key,
         value: record.value,
         headers: record.headers,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use crate::batch::{BatchBuilder, ProducerStamp};
+
+    use super::*;
+
+    const COMMIT: i16 = 1;
+
+    /// A batch of one record at `offset`.
+    fn batch(offset: Offset, producer_id: i64, transactional: bool) -> Bytes {
+        let mut builder = BatchBuilder::default();
+        builder.append(1, None, Some(format!("{offset}").as_bytes()), &broker::Headers::default());
+        let stamp = ProducerStamp { producer_id, producer_epoch: 0, base_sequence: 0 };
+        placed(builder.encode(stamp, transactional, kafka::log::compression::Codec::None), offset, 0)
+    }
+
+    /// The end of a transaction.
+    fn marker(offset: Offset, producer_id: i64, kind: i16) -> Bytes {
+        let mut builder = BatchBuilder::default();
+        let key = [[0, 0], kind.to_be_bytes()].concat();
+        builder.append(1, Some(&key), Some(&[0; 6]), &broker::Headers::default());
+        let stamp = ProducerStamp { producer_id, producer_epoch: 0, base_sequence: -1 };
+        placed(builder.encode(stamp, true, kafka::log::compression::Codec::None), offset, 1 << 5)
+    }
+
+    fn placed(bytes: Bytes, offset: Offset, attributes: u8) -> Bytes {
+        let mut bytes = bytes.to_vec();
+        bytes[..8].copy_from_slice(&offset.to_be_bytes());
+        bytes[12..16].copy_from_slice(&3i32.to_be_bytes());
+        bytes[22] |= attributes;
+        bytes.into()
+    }
+
+    fn aborted(producer_id: i64, first_offset: Offset) -> AbortedTransaction {
+        AbortedTransaction::default().with_producer_id(producer_id.into()).with_first_offset(first_offset)
+    }
+
+    fn read(
+        batches: &[Bytes],
+        from: Offset,
+        committed: bool,
+        aborted: Vec<AbortedTransaction>,
+    ) -> (Vec<Offset>, Offset) {
+        let mut bytes = BytesMut::new();
+        batches.iter().for_each(|batch| bytes.extend_from_slice(batch));
+        let at = TopicPartition::new("t", 0);
+        let read = read_batches(&at, bytes.freeze(), from, committed, false, aborted).expect("well formed");
+        (read.records.iter().map(|record| record.offset).collect(), read.next)
+    }
+
+    #[test]
+    fn aborted_ranges_end_with_their_marker_and_concern_one_producer() {
+        let log = [
+            batch(0, 7, true),
+            batch(1, 8, true),
+            batch(2, 7, true),
+            marker(3, 7, ABORT_MARKER),
+            batch(4, 7, true),
+            marker(5, 8, COMMIT),
+            marker(6, 7, COMMIT),
+        ];
+        assert_eq!(read(&log, 0, true, vec![aborted(7, 0)]), (vec![1, 4], 7));
+        assert_eq!(read(&log, 0, false, vec![]), (vec![0, 1, 2, 4], 7));
+    }
+
+    #[test]
+    fn a_producer_that_aborts_again_and_again_is_followed() {
+        let log = [
+            batch(0, 7, true),
+            marker(1, 7, ABORT_MARKER),
+            batch(2, 7, true),
+            marker(3, 7, COMMIT),
+            batch(4, 7, true),
+            marker(5, 7, ABORT_MARKER),
+        ];
+        // The broker need not tell them in order.
+        assert_eq!(read(&log, 0, true, vec![aborted(7, 4), aborted(7, 0)]), (vec![2], 6));
+    }
+
+    #[test]
+    fn a_fetch_from_the_middle_of_an_aborted_transaction_sees_none_of_it() {
+        let log = [batch(2, 7, true), marker(3, 7, ABORT_MARKER), batch(4, -1, false)];
+        assert_eq!(read(&log, 2, true, vec![aborted(7, 0)]), (vec![4], 5));
+    }
+
+    #[test]
+    fn a_plain_record_within_an_aborted_range_is_read() {
+        let log = [batch(0, 7, true), batch(1, -1, false), batch(2, 7, false), marker(3, 7, ABORT_MARKER)];
+        assert_eq!(read(&log, 0, true, vec![aborted(7, 0)]), (vec![1, 2], 4));
     }
 }

@@ -15,9 +15,7 @@
 //! has a `reading`, which its `fetcher` fills, and a `membership` in a group. Everything in the background is a
 //! task of the host, and stops when its client is dropped.
 //!
-//! Absent on purpose: compression, TLS, SASL, fetch sessions, fetching from followers, cooperative rebalancing, the check
-//! for truncation by OffsetForLeaderEpoch. Transactions have their calls in the interface and answer
-//! [`broker::ErrorCode::InvalidState`] until they are built.
+//! Absent on purpose: TLS, SASL, fetch sessions, fetching from followers, KIP-848's groups.
 
 mod properties;
 
@@ -39,6 +37,8 @@ mod fetcher;
 mod membership;
 mod offsets;
 mod reading;
+mod sticky;
+mod validation;
 
 mod admin;
 

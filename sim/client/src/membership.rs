@@ -1,8 +1,10 @@
 //! A consumer's membership in its group: joins, keeps it alive, notices when the group moves on.
 //!
 //! A background task, so that heartbeats go on while a user's handler is slow. What concerns the user it puts into a
-//! queue of [`GroupEvent`]s that polls work off: listeners are called from polls alone. The protocol is the classic,
-//! eager one: before each new generation a member gives back all it holds. Absent: cooperative rebalancing, KIP-848.
+//! queue of [`GroupEvent`]s that polls work off: listeners are called from polls alone. The protocol is the classic one in
+//! both its ways. Eager: before each new generation a member gives back all it holds. Cooperative (KIP-429), if every
+//! assignor that is named is: a member joins with what it holds, reads on meanwhile, gives up what the assignment leaves
+//! out, and joins once more, so that others can have it. Absent: KIP-848.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +22,8 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::Notify;
 
 use crate::assignor::{
-    Member, assign, decode_assignment, decode_subscription, encode_assignment, encode_subscription,
+    COOPERATIVE_STICKY, Member, Subscription, assign, decode_assignment, decode_subscription,
+    encode_assignment, encode_subscription,
 };
 use crate::coordinator::Coordinator;
 use crate::error::{self, code, wants_coordinator};
@@ -34,8 +37,10 @@ const JOIN_MARGIN: Duration = Duration::from_secs(5);
 /// What a poll must deal with, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum GroupEvent {
-    /// These partitions are the member's in this generation.
+    /// These partitions are the member's in this generation, besides those that it holds.
     Assigned(GroupMetadata, Vec<TopicPartition>),
+    /// These of the partitions held go to others: give them back, then [`Group::revoked`].
+    RevokeSome(GroupMetadata, Vec<TopicPartition>),
     /// The group wants to assign anew: give back what is held, then [`Group::revoked`].
     Revoke,
     /// The group went on without the member.
@@ -63,7 +68,7 @@ struct State {
     events: VecDeque<GroupEvent>,
     polling: bool,
     last_poll: Timestamp,
-    /// A poll has given back what the last [`GroupEvent::Revoke`] asked for, or has seen [`GroupEvent::NotPolled`].
+    /// A poll has done what the last event asked for: see [`Group::revoked`].
     answered: bool,
     /// The topics have changed since the last join.
     resubscribed: bool,
@@ -116,7 +121,7 @@ impl Group {
         self.state().events.pop_front()
     }
 
-    /// What [`GroupEvent::Revoke`] or [`GroupEvent::NotPolled`] asked for is done.
+    /// What [`GroupEvent::Revoke`], [`GroupEvent::RevokeSome`] or [`GroupEvent::NotPolled`] asked for is done.
     pub(crate) fn revoked(&self) {
         self.state().answered = true;
         self.wake.notify_one();
@@ -228,6 +233,9 @@ enum End {
 pub(crate) struct Membership {
     group: Arc<Group>,
     rng: Rng,
+    cooperative: bool,
+    /// What the group has given to this member and not taken back; used by the cooperative protocol alone.
+    owned: BTreeSet<TopicPartition>,
     /// The partitions of the topics as this member, being the leader, last assigned them.
     assigned_counts: Option<BTreeMap<Arc<str>, PartitionId>>,
 }
@@ -235,41 +243,98 @@ pub(crate) struct Membership {
 impl Membership {
     pub(crate) fn new(group: Arc<Group>) -> Membership {
         let rng = group.coordinator.cluster.rng("membership");
-        Membership { group, rng, assigned_counts: None }
+        let assignors = &group.coordinator.cluster.settings.consumer.assignors;
+        let cooperative = assignors.iter().all(|name| name == COOPERATIVE_STICKY);
+        Membership { group, rng, cooperative, owned: BTreeSet::new(), assigned_counts: None }
     }
 
     /// Runs until it is aborted, or the group refuses the member for good.
     pub(crate) async fn run(mut self) {
         loop {
-            match self.join().await {
-                Ok(partitions) => {
-                    let member = self.group.state().member.clone();
-                    self.group.publish(GroupEvent::Assigned(member, partitions));
-                }
-                Err(error) => return self.group.publish(GroupEvent::Failed(error)),
-            }
-            let mut end = self.stay(false).await;
-            if let End::Rebalance = end {
-                self.group.state().answered = false;
-                self.group.publish(GroupEvent::Revoke);
-                end = self.stay(true).await;
+            let mut end = match self.drop_topics().await {
+                None => match self.join().await {
+                    Ok(partitions) => self.take_over(partitions.into_iter().collect()).await,
+                    Err(error) => {
+                        self.lose();
+                        return self.group.publish(GroupEvent::Failed(error));
+                    }
+                },
+                Some(end) => end,
+            };
+            if let End::Rebalance = end
+                && !self.cooperative
+            {
+                end = self.wait_for(GroupEvent::Revoke).await;
             }
             match end {
                 End::Rebalance | End::Revoked => {}
                 End::Lost => {
                     let id = self.group.state().member.member_id.clone();
                     self.note(format_args!("the group went on without {id}"));
-                    self.forget_member();
-                    self.group.publish(GroupEvent::Lost);
+                    self.lose();
                 }
                 End::NotPolled => self.leave_unpolled().await,
                 End::Failed(error) => {
-                    self.forget_member();
-                    self.group.publish(GroupEvent::Lost);
+                    self.lose();
                     return self.group.publish(GroupEvent::Failed(error));
                 }
             }
         }
+    }
+
+    /// Holds nothing any more, and is no member.
+    fn lose(&mut self) {
+        self.forget_member();
+        self.group.publish(GroupEvent::Lost);
+    }
+
+    /// Asks the next poll for something, and keeps the membership alive until it is done.
+    async fn wait_for(&mut self, event: GroupEvent) -> End {
+        self.group.state().answered = false;
+        self.group.publish(event);
+        self.stay(true).await
+    }
+
+    /// Has partitions given back whose topics are no longer subscribed; only the cooperative protocol holds any here.
+    /// Gives how the generation ended meanwhile, if it did.
+    async fn drop_topics(&mut self) -> Option<End> {
+        let (topics, member) = {
+            let state = self.group.state();
+            (state.topics.clone(), state.member.clone())
+        };
+        let gone: Vec<_> = self.owned.iter().filter(|at| !topics.contains(&at.topic)).cloned().collect();
+        if gone.is_empty() {
+            return None;
+        }
+        match self.wait_for(GroupEvent::RevokeSome(member, gone.clone())).await {
+            End::Revoked => {
+                self.owned.retain(|at| !gone.contains(at));
+                None
+            }
+            other => Some(other),
+        }
+    }
+
+    /// The member has an assignment: has the user take it over, and stays until the generation ends.
+    async fn take_over(&mut self, assigned: BTreeSet<TopicPartition>) -> End {
+        let member = self.group.state().member.clone();
+        if !self.cooperative {
+            self.group.publish(GroupEvent::Assigned(member, assigned.into_iter().collect()));
+            return self.stay(false).await;
+        }
+        let gone: Vec<_> = self.owned.difference(&assigned).cloned().collect();
+        let new: Vec<_> = assigned.difference(&self.owned).cloned().collect();
+        let gives_up = !gone.is_empty();
+        if gives_up {
+            match self.wait_for(GroupEvent::RevokeSome(member.clone(), gone)).await {
+                End::Revoked => {}
+                other => return other,
+            }
+        }
+        self.owned = assigned;
+        self.group.publish(GroupEvent::Assigned(member, new));
+        // Others wait for what was given up.
+        if gives_up { End::Rebalance } else { self.stay(false).await }
     }
 
     fn note(&self, text: std::fmt::Arguments<'_>) {
@@ -277,12 +342,13 @@ impl Membership {
         self.group.coordinator.cluster.context.note(format_args!("group {group}: {text}"));
     }
 
-    fn forget_member(&self) {
+    fn forget_member(&mut self) {
+        self.owned.clear();
         self.group.state().member = outside(&self.group.coordinator);
     }
 
     /// Leaves because the user does not poll, and waits until it does.
-    async fn leave_unpolled(&self) {
+    async fn leave_unpolled(&mut self) {
         let consumer = &self.group.coordinator.cluster.settings.consumer;
         let (interval, session) = (consumer.max_poll_interval, consumer.session_timeout);
         self.note(format_args!("not polled for {interval:?}: leaving"));
@@ -292,6 +358,7 @@ impl Membership {
         }
         let text = format!("no poll within `max.poll.interval.ms` ({interval:?}); the member left its group");
         let error = Error::new(ErrorCode::MaxPollExceeded, ErrorClass::Retriable, text);
+        self.owned.clear();
         self.group.state().answered = false;
         self.group.publish(GroupEvent::Lost);
         self.group.publish(GroupEvent::NotPolled(error));
@@ -317,7 +384,13 @@ impl Membership {
                 self.group.coordinator.forget();
             }
             match error.code {
-                ErrorCode::Broker(code::UNKNOWN_MEMBER_ID | code::ILLEGAL_GENERATION) => self.forget_member(),
+                ErrorCode::Broker(code::UNKNOWN_MEMBER_ID | code::ILLEGAL_GENERATION) => {
+                    // In the cooperative protocol it still held what others have now.
+                    match self.owned.is_empty() {
+                        true => self.forget_member(),
+                        false => self.lose(),
+                    }
+                }
                 _ if error.is_retriable() => {}
                 _ => return Err(error),
             }
@@ -349,7 +422,8 @@ impl Membership {
             state.member.generation_id = joined.generation_id;
             state.member.clone()
         };
-        let assignments = match joined.leader == joined.member_id {
+        // A static leader that comes back is told that all stays as it is (KIP-814).
+        let assignments = match joined.leader == joined.member_id && !joined.skip_assignment {
             true => self.assign(&joined).await?,
             false => Vec::new(),
         };
@@ -366,7 +440,9 @@ impl Membership {
     ) -> Result<JoinGroupResponse, Error> {
         let settings = self.group.coordinator.cluster.settings.consumer.clone();
         let member = member.clone();
-        let metadata = encode_subscription(topics);
+        let owned = self.owned.iter().cloned().collect();
+        let generation = member.generation_id;
+        let metadata = encode_subscription(&Subscription { topics: topics.clone(), owned, generation });
         let session_ms = millis(settings.session_timeout);
         let rebalance_ms = millis(settings.max_poll_interval);
         let build = move |version| {
@@ -394,10 +470,16 @@ impl Membership {
         let members: Vec<Member> = joined
             .members
             .iter()
-            .map(|member| Member {
-                member_id: member.member_id.to_string(),
+            .map(|member| {
                 // Who says nothing that can be understood gets nothing.
-                topics: decode_subscription(member.metadata.clone()).unwrap_or_default(),
+                let said = decode_subscription(member.metadata.clone());
+                Member {
+                    member_id: member.member_id.to_string(),
+                    group_instance_id: member.group_instance_id.as_ref().map(|id| id.to_string()),
+                    generation: said.as_ref().map_or(-1, |said| said.generation),
+                    owned: said.as_ref().map(|said| said.owned.clone()).unwrap_or_default(),
+                    topics: said.map(|said| said.topics).unwrap_or_default(),
+                }
             })
             .collect();
         let topics: BTreeSet<Arc<str>> =

@@ -57,7 +57,7 @@ pub(crate) async fn list_offsets(
     for (leader, asked) in leaders {
         for (at, answer) in list_offsets_of(cluster, leader, &asked).await? {
             match answer {
-                Ok(Some(offset)) => offsets.push((at, offset)),
+                Ok(Some((offset, _))) => offsets.push((at, offset)),
                 Ok(None) => {}
                 Err(error) => return Err(error),
             }
@@ -67,8 +67,9 @@ pub(crate) async fn list_offsets(
     Ok(offsets)
 }
 
-/// What a leader said of one partition: an offset, or that the log has none so late.
-pub(crate) type Listed = (TopicPartition, Result<Option<Offset>, Error>);
+/// What a leader said of one partition: an offset with the epoch of its leader (-1 where it is not told), or that the log
+/// has none so late.
+pub(crate) type Listed = (TopicPartition, Result<Option<(Offset, i32)>, Error>);
 
 /// Asks one leader for offsets; `None` where the log has no record so late.
 pub(crate) async fn list_offsets_of(
@@ -103,7 +104,7 @@ pub(crate) async fn list_offsets_of(
         for partition in topic.partitions {
             let at = TopicPartition::new(name.clone(), partition.partition_index);
             let offset = match partition.error_code {
-                0 => Ok(Some(partition.offset).filter(|offset| *offset >= 0)),
+                0 => Ok(Some((partition.offset, partition.leader_epoch)).filter(|(offset, _)| *offset >= 0)),
                 code => Err(error::answered(code, format!("offsets of {at}"))),
             };
             offsets.push((at, offset));

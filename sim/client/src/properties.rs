@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use broker::{Error, ErrorClass, ErrorCode, Properties};
+use kafka::log::compression::Codec;
 
 use crate::assignor::COOPERATIVE_STICKY;
 use crate::partitioner::Strategy;
@@ -102,6 +103,7 @@ const PROPERTIES: &[Property] = &[
     property("retries", Kind::Number(0, MAX), "2147483647"),
     property("batch.num.messages", Kind::Number(1, 1_000_000), "10000").java("1000000"),
     property("batch.size", Kind::Number(1, MAX), "1000000").java("16384"),
+    property("compression.type", Kind::OneOf(&["none", "gzip", "snappy", "lz4", "zstd"]), "none"),
     property("sticky.partitioning.linger.ms", Kind::Number(0, 900_000), "10"),
     property("acks", Kind::OneOf(&["all", "-1", "0", "1"]), "-1"),
     property("request.timeout.ms", Kind::Number(1, 900_000), "30000"),
@@ -147,7 +149,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("broker.address.ttl", "1000"),
     ("client.dns.lookup", "use_all_dns_ips"),
     ("compression.level", "-1"),
-    ("compression.type", "none"),
     ("connections.max.idle.ms", "0"),
     ("coordinator.query.interval.ms", "600000"),
     ("debug", ""),
@@ -248,6 +249,7 @@ pub(crate) struct ProducerSettings {
     /// `None`: for ever.
     pub(crate) delivery_timeout: Option<Duration>,
     pub(crate) partitioner: Strategy,
+    pub(crate) codec: Codec,
 }
 
 /// A consumer's part.
@@ -506,6 +508,13 @@ impl<'a> Values<'a> {
             request_timeout: self.millis("request.timeout.ms"),
             delivery_timeout: self.delivery_timeout()?,
             partitioner: Strategy::named(self.text("partitioner")).expect("checked to be one of the names"),
+            codec: match self.text("compression.type") {
+                "gzip" => Codec::Gzip,
+                "snappy" => Codec::Snappy,
+                "lz4" => Codec::Lz4,
+                "zstd" => Codec::Zstd,
+                _ => Codec::None,
+            },
         })
     }
 
@@ -689,7 +698,8 @@ mod tests {
         refused(&[("enable.idempotense", "true")], "did you mean `enable.idempotence`");
         refused(&[("acks", "most")], "`acks` = `most`");
         refused(&[("linger.ms", "-5")], "from 0 to 900000");
-        refused(&[("compression.codec", "zstd")], "no such function");
+        refused(&[("compression.codec", "lz5")], "one of");
+        refused(&[("compression.level", "9")], "no such function");
         refused(&[("security.protocol", "ssl")], "no such function");
         refused(&[("session.timeout.ms", "400000")], "must not be below");
         refused(&[("bootstrap.servers", "broker-1:kafka")], "host and a port");

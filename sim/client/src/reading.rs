@@ -19,6 +19,8 @@ pub(crate) enum Phase {
     Reset(OffsetSpec),
     /// It is known.
     Known,
+    /// It is known, and the leader has changed since: the new one may have less, or something else there (KIP-320).
+    Unvalidated,
     /// There is none, and `auto.offset.reset` is `error`: a seek must set it.
     Stuck,
 }
@@ -30,6 +32,10 @@ pub(crate) struct Cursor {
     pub(crate) version: u64,
     /// Where the next fetch begins; meaningful once [`Phase::Known`].
     pub(crate) fetch_offset: Offset,
+    /// The epoch of the leader that wrote what is before it; -1 if that is not known.
+    pub(crate) offset_epoch: i32,
+    /// The epoch of the leader that is known to have it.
+    pub(crate) valid_under: i32,
     pub(crate) paused: bool,
     /// A question about its position is under way.
     pub(crate) asking: bool,
@@ -47,6 +53,30 @@ impl Cursor {
         self.buffer.len()
     }
 
+    /// Reads on from `offset`, before which a leader of `epoch` wrote.
+    pub(crate) fn position_at(&mut self, offset: Offset, epoch: i32) {
+        self.phase = Phase::Known;
+        self.fetch_offset = offset;
+        self.offset_epoch = epoch;
+        self.valid_under = -1;
+    }
+
+    /// The leader changed: whether it has what was read is to be asked, if the epoch of that is known.
+    pub(crate) fn led_under(&mut self, leader_epoch: i32) {
+        if self.phase == Phase::Known && leader_epoch > self.valid_under {
+            match self.offset_epoch {
+                ..0 => self.valid_under = leader_epoch,
+                _ => self.phase = Phase::Unvalidated,
+            }
+        }
+    }
+
+    /// The leader of `leader_epoch` has the log up to here.
+    pub(crate) fn validated(&mut self, leader_epoch: i32) {
+        self.phase = Phase::Known;
+        self.valid_under = self.valid_under.max(leader_epoch);
+    }
+
     fn forget_fetched(&mut self) {
         self.buffer.clear();
         self.buffered_bytes = 0;
@@ -54,7 +84,9 @@ impl Cursor {
 
     fn position(&self) -> Option<Offset> {
         match self.phase {
-            Phase::Known => Some(self.buffer.front().map_or(self.fetch_offset, |record| record.offset)),
+            Phase::Known | Phase::Unvalidated => {
+                Some(self.buffer.front().map_or(self.fetch_offset, |record| record.offset))
+            }
             _ => None,
         }
     }
@@ -74,12 +106,19 @@ impl Reading {
     /// Holds these partitions and no others.
     pub(crate) fn assign(&mut self, partitions: &[TopicPartition], phase: Phase) {
         self.clear();
+        self.add(partitions, phase);
+    }
+
+    /// Holds these partitions too.
+    pub(crate) fn add(&mut self, partitions: &[TopicPartition], phase: Phase) {
         for partition in partitions {
             self.next_version += 1;
             let cursor = Cursor {
                 phase,
                 version: self.next_version,
                 fetch_offset: -1,
+                offset_epoch: -1,
+                valid_under: -1,
                 paused: false,
                 asking: false,
                 not_before: Timestamp::ZERO,
@@ -89,6 +128,15 @@ impl Reading {
             };
             self.cursors.insert(partition.clone(), cursor);
         }
+    }
+
+    /// Holds these partitions no longer.
+    pub(crate) fn remove(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.cursors.remove(partition);
+        }
+        let cursors = &self.cursors;
+        self.turn.retain(|partition| cursors.contains_key(partition));
     }
 
     /// Holds nothing.
@@ -128,12 +176,29 @@ impl Reading {
             return Err(invalid_state(format!("{partition} is not assigned, so it cannot be sought")));
         };
         cursor.version = version;
-        cursor.phase = Phase::Known;
-        cursor.fetch_offset = offset;
+        cursor.position_at(offset, -1);
         cursor.asking = false;
         cursor.not_before = Timestamp::ZERO;
         cursor.forget_fetched();
         Ok(())
+    }
+
+    /// The log was truncated: its leader has nothing of `epoch` from `end` on. What was fetched and not polled is
+    /// dropped, and reading goes on from `end`, or from where the polls are if that is before. Gives where.
+    pub(crate) fn truncated(
+        &mut self,
+        partition: &TopicPartition,
+        end: Offset,
+        epoch: i32,
+    ) -> Option<Offset> {
+        let position = self.position(partition)?;
+        let from = position.min(end);
+        self.seek(partition, from).ok()?;
+        let cursor = self.cursors.get_mut(partition)?;
+        if from == end {
+            cursor.offset_epoch = epoch;
+        }
+        Some(from)
     }
 
     pub(crate) fn set_paused(&mut self, partitions: &[TopicPartition], paused: bool) {
@@ -148,7 +213,7 @@ impl Reading {
         self.cursors.get(partition)?.position()
     }
 
-    /// Takes in what a fetch brought: whole batches up to, not including, `next`.
+    /// Takes in what a fetch brought: whole batches up to, not including, `next`, the last written by a leader of `epoch`.
     pub(crate) fn fetched(
         &mut self,
         partition: &TopicPartition,
@@ -156,9 +221,13 @@ impl Reading {
         records: Vec<ConsumerRecord>,
         bytes: usize,
         next: Offset,
+        epoch: i32,
     ) {
         let Some(cursor) = self.asked(partition, version) else { return };
         assert!(next >= cursor.fetch_offset, "a fetch of {partition} went back to {next}");
+        if next > cursor.fetch_offset {
+            cursor.offset_epoch = epoch;
+        }
         cursor.fetch_offset = next;
         if records.is_empty() {
             return;
@@ -207,6 +276,19 @@ impl Reading {
         cursors.filter_map(|(at, cursor)| Some((at.clone(), cursor.uncommitted.take()?))).collect()
     }
 
+    /// As [`Reading::take_uncommitted`], for these partitions alone.
+    pub(crate) fn take_uncommitted_of(
+        &mut self,
+        partitions: &[TopicPartition],
+    ) -> Vec<(TopicPartition, OffsetAndMetadata)> {
+        let mut taken = Vec::new();
+        for at in partitions {
+            let position = self.cursors.get_mut(at).and_then(|cursor| cursor.uncommitted.take());
+            taken.extend(position.map(|position| (at.clone(), position)));
+        }
+        taken
+    }
+
     /// An automatic commit failed: these are to be committed still, where nothing later was polled.
     pub(crate) fn put_uncommitted_back(&mut self, offsets: Vec<(TopicPartition, OffsetAndMetadata)>) {
         for (at, position) in offsets {
@@ -252,7 +334,7 @@ mod tests {
     fn fetch(reading: &mut Reading, partition: i32, offsets: std::ops::Range<i64>) {
         let version = reading.cursors[&at(partition)].version;
         let next = offsets.end;
-        reading.fetched(&at(partition), version, records(partition, offsets), 1_000, next);
+        reading.fetched(&at(partition), version, records(partition, offsets), 1_000, next, 3);
     }
 
     fn taken(reading: &mut Reading, max: usize) -> Vec<String> {
@@ -284,10 +366,40 @@ mod tests {
         fetch(&mut reading, 0, 0..4);
         let earlier = reading.cursors[&at(0)].version;
         reading.seek(&at(0), 2).unwrap();
-        reading.fetched(&at(0), earlier, records(0, 4..6), 10, 6);
+        reading.fetched(&at(0), earlier, records(0, 4..6), 10, 6, 3);
         assert!(reading.take(10).is_empty());
         assert_eq!(reading.position(&at(0)), Some(2));
         assert!(reading.seek(&at(9), 0).is_err());
+    }
+
+    #[test]
+    fn a_new_leader_is_asked_about_what_an_earlier_one_wrote() {
+        let mut reading = reading();
+        let cursor = |reading: &mut Reading| {
+            let cursor = reading.cursors.get_mut(&at(0)).unwrap();
+            cursor.led_under(4);
+            cursor.phase
+        };
+        assert_eq!(cursor(&mut reading), Phase::Known, "a sought position has no epoch to ask about");
+        fetch(&mut reading, 0, 0..4);
+        assert_eq!(cursor(&mut reading), Phase::Known, "fetched from this leader");
+        reading.cursors.get_mut(&at(0)).unwrap().led_under(5);
+        assert_eq!(reading.cursors[&at(0)].phase, Phase::Unvalidated);
+        assert_eq!(reading.position(&at(0)), Some(0), "what was fetched can be polled meanwhile");
+        reading.cursors.get_mut(&at(0)).unwrap().validated(5);
+        assert_eq!(cursor(&mut reading), Phase::Known);
+    }
+
+    #[test]
+    fn a_truncated_log_is_read_from_its_end_or_from_where_the_polls_are() {
+        let mut reading = reading();
+        fetch(&mut reading, 0, 0..6);
+        reading.take(2);
+        assert_eq!(reading.truncated(&at(0), 4, 3), Some(2), "polled up to 2: 2 and 3 are read again");
+        assert!(reading.take(10).is_empty());
+        fetch(&mut reading, 0, 2..6);
+        reading.take(10);
+        assert_eq!(reading.truncated(&at(0), 4, 3), Some(4), "4 and 5 are gone, whatever was polled");
     }
 
     #[test]
@@ -298,6 +410,20 @@ mod tests {
         assert!(reading.take(10).is_empty());
         reading.set_paused(&[at(0)], false);
         assert_eq!(taken(&mut reading, 10), ["t/0@0", "t/0@1"]);
+    }
+
+    #[test]
+    fn what_is_given_up_goes_alone_and_the_rest_reads_on() {
+        let mut reading = reading();
+        fetch(&mut reading, 0, 0..2);
+        fetch(&mut reading, 1, 0..2);
+        reading.take(1);
+        assert_eq!(reading.take_uncommitted_of(&[at(0)]).len(), 1);
+        reading.remove(&[at(0)]);
+        reading.add(&[at(2)], Phase::Committed);
+        assert_eq!(reading.assignment(), [at(1), at(2)]);
+        assert_eq!(taken(&mut reading, 10), ["t/1@0", "t/1@1"]);
+        assert_eq!(reading.position(&at(0)), None);
     }
 
     #[test]

@@ -175,8 +175,7 @@ impl Cluster {
         let topics = controller.core.iter().flat_map(|core| core.image().topics.values());
         for topic in topics {
             for (index, partition) in (0..).zip(&topic.partitions) {
-                let holder =
-                    if partition.leader == NO_LEADER { partition.in_sync[0] } else { partition.leader };
+                let holder = partition.holder();
                 let broker = lock(&self.inner.brokers[holder as usize - 1]);
                 let log = broker.disk.logs.get(&PartitionKey { topic: topic.id, index });
                 ends.insert((topic.name.to_string(), index), log.map_or(0, |log| log.end_offset()));

@@ -484,6 +484,8 @@ broker_settings! {
     "transactional.id.expiration.ms" transactional_id_expiration_ms: i32 = Some("604800000"), Kind::Int(1, MAX), ReadOnly;
     /// Whether a replica that is behind may lead when no other can.
     "unclean.leader.election.enable" unclean_leader_election_enable: bool = Some("false"), Kind::Boolean, ClusterWide;
+    /// How often the controller looks for partitions without a leader that may have one uncleanly, in milliseconds.
+    "unclean.leader.election.interval.ms" unclean_leader_election_interval_ms: i64 = Some("300000"), Kind::Long(1, LONG_MAX), ReadOnly;
 }
 
 topic_settings! {
@@ -540,6 +542,18 @@ impl Settings {
             let name = "group.min.session.timeout.ms".to_owned();
             let expected = format!("at most `group.max.session.timeout.ms`, {max}");
             return Err(ConfigError::BadValue { name, value: min.to_string(), expected });
+        }
+        Ok(settings)
+    }
+
+    /// These settings with others over them.
+    ///
+    /// # Errors
+    /// As [`Settings::parse`].
+    pub fn with(&self, config: &BTreeMap<String, String>) -> Result<Settings, ConfigError> {
+        let mut settings = self.clone();
+        for (name, value) in config {
+            settings.set(name, value)?;
         }
         Ok(settings)
     }

@@ -1,40 +1,43 @@
 //! The controller: one logical node for the whole KRaft quorum. It appends to the metadata log, and so decides which
 //! brokers live, which topics exist, and who leads what.
 //!
-//! - A broker registers, catches up with the log, and is unfenced by a heartbeat. Its session lasts
-//!   `broker.session.timeout.ms` from its last heartbeat; then it is fenced and loses its leaderships.
-//! - Another incarnation cannot register while the session of the one before is valid: a killed broker is away for 9 s
-//!   however fast it restarts (`ClusterControlManager.registerBroker`).
-//! - A fenced broker's partition without another in-sync replica has no leader; its in-sync set stays, so that the
-//!   same broker leads again when it is back. Each change of the leader, to none too, is an epoch of its own.
+//! - [`brokers`]: who is registered, fenced, shutting down, and whose session is over.
+//! - [`partitions`] and [`elections`]: what becomes of leaders and in-sync replicas.
+//! - [`topics`] and [`placement`]: which topics there are, and where.
 //!
-//! It speaks only with brokers. Absent: several replicas, controlled shutdown, reassignment.
+//! A controller that starts on a log with live brokers is another node of the quorum taking over: it serves after an
+//! election of some seconds, drawn from the seed, and gives every live broker a whole session.
+//!
+//! It speaks only with brokers. Absent: snapshots of the metadata, reassignment of replicas, racks, ACLs and quotas.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use context::{Rng, Timestamp};
-use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{
-    AllocateProducerIdsRequest, AllocateProducerIdsResponse, BrokerHeartbeatRequest, BrokerHeartbeatResponse,
-    BrokerRegistrationRequest, BrokerRegistrationResponse, FetchRequest, FetchResponse, ProducerId,
+    AllocateProducerIdsRequest, AllocateProducerIdsResponse, FetchRequest, FetchResponse, ProducerId,
     RequestKind, ResponseKind, TopicName, fetch_response,
 };
 use kafka_protocol::protocol::StrBytes;
-use rand::Rng as _;
+use rand::{Rng as _, RngExt as _};
 use uuid::Uuid;
 
-use crate::CLUSTER_ID;
 use crate::config::{Features, Settings, millis};
 use crate::core::{ConnectionId, Input, Output};
 use crate::log::batch::stamp;
 use crate::log::{Log, record};
-use crate::metadata::{MetadataImage, MetadataRecord, NO_LEADER, NodeId, PartitionKey};
+use crate::metadata::{ConfigResource, MetadataImage, MetadataRecord, NodeId};
 use crate::timers::Timers;
 use crate::wire::{CONTROLLER_APIS, Call, Request};
 
+mod brokers;
+mod elections;
+mod partitions;
+mod placement;
 mod topics;
 
+use brokers::Heard;
 pub(crate) use topics::check_name;
 
 /// The metadata log's name on the wire, as in KRaft.
@@ -42,11 +45,25 @@ pub const METADATA_TOPIC: &str = "__cluster_metadata";
 /// How many producer ids a broker gets at a time.
 const PRODUCER_ID_BLOCK: i32 = 1_000;
 const METADATA_SEGMENT_BYTES: usize = 1 << 30;
+/// How long the quorum is without a leader when one dies, in milliseconds: `controller.quorum.fetch.timeout.ms` is 2 s,
+/// then come elections with `controller.quorum.election.timeout.ms` of 1 s each.
+const ELECTION_MS: std::ops::RangeInclusive<u64> = 2_000..=5_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    Session(NodeId),
+    Elected,
+    Sessions,
+    ElectPreferred,
+    ElectUnclean,
     Fetch(ConnectionId),
+}
+
+/// Which of the timers that need no more than one are set.
+#[derive(Clone, Copy, Debug, Default)]
+struct Planned {
+    sessions: bool,
+    preferred: bool,
+    unclean: bool,
 }
 
 /// A broker that waits for metadata.
@@ -67,15 +84,20 @@ pub struct ControllerDisk {
 /// The controller.
 #[derive(Debug)]
 pub struct Controller {
+    /// As the cluster was configured at its start.
+    own_settings: Settings,
+    /// With what was set for all brokers since.
     settings: Settings,
     features: Features,
     rng: Rng,
     image: MetadataImage,
-    /// When each unfenced broker was last heard of.
-    heard: BTreeMap<NodeId, Timestamp>,
+    active_since: Timestamp,
+    /// What each registered broker last said.
+    heard: BTreeMap<NodeId, Heard>,
     /// The incarnation of each broker that was last refused.
     refused: BTreeMap<NodeId, Uuid>,
     waiting: BTreeMap<ConnectionId, Waiting>,
+    planned: Planned,
     timers: Timers<Timer>,
     woken_at: Option<Timestamp>,
 }
@@ -84,13 +106,16 @@ impl Controller {
     /// A controller that has not started. Topic ids and first leaders are drawn from `rng`.
     pub fn new(settings: Settings, features: Features, rng: Rng) -> Controller {
         Controller {
+            own_settings: settings.clone(),
             settings,
             features,
             rng,
             image: MetadataImage::default(),
+            active_since: Timestamp::from_millis(0),
             heard: BTreeMap::new(),
             refused: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            planned: Planned::default(),
             timers: Timers::new(),
             woken_at: None,
         }
@@ -114,7 +139,10 @@ impl Controller {
         }
         while let Some(timer) = self.timers.due(now) {
             match timer {
-                Timer::Session(node) => self.session_due(now, node, disk, out),
+                Timer::Elected => self.elected(now, disk, out),
+                Timer::Sessions => self.sessions_due(now, disk, out),
+                Timer::ElectPreferred => self.elect_preferred_due(now, disk, out),
+                Timer::ElectUnclean => self.elect_unclean_due(now, disk, out),
                 Timer::Fetch(connection) => self.fetch_due(now, connection, disk, out),
             }
         }
@@ -131,19 +159,41 @@ impl Controller {
         }
     }
 
-    /// A new controller knows all that its log says, and gives every live broker a whole session.
-    fn start(&mut self, now: Timestamp, disk: &ControllerDisk, out: &mut Vec<Output>) {
+    /// Reads the log. Where brokers live this is a failover, which takes its time; else the cluster as a whole starts.
+    fn start(&mut self, now: Timestamp, disk: &mut ControllerDisk, out: &mut Vec<Output>) {
         for batch in disk.log.batches() {
             for record in decode_batch(&batch.bytes) {
                 self.image.apply(&record);
             }
         }
-        let live: Vec<NodeId> = self.image.live_brokers().map(|(node, _)| node).collect();
-        for node in live {
-            self.heard_of(now, node);
+        self.settings = self.with_cluster_config();
+        if self.image.live_brokers().next().is_none() {
+            return self.elected(now, disk, out);
         }
+        let election = Duration::from_millis(self.rng.random_range(ELECTION_MS));
+        out.push(Output::Note(format!("a controller is being elected, for {} ms", election.as_millis())));
+        self.timers.set(now + election, Timer::Elected);
+    }
+
+    fn elected(&mut self, now: Timestamp, disk: &mut ControllerDisk, out: &mut Vec<Output>) {
+        self.active_since = now;
+        if disk.log.end_offset() == 0 && self.elr_enabled() {
+            // Eligible leader replicas need one min ISR for all brokers: the first controller sets it
+            // (`ActivationRecordsGenerator`).
+            let (resource, name) = (ConfigResource::Brokers, "min.insync.replicas".to_owned());
+            let value = Some(self.settings.min_insync_replicas.to_string());
+            self.append(now, disk, vec![MetadataRecord::Config { resource, name, value }]);
+        }
+        self.renew_sessions(now);
+        self.plan_elections(now);
         out.push(Output::Listen);
         out.push(Output::Note(format!("controller is active at metadata offset {}", self.image.next_offset)));
+    }
+
+    /// The settings that hold: what was set for all brokers, over the cluster's own.
+    fn with_cluster_config(&self) -> Settings {
+        let changed = self.image.broker_config(&ConfigResource::Brokers);
+        self.own_settings.with(changed).expect("settings are checked before they are in the log")
     }
 
     fn request(
@@ -166,150 +216,15 @@ impl Controller {
             }
             RequestKind::CreateTopics(request) => self.create_topics(now, &call, &request, disk, out).into(),
             RequestKind::DeleteTopics(request) => self.delete_topics(now, &call, &request, disk, out).into(),
+            RequestKind::CreatePartitions(request) => self.create_partitions(now, &request, disk, out).into(),
+            RequestKind::AlterPartition(request) => {
+                self.alter_partition(now, &call, &request, disk, out).into()
+            }
+            RequestKind::ElectLeaders(request) => self.elect_leaders(now, &request, disk, out).into(),
             RequestKind::Fetch(request) => return self.fetch(now, connection, call, &request, disk, out),
             _ => unreachable!("only the controller's APIs are read"),
         };
         out.push(Output::Respond { connection, frame: fitting(&call, &response) });
-    }
-
-    fn register(
-        &mut self,
-        now: Timestamp,
-        request: &BrokerRegistrationRequest,
-        disk: &mut ControllerDisk,
-        out: &mut Vec<Output>,
-    ) -> BrokerRegistrationResponse {
-        let node = request.broker_id.0;
-        let refuse = |error: ResponseError| {
-            BrokerRegistrationResponse::default().with_error_code(error.code()).with_broker_epoch(-1)
-        };
-        if request.cluster_id.as_str() != CLUSTER_ID {
-            return refuse(ResponseError::InconsistentClusterId);
-        }
-        let Some(listener) = request.listeners.first() else {
-            return refuse(ResponseError::InvalidRegistration);
-        };
-        if let Some(existing) = self.image.brokers.get(&node) {
-            if existing.incarnation == request.incarnation_id {
-                return BrokerRegistrationResponse::default().with_broker_epoch(existing.epoch);
-            }
-            if !existing.fenced {
-                // It tries again every few seconds: one line is enough.
-                if self.refused.insert(node, request.incarnation_id) != Some(request.incarnation_id) {
-                    out.push(Output::Note(format!(
-                        "broker {node} may not register: its last session is still valid"
-                    )));
-                }
-                return refuse(ResponseError::DuplicateBrokerRegistration);
-            }
-        }
-        let epoch = disk.log.end_offset();
-        let record = MetadataRecord::RegisterBroker {
-            node,
-            epoch,
-            incarnation: request.incarnation_id,
-            host: listener.host.to_string(),
-            port: listener.port,
-        };
-        self.append(now, disk, vec![record]);
-        out.push(Output::Note(format!("broker {node} is registered with epoch {epoch}")));
-        BrokerRegistrationResponse::default().with_broker_epoch(epoch)
-    }
-
-    fn heartbeat(
-        &mut self,
-        now: Timestamp,
-        request: &BrokerHeartbeatRequest,
-        disk: &mut ControllerDisk,
-        out: &mut Vec<Output>,
-    ) -> BrokerHeartbeatResponse {
-        let node = request.broker_id.0;
-        let broker = match self.known(node, request.broker_epoch) {
-            Ok(broker) => broker,
-            Err(error) => return BrokerHeartbeatResponse::default().with_error_code(error.code()),
-        };
-        let caught_up = request.current_metadata_offset >= broker.epoch;
-        if broker.fenced && caught_up && !request.want_fence {
-            self.unfence(now, node, disk, out);
-        }
-        let fenced = self.image.brokers[&node].fenced;
-        if !fenced {
-            self.heard_of(now, node);
-        }
-        BrokerHeartbeatResponse::default().with_is_caught_up(caught_up).with_is_fenced(fenced)
-    }
-
-    fn known(&self, node: NodeId, epoch: i64) -> Result<&crate::metadata::BrokerImage, ResponseError> {
-        let broker = self.image.brokers.get(&node).ok_or(ResponseError::BrokerIdNotRegistered)?;
-        if broker.epoch == epoch { Ok(broker) } else { Err(ResponseError::StaleBrokerEpoch) }
-    }
-
-    fn heard_of(&mut self, now: Timestamp, node: NodeId) {
-        self.heard.insert(node, now);
-        let end = now + millis(self.settings.broker_session_timeout_ms);
-        self.timers.set(end, Timer::Session(node));
-    }
-
-    fn session_due(
-        &mut self,
-        now: Timestamp,
-        node: NodeId,
-        disk: &mut ControllerDisk,
-        out: &mut Vec<Output>,
-    ) {
-        let timeout = millis(self.settings.broker_session_timeout_ms);
-        let Some(&heard) = self.heard.get(&node) else { return };
-        if now.since(heard) < timeout {
-            return;
-        }
-        self.heard.remove(&node);
-        out.push(Output::Note(format!(
-            "broker {node} is fenced: not heard of for {} ms",
-            timeout.as_millis()
-        )));
-        let mut records = vec![MetadataRecord::FenceBroker { node, fenced: true }];
-        records.extend(self.elections(node, true, out));
-        self.append(now, disk, records);
-    }
-
-    fn unfence(&mut self, now: Timestamp, node: NodeId, disk: &mut ControllerDisk, out: &mut Vec<Output>) {
-        out.push(Output::Note(format!("broker {node} is unfenced")));
-        let mut records = vec![MetadataRecord::FenceBroker { node, fenced: false }];
-        records.extend(self.elections(node, false, out));
-        self.append(now, disk, records);
-    }
-
-    /// The partitions whose leader changes as `node` becomes fenced or unfenced.
-    fn elections(&self, node: NodeId, fenced: bool, out: &mut Vec<Output>) -> Vec<MetadataRecord> {
-        let mut live: BTreeSet<NodeId> = self.image.live_brokers().map(|(node, _)| node).collect();
-        if fenced {
-            live.remove(&node)
-        } else {
-            live.insert(node)
-        };
-        let mut records = Vec::new();
-        for topic in self.image.topics.values() {
-            for (index, partition) in topic.partitions.iter().enumerate() {
-                let concerned = if fenced { partition.leader == node } else { partition.leader == NO_LEADER };
-                if !concerned {
-                    continue;
-                }
-                let eligible =
-                    |replica: &&NodeId| partition.in_sync.contains(replica) && live.contains(replica);
-                let leader = partition.replicas.iter().find(eligible).copied().unwrap_or(NO_LEADER);
-                if leader != partition.leader {
-                    let leader_epoch = partition.leader_epoch + 1;
-                    let key = PartitionKey { topic: topic.id, index: index as i32 };
-                    let in_sync = partition.in_sync.clone();
-                    records.push(MetadataRecord::PartitionChange { key, leader, leader_epoch, in_sync });
-                }
-            }
-        }
-        if !records.is_empty() {
-            let verb = if fenced { "loses" } else { "takes" };
-            out.push(Output::Note(format!("broker {node} {verb} the lead of {} partitions", records.len())));
-        }
-        records
     }
 
     fn allocate_producer_ids(

@@ -44,12 +44,14 @@ pub enum MetadataRecord {
         /// Advertised to clients.
         port: u16,
     },
-    /// A broker's session ended, or begins.
-    FenceBroker {
+    /// A registered broker is fenced, unfenced or begins to shut down (`BrokerRegistrationChangeRecord`).
+    BrokerChange {
         /// The broker.
         node: NodeId,
-        /// Whether it may lead.
-        fenced: bool,
+        /// Whether it is fenced from now on; `None` leaves that.
+        fenced: Option<bool>,
+        /// It is in controlled shutdown from now on, until it registers again.
+        in_controlled_shutdown: bool,
     },
     /// A topic exists.
     Topic {
@@ -57,8 +59,22 @@ pub enum MetadataRecord {
         id: Uuid,
         /// Its name.
         name: String,
-        /// Its settings by Kafka's names.
+        /// Its settings by Kafka's names, as it was created with.
         config: BTreeMap<String, String>,
+    },
+    /// A setting changed.
+    Config {
+        /// Whose.
+        resource: ConfigResource,
+        /// Kafka's name of it.
+        name: String,
+        /// Its new value; `None` takes it away.
+        value: Option<String>,
+    },
+    /// What is known of eligible leaders is void: the min ISR that it was reckoned with changed (`ClearElrRecord`).
+    ClearElr {
+        /// In this topic; `None` for all topics.
+        topic: Option<Uuid>,
     },
     /// A partition exists.
     Partition {
@@ -67,16 +83,12 @@ pub enum MetadataRecord {
         /// Its replicas and its leader.
         state: PartitionImage,
     },
-    /// A partition's leader or in-sync replicas changed.
+    /// A partition's leader, in-sync replicas or eligible leaders changed.
     PartitionChange {
         /// Which.
         key: PartitionKey,
-        /// The new leader, or [`NO_LEADER`].
-        leader: NodeId,
-        /// One more than the one before.
-        leader_epoch: i32,
-        /// The new in-sync replicas.
-        in_sync: Vec<NodeId>,
+        /// How.
+        change: PartitionChange,
     },
     /// A topic is gone.
     RemoveTopic {
@@ -88,6 +100,69 @@ pub enum MetadataRecord {
         /// The first that is free.
         next: i64,
     },
+}
+
+/// Whose settings.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConfigResource {
+    /// Of all brokers.
+    Brokers,
+    /// Of one broker.
+    Broker(NodeId),
+    /// Of a topic.
+    Topic(Uuid),
+}
+
+/// What changed in a partition; `None` leaves a field as it was. As Kafka's `PartitionChangeRecord`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartitionChange {
+    /// The new leader, [`NO_LEADER`] or the one before; each of them is a leader epoch of its own.
+    pub leader: Option<NodeId>,
+    /// The new in-sync replicas.
+    pub in_sync: Option<Vec<NodeId>>,
+    /// The new eligible leader replicas.
+    pub elr: Option<Vec<NodeId>>,
+    /// The new last known leader.
+    pub last_known_elr: Option<Vec<NodeId>>,
+    /// The new recovery state.
+    pub leader_recovery: Option<LeaderRecovery>,
+}
+
+impl PartitionChange {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        *self == PartitionChange::default()
+    }
+}
+
+/// Whether a leader was elected from outside of those that had everything, and has not said since that it is done with
+/// that (KIP-704).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeaderRecovery {
+    /// The leader had all that was committed, or has recovered.
+    #[default]
+    Recovered,
+    /// The leader was elected uncleanly. Until it asks for another in-sync set it is alone in it.
+    Recovering,
+}
+
+impl LeaderRecovery {
+    /// Kafka's number.
+    pub fn code(self) -> i8 {
+        match self {
+            LeaderRecovery::Recovered => 0,
+            LeaderRecovery::Recovering => 1,
+        }
+    }
+
+    /// By Kafka's number.
+    pub fn from_code(code: i8) -> Option<LeaderRecovery> {
+        match code {
+            0 => Some(LeaderRecovery::Recovered),
+            1 => Some(LeaderRecovery::Recovering),
+            _ => None,
+        }
+    }
 }
 
 /// A broker as the metadata has it.
@@ -103,6 +178,15 @@ pub struct BrokerImage {
     pub port: u16,
     /// It may not lead, and clients are not told of it.
     pub fenced: bool,
+    /// It wants to go: it leads and joins in-sync sets no more, and clients may still ask it.
+    pub in_controlled_shutdown: bool,
+}
+
+impl BrokerImage {
+    /// Whether it may lead and be in sync: neither fenced nor on its way down.
+    pub fn is_active(&self) -> bool {
+        !self.fenced && !self.in_controlled_shutdown
+    }
 }
 
 /// A partition as the metadata has it.
@@ -110,14 +194,74 @@ pub struct BrokerImage {
 pub struct PartitionImage {
     /// The brokers that hold it, the preferred leader first.
     pub replicas: Vec<NodeId>,
-    /// Those in sync.
+    /// Those in sync. Empty only with eligible leader replicas on.
     pub in_sync: Vec<NodeId>,
+    /// Those that left the in-sync replicas while these were fewer than the min ISR, and so hold all that was committed
+    /// (KIP-966). Never in sync too.
+    pub elr: Vec<NodeId>,
+    /// The last leader of a partition whose in-sync replicas are none; else empty.
+    pub last_known_elr: Vec<NodeId>,
     /// Its leader, or [`NO_LEADER`].
     pub leader: NodeId,
+    /// Whether the leader was elected uncleanly.
+    pub leader_recovery: LeaderRecovery,
     /// Grows with every change of the leader.
     pub leader_epoch: i32,
     /// Grows with every change.
     pub partition_epoch: i32,
+}
+
+impl PartitionImage {
+    /// A new partition, led by the first in-sync replica.
+    ///
+    /// # Panics
+    /// If none is in sync.
+    pub fn new(replicas: Vec<NodeId>, in_sync: Vec<NodeId>) -> PartitionImage {
+        PartitionImage {
+            leader: *in_sync.first().expect("a new partition has a leader"),
+            replicas,
+            in_sync,
+            elr: Vec::new(),
+            last_known_elr: Vec::new(),
+            leader_recovery: LeaderRecovery::Recovered,
+            leader_epoch: 0,
+            partition_epoch: 0,
+        }
+    }
+
+    /// The leader, or else the replica that comes nearest to it: in sync, eligible, the last leader, the first.
+    pub fn holder(&self) -> NodeId {
+        let leader = [self.leader];
+        let leader = leader.iter().filter(|leader| **leader != NO_LEADER);
+        let others = [&self.in_sync, &self.elr, &self.last_known_elr, &self.replicas];
+        *leader.chain(others.into_iter().flatten()).next().expect("a partition has replicas")
+    }
+
+    /// Whether the first replica leads, as it should when nothing is amiss.
+    pub fn has_preferred_leader(&self) -> bool {
+        self.replicas.first() == Some(&self.leader)
+    }
+
+    /// Applies a change.
+    pub fn apply(&mut self, change: &PartitionChange) {
+        if let Some(leader) = change.leader {
+            self.leader = leader;
+            self.leader_epoch += 1;
+        }
+        if let Some(in_sync) = &change.in_sync {
+            self.in_sync.clone_from(in_sync);
+        }
+        if let Some(elr) = &change.elr {
+            self.elr.clone_from(elr);
+        }
+        if let Some(last_known_elr) = &change.last_known_elr {
+            self.last_known_elr.clone_from(last_known_elr);
+        }
+        if let Some(leader_recovery) = change.leader_recovery {
+            self.leader_recovery = leader_recovery;
+        }
+        self.partition_epoch += 1;
+    }
 }
 
 /// A topic as the metadata has it.
@@ -146,6 +290,8 @@ pub struct MetadataImage {
     pub topics: BTreeMap<Uuid, TopicImage>,
     /// Ids by name.
     pub names: BTreeMap<Arc<str>, Uuid>,
+    /// Settings of brokers that were changed while they ran: of all, or of one. Topics hold their own.
+    pub broker_configs: BTreeMap<ConfigResource, BTreeMap<String, String>>,
     /// The first producer id that is free.
     pub next_producer_id: i64,
 }
@@ -186,25 +332,42 @@ impl MetadataImage {
                     host: host.clone(),
                     port: *port,
                     fenced: true,
+                    in_controlled_shutdown: false,
                 };
                 self.brokers.insert(*node, broker);
             }
-            MetadataRecord::FenceBroker { node, fenced } => {
-                self.brokers.get_mut(node).expect("a fenced broker is registered").fenced = *fenced;
+            MetadataRecord::BrokerChange { node, fenced, in_controlled_shutdown } => {
+                let broker = self.brokers.get_mut(node).expect("a broker that changes is registered");
+                broker.fenced = fenced.unwrap_or(broker.fenced);
+                broker.in_controlled_shutdown |= in_controlled_shutdown;
             }
             MetadataRecord::Topic { id, name, config } => self.add_topic(*id, name, config),
+            MetadataRecord::Config { resource, name, value } => {
+                self.configure(resource, name, value.as_deref())
+            }
+            MetadataRecord::ClearElr { topic } => {
+                let void = PartitionChange {
+                    elr: Some(Vec::new()),
+                    last_known_elr: Some(Vec::new()),
+                    ..PartitionChange::default()
+                };
+                for (id, known) in &mut self.topics {
+                    if topic.is_none_or(|topic| topic == *id) {
+                        let some = |partition: &&mut PartitionImage| {
+                            !partition.elr.is_empty() || !partition.last_known_elr.is_empty()
+                        };
+                        known.partitions.iter_mut().filter(some).for_each(|partition| partition.apply(&void));
+                    }
+                }
+            }
             MetadataRecord::Partition { key, state } => {
                 let topic = self.topics.get_mut(&key.topic).expect("a partition's topic exists");
                 assert_eq!(topic.partitions.len(), key.index as usize, "partitions are made in order");
                 topic.partitions.push(state.clone());
             }
-            MetadataRecord::PartitionChange { key, leader, leader_epoch, in_sync } => {
+            MetadataRecord::PartitionChange { key, change } => {
                 let topic = self.topics.get_mut(&key.topic).expect("a partition's topic exists");
-                let partition = &mut topic.partitions[key.index as usize];
-                partition.leader = *leader;
-                partition.leader_epoch = *leader_epoch;
-                partition.in_sync.clone_from(in_sync);
-                partition.partition_epoch += 1;
+                topic.partitions[key.index as usize].apply(change);
             }
             MetadataRecord::RemoveTopic { id } => {
                 let topic = self.topics.remove(id).expect("a topic that is removed exists");
@@ -212,6 +375,30 @@ impl MetadataImage {
             }
             MetadataRecord::ProducerIds { next } => self.next_producer_id = *next,
         }
+    }
+
+    fn configure(&mut self, resource: &ConfigResource, name: &str, value: Option<&str>) {
+        let config = match resource {
+            ConfigResource::Topic(id) => {
+                &mut self.topics.get_mut(id).expect("a topic with settings exists").config
+            }
+            brokers => self.broker_configs.entry(brokers.clone()).or_default(),
+        };
+        match value {
+            Some(value) => config.insert(name.to_owned(), value.to_owned()),
+            None => config.remove(name),
+        };
+        if let ConfigResource::Topic(id) = resource {
+            let topic = self.topics.get_mut(id).expect("it was just there");
+            topic.settings =
+                TopicSettings::parse(&topic.config).expect("the controller checks a topic's settings");
+        }
+    }
+
+    /// What was set for all brokers or for one while they ran; empty if nothing was.
+    pub fn broker_config(&self, resource: &ConfigResource) -> &BTreeMap<String, String> {
+        static NOTHING: BTreeMap<String, String> = BTreeMap::new();
+        self.broker_configs.get(resource).unwrap_or(&NOTHING)
     }
 
     fn add_topic(&mut self, id: Uuid, name: &str, config: &BTreeMap<String, String>) {
@@ -237,10 +424,11 @@ impl MetadataRecord {
                 buf.put_text(host);
                 buf.put_u16(*port);
             }
-            MetadataRecord::FenceBroker { node, fenced } => {
+            MetadataRecord::BrokerChange { node, fenced, in_controlled_shutdown } => {
                 buf.put_u8(1);
                 buf.put_i32(*node);
-                buf.put_u8(u8::from(*fenced));
+                buf.put_i8(fenced.map_or(-1, i8::from));
+                buf.put_u8(u8::from(*in_controlled_shutdown));
             }
             MetadataRecord::Topic { id, name, config } => {
                 buf.put_u8(2);
@@ -257,16 +445,23 @@ impl MetadataRecord {
                 put_key(&mut buf, *key);
                 buf.put_ints(&state.replicas);
                 buf.put_ints(&state.in_sync);
+                buf.put_ints(&state.elr);
+                buf.put_ints(&state.last_known_elr);
                 buf.put_i32(state.leader);
+                buf.put_i8(state.leader_recovery.code());
                 buf.put_i32(state.leader_epoch);
                 buf.put_i32(state.partition_epoch);
             }
-            MetadataRecord::PartitionChange { key, leader, leader_epoch, in_sync } => {
+            MetadataRecord::PartitionChange { key, change } => {
                 buf.put_u8(4);
                 put_key(&mut buf, *key);
-                buf.put_i32(*leader);
-                buf.put_i32(*leader_epoch);
-                buf.put_ints(in_sync);
+                put_optional(&mut buf, change.leader.as_ref(), |buf, leader| buf.put_i32(*leader));
+                for nodes in [&change.in_sync, &change.elr, &change.last_known_elr] {
+                    put_optional(&mut buf, nodes.as_ref(), |buf, nodes| buf.put_ints(nodes));
+                }
+                put_optional(&mut buf, change.leader_recovery.as_ref(), |buf, state| {
+                    buf.put_i8(state.code())
+                });
             }
             MetadataRecord::RemoveTopic { id } => {
                 buf.put_u8(5);
@@ -275,6 +470,26 @@ impl MetadataRecord {
             MetadataRecord::ProducerIds { next } => {
                 buf.put_u8(6);
                 buf.put_i64(*next);
+            }
+            MetadataRecord::Config { resource, name, value } => {
+                buf.put_u8(7);
+                match resource {
+                    ConfigResource::Brokers => buf.put_u8(0),
+                    ConfigResource::Broker(node) => {
+                        buf.put_u8(1);
+                        buf.put_i32(*node);
+                    }
+                    ConfigResource::Topic(id) => {
+                        buf.put_u8(2);
+                        buf.put_uuid(*id);
+                    }
+                }
+                buf.put_text(name);
+                put_optional(&mut buf, value.as_ref(), |buf, value| buf.put_text(value));
+            }
+            MetadataRecord::ClearElr { topic } => {
+                buf.put_u8(8);
+                put_optional(&mut buf, topic.as_ref(), |buf, topic| buf.put_uuid(*topic));
             }
         }
         buf.freeze()
@@ -291,9 +506,13 @@ impl MetadataRecord {
                 host: buf.take_text()?,
                 port: buf.try_get_u16().ok()?,
             },
-            1 => MetadataRecord::FenceBroker {
+            1 => MetadataRecord::BrokerChange {
                 node: buf.try_get_i32().ok()?,
-                fenced: buf.try_get_u8().ok()? != 0,
+                fenced: match buf.try_get_i8().ok()? {
+                    -1 => None,
+                    fenced => Some(fenced != 0),
+                },
+                in_controlled_shutdown: buf.try_get_u8().ok()? != 0,
             },
             2 => {
                 let (id, name) = (buf.take_uuid()?, buf.take_text()?);
@@ -308,7 +527,10 @@ impl MetadataRecord {
                 let state = PartitionImage {
                     replicas: buf.take_ints()?,
                     in_sync: buf.take_ints()?,
+                    elr: buf.take_ints()?,
+                    last_known_elr: buf.take_ints()?,
                     leader: buf.try_get_i32().ok()?,
+                    leader_recovery: LeaderRecovery::from_code(buf.try_get_i8().ok()?)?,
                     leader_epoch: buf.try_get_i32().ok()?,
                     partition_epoch: buf.try_get_i32().ok()?,
                 };
@@ -316,16 +538,44 @@ impl MetadataRecord {
             }
             4 => MetadataRecord::PartitionChange {
                 key: take_key(buf)?,
-                leader: buf.try_get_i32().ok()?,
-                leader_epoch: buf.try_get_i32().ok()?,
-                in_sync: buf.take_ints()?,
+                change: PartitionChange {
+                    leader: take_optional(buf, |buf| buf.try_get_i32().ok())?,
+                    in_sync: take_optional(buf, Take::take_ints)?,
+                    elr: take_optional(buf, Take::take_ints)?,
+                    last_known_elr: take_optional(buf, Take::take_ints)?,
+                    leader_recovery: take_optional(buf, |buf| {
+                        LeaderRecovery::from_code(buf.try_get_i8().ok()?)
+                    })?,
+                },
             },
             5 => MetadataRecord::RemoveTopic { id: buf.take_uuid()? },
             6 => MetadataRecord::ProducerIds { next: buf.try_get_i64().ok()? },
+            7 => MetadataRecord::Config {
+                resource: match buf.try_get_u8().ok()? {
+                    0 => ConfigResource::Brokers,
+                    1 => ConfigResource::Broker(buf.try_get_i32().ok()?),
+                    2 => ConfigResource::Topic(buf.take_uuid()?),
+                    _ => return None,
+                },
+                name: buf.take_text()?,
+                value: take_optional(buf, Take::take_text)?,
+            },
+            8 => MetadataRecord::ClearElr { topic: take_optional(buf, Take::take_uuid)? },
             _ => return None,
         };
         buf.is_empty().then_some(record)
     }
+}
+
+fn put_optional<T>(buf: &mut BytesMut, value: Option<&T>, put: impl Fn(&mut BytesMut, &T)) {
+    buf.put_u8(u8::from(value.is_some()));
+    if let Some(value) = value {
+        put(buf, value);
+    }
+}
+
+fn take_optional<T>(buf: &mut Bytes, take: impl Fn(&mut Bytes) -> Option<T>) -> Option<Option<T>> {
+    if buf.try_get_u8().ok()? == 0 { Some(None) } else { take(buf).map(Some) }
 }
 
 fn put_key(buf: &mut BytesMut, key: PartitionKey) {
@@ -345,22 +595,32 @@ mod tests {
     fn every_record_reads_back_as_written() {
         let key = PartitionKey { topic: Uuid::from_u128(1), index: 2 };
         let state = PartitionImage {
-            replicas: vec![1, 2],
-            in_sync: vec![1],
-            leader: 1,
+            elr: vec![2],
+            leader_recovery: LeaderRecovery::Recovering,
             leader_epoch: 3,
             partition_epoch: 4,
+            ..PartitionImage::new(vec![1, 2], vec![1])
         };
+        let change = PartitionChange {
+            leader: Some(NO_LEADER),
+            in_sync: Some(vec![]),
+            last_known_elr: Some(vec![1]),
+            ..PartitionChange::default()
+        };
+        let (resource, name) = (ConfigResource::Broker(1), "min.insync.replicas".to_owned());
         let config = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
         let (host, incarnation) = ("broker-1".to_owned(), Uuid::from_u128(9));
         for record in [
             MetadataRecord::RegisterBroker { node: 1, epoch: 7, incarnation, host, port: 9092 },
-            MetadataRecord::FenceBroker { node: 1, fenced: false },
+            MetadataRecord::BrokerChange { node: 1, fenced: Some(false), in_controlled_shutdown: false },
+            MetadataRecord::BrokerChange { node: 1, fenced: None, in_controlled_shutdown: true },
             MetadataRecord::Topic { id: Uuid::from_u128(1), name: "orders".into(), config },
             MetadataRecord::Partition { key, state },
-            MetadataRecord::PartitionChange { key, leader: NO_LEADER, leader_epoch: 4, in_sync: vec![] },
+            MetadataRecord::PartitionChange { key, change },
             MetadataRecord::RemoveTopic { id: Uuid::from_u128(1) },
             MetadataRecord::ProducerIds { next: 1_000 },
+            MetadataRecord::Config { resource, name, value: Some("2".into()) },
+            MetadataRecord::ClearElr { topic: Some(Uuid::from_u128(1)) },
         ] {
             let bytes = record.encode();
             assert_eq!(MetadataRecord::decode(bytes.clone()), Some(record));

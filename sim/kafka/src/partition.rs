@@ -100,12 +100,11 @@ impl Partition {
         leads: bool,
         producer_id_expiration_ms: i32,
     ) -> Partition {
-        Partition {
-            leads,
-            leader_epoch: image.leader_epoch,
-            high_watermark: log.end_offset(),
-            producers: ProducerState::load(log, now.as_millis() as i64, i64::from(producer_id_expiration_ms)),
-        }
+        let (now_ms, expiration_ms) = (now.as_millis() as i64, i64::from(producer_id_expiration_ms));
+        let high_watermark = log.end_offset();
+        let mut producers = ProducerState::load(log, now_ms, expiration_ms);
+        producers.high_watermark_moved(high_watermark);
+        Partition { leads, leader_epoch: image.leader_epoch, high_watermark, producers }
     }
 
     /// Appends what a client sent: one batch, checked as Kafka's `LogValidator` checks it. `verified` is what allows a
@@ -223,13 +222,7 @@ mod tests {
     fn fixture(topic: &[(&str, &str)]) -> Fixture {
         let config: BTreeMap<String, String> =
             topic.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
-        let image = PartitionImage {
-            replicas: vec![1],
-            in_sync: vec![1],
-            leader: 1,
-            leader_epoch: 4,
-            partition_epoch: 0,
-        };
+        let image = PartitionImage { leader_epoch: 4, ..PartitionImage::new(vec![1], vec![1]) };
         let mut log = Log::default();
         Fixture {
             partition: Partition::load(Timestamp::from_millis(5_000), &mut log, &image, true, 86_400_000),
@@ -280,13 +273,7 @@ mod tests {
     fn producers_are_known_again_after_a_restart() {
         let mut at = fixture(&[]);
         at.append(&idempotent(0, 0)).unwrap();
-        let image = PartitionImage {
-            replicas: vec![1],
-            in_sync: vec![1],
-            leader: 1,
-            leader_epoch: 6,
-            partition_epoch: 2,
-        };
+        let image = PartitionImage { leader_epoch: 6, ..PartitionImage::new(vec![1], vec![1]) };
         at.partition = Partition::load(Timestamp::from_millis(5_000), &mut at.log, &image, true, 86_400_000);
         assert!(at.append(&idempotent(0, 0)).unwrap().duplicate);
     }

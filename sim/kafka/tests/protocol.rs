@@ -8,6 +8,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable};
 use shakedown_kafka::wire::BROKER_APIS;
 
+use support::transactional::*;
 use support::verbs::*;
 use support::{Bench, Reply, text};
 
@@ -166,6 +167,23 @@ fn request(bench: &mut Bench, api: ApiKey, version: i16) -> RequestKind {
             .into(),
         ApiKey::ListTransactions => ListTransactionsRequest::default().into(),
         ApiKey::DescribeCluster => DescribeClusterRequest::default().into(),
+        ApiKey::WriteTxnMarkers => marker_request(("orders", 0), (7, 0), 0, true).into(),
+        ApiKey::DescribeProducers => {
+            use describe_producers_request::TopicRequest;
+            let asked =
+                TopicRequest::default().with_name(topic_name("orders")).with_partition_indexes(vec![0]);
+            DescribeProducersRequest::default().with_topics(vec![asked]).into()
+        }
+        ApiKey::CreatePartitions => {
+            use create_partitions_request::CreatePartitionsTopic;
+            let more = CreatePartitionsTopic::default().with_name(topic_name("gone")).with_count(2);
+            CreatePartitionsRequest::default().with_topics(vec![more.with_assignments(None)]).into()
+        }
+        ApiKey::ElectLeaders => {
+            use elect_leaders_request::TopicPartitions;
+            let topic = TopicPartitions::default().with_topic(topic_name("orders")).with_partitions(vec![0]);
+            ElectLeadersRequest::default().with_topic_partitions(Some(vec![topic])).into()
+        }
         other => panic!("{other:?} is served and not tested"),
     }
 }
@@ -178,7 +196,11 @@ fn every_version_that_is_told_of_is_answered() {
     for served in BROKER_APIS {
         for version in served.from..=served.to {
             let node = match served.api {
-                ApiKey::Produce | ApiKey::Fetch | ApiKey::ListOffsets => leader(&bench),
+                ApiKey::Produce
+                | ApiKey::Fetch
+                | ApiKey::ListOffsets
+                | ApiKey::WriteTxnMarkers
+                | ApiKey::DescribeProducers => leader(&bench),
                 ApiKey::JoinGroup => bench.coordinator(&format!("joined-{version}")),
                 _ => coordinator,
             };
@@ -203,10 +225,11 @@ fn expected(api: ApiKey, version: i16) -> i16 {
         ApiKey::Heartbeat | ApiKey::LeaveGroup => 25,
         ApiKey::SyncGroup => 25,
         ApiKey::JoinGroup if version >= 4 => 79,
-        ApiKey::DeleteTopics => 3,
         // Nobody has asked for the coordinator of a transactional id yet.
         ApiKey::AddPartitionsToTxn | ApiKey::AddOffsetsToTxn | ApiKey::EndTxn => 16,
         ApiKey::DescribeTransactions => 16,
+        ApiKey::DeleteTopics | ApiKey::CreatePartitions => 3,
+        ApiKey::ElectLeaders => 84,
         _ => 0,
     }
 }
@@ -236,6 +259,10 @@ fn error_of(response: &ResponseKind) -> i16 {
         ResponseKind::ApiVersions(response) => response.error_code,
         ResponseKind::CreateTopics(response) => response.topics[0].error_code,
         ResponseKind::DeleteTopics(response) => response.responses[0].error_code,
+        ResponseKind::CreatePartitions(response) => response.results[0].error_code,
+        ResponseKind::ElectLeaders(response) => {
+            response.replica_election_results[0].partition_result[0].error_code
+        }
         ResponseKind::InitProducerId(response) => response.error_code,
         ResponseKind::AddPartitionsToTxn(response) => {
             let batched = response.results_by_transaction.first().map(|result| &result.topic_results);
@@ -247,6 +274,8 @@ fn error_of(response: &ResponseKind) -> i16 {
         ResponseKind::DescribeTransactions(response) => response.transaction_states[0].error_code,
         ResponseKind::ListTransactions(response) => response.error_code,
         ResponseKind::DescribeCluster(response) => response.error_code,
+        ResponseKind::WriteTxnMarkers(response) => response.markers[0].topics[0].partitions[0].error_code,
+        ResponseKind::DescribeProducers(response) => response.topics[0].partitions[0].error_code,
         other => panic!("{other:?}"),
     }
 }
@@ -264,8 +293,8 @@ fn errors_are_answered_in_every_version_too() {
             let reply = bench.reply(connection).expect("an answer");
             let Reply::Response(response) = reply else { panic!("{:?} {version}: {reply:?}", served.api) };
             let expected: &[i16] = match served.api {
-                ApiKey::Produce | ApiKey::Fetch | ApiKey::ListOffsets => &[6],
-                _ => &[0, 3, 14, 15, 16, 25, 36, 79],
+                ApiKey::Produce | ApiKey::Fetch | ApiKey::ListOffsets | ApiKey::DescribeProducers => &[6],
+                _ => &[0, 3, 14, 15, 16, 25, 36, 79, 84],
             };
             assert!(expected.contains(&error_of(&response)), "{:?} {version}: {response:?}", served.api);
         }

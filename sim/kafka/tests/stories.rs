@@ -145,13 +145,13 @@ fn a_group_outlives_its_coordinator() {
     tell!(bench, "{member} commits 5: {}", bench_commit(&mut bench, node, &member, 1, 5));
 
     bench.kill(node);
-    bench.start(node);
     tell!(bench, "{member} asks another broker: {}", bench_heartbeat(&mut bench, other, &member, 1));
-    bench.advance(7_900);
+    bench.advance(10_200);
     let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text("payment")]);
     let found = expect!(FindCoordinator, bench.ask(other, ApiKey::FindCoordinator, 4, request));
     tell!(bench, "the coordinator is away: {}", found.coordinators[0].error_code);
-    bench.advance(2_000);
+    bench.start(node);
+    bench.advance(100);
     assert_eq!(bench.coordinator("payment"), node);
     tell!(bench, "{member} goes on with its generation: {}", bench_heartbeat(&mut bench, node, &member, 1));
     tell!(bench, "{member} finds its commit: {:?}", bench.committed(node, "payment", "orders", 0));

@@ -22,6 +22,8 @@ pub(super) enum Then {
     Nothing,
     /// A record of the transaction coordinator.
     Transaction(u64),
+    /// The marker of a transaction, and its place in the coordinator's request.
+    Marker { request: u64, slot: usize },
 }
 
 #[derive(Clone, Debug)]
@@ -157,6 +159,7 @@ impl Broker {
         match then {
             Then::Nothing => {}
             Then::Transaction(id) => self.transaction_appended(turn, id, result),
+            Then::Marker { request, slot } => self.marker_done(turn, request, slot, result),
         }
     }
 }

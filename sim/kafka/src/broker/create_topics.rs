@@ -5,17 +5,23 @@
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use kafka_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use kafka_protocol::messages::{
-    ApiKey, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsResponse, RequestKind, ResponseKind,
-    TopicName,
+    ApiKey, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsResponse,
+    ElectLeadersResponse, RequestKind, ResponseKind, TopicName,
 };
 
 use super::lifecycle::Pending;
 use super::{Broker, Turn, text};
 use crate::core::{ConnectionId, Lane, Link, Output};
+use crate::group::OFFSETS_TOPIC;
+use crate::transaction::TRANSACTION_TOPIC;
 use crate::wire::{self, Call};
 
 /// How long a broker lets the controller take for topics that it wants itself.
@@ -64,17 +70,48 @@ impl Broker {
         let frame = wire::request(ApiKey::CreateTopics, 7, 0, &request);
         self.ask(turn, Link::controller(Lane::Forward), Pending::AutoCreate { names }, frame);
     }
+
+    /// A topic to make, as a broker asks for it: internal ones have settings of their own
+    /// (`DefaultAutoTopicCreationManager`, `GroupCoordinatorService`, `TransactionStateManager`).
+    pub(super) fn wanted_topic(&self, name: &str) -> CreatableTopic {
+        let settings = &self.settings;
+        match name {
+            OFFSETS_TOPIC => {
+                let segment_bytes = settings.offsets_topic_segment_bytes.to_string();
+                let config = [
+                    ("cleanup.policy", "compact"),
+                    ("compression.type", "producer"),
+                    ("segment.bytes", &segment_bytes),
+                ];
+                let replicas = settings.offsets_topic_replication_factor;
+                wanted(name, settings.offsets_topic_num_partitions, replicas, &config)
+            }
+            TRANSACTION_TOPIC => {
+                let segment_bytes = settings.transaction_state_log_segment_bytes.to_string();
+                let min_isr = settings.transaction_state_log_min_isr.to_string();
+                let config = [
+                    ("cleanup.policy", "compact"),
+                    ("compression.type", "uncompressed"),
+                    ("min.insync.replicas", &min_isr),
+                    ("segment.bytes", &segment_bytes),
+                    ("unclean.leader.election.enable", "false"),
+                ];
+                let replicas = settings.transaction_state_log_replication_factor;
+                wanted(name, settings.transaction_state_log_num_partitions, replicas, &config)
+            }
+            _ => wanted(name, -1, -1, &[]),
+        }
+    }
 }
 
-/// A topic to make, as a broker asks for it.
-pub(super) fn wanted(name: &str, partitions: i32, config: &[(&str, &str)]) -> CreatableTopic {
+fn wanted(name: &str, partitions: i32, replication_factor: i32, config: &[(&str, &str)]) -> CreatableTopic {
     let setting = |&(name, value): &(&str, &str)| {
         CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
     };
     CreatableTopic::default()
         .with_name(TopicName(text(name)))
         .with_num_partitions(partitions)
-        .with_replication_factor(-1)
+        .with_replication_factor(replication_factor as i16)
         .with_configs(config.iter().map(setting).collect())
 }
 
@@ -103,6 +140,29 @@ fn timed_out(call: &Call, body: &RequestKind) -> ResponseKind {
             let results = named.chain(states).map(|result| result.with_error_code(code));
             DeleteTopicsResponse::default().with_responses(results.collect()).into()
         }
-        _ => unreachable!("only topics are created and deleted through the controller"),
+        RequestKind::CreatePartitions(request) => {
+            let result = |topic: &CreatePartitionsTopic| {
+                CreatePartitionsTopicResult::default().with_name(topic.name.clone()).with_error_code(code)
+            };
+            CreatePartitionsResponse::default()
+                .with_results(request.topics.iter().map(result).collect())
+                .into()
+        }
+        RequestKind::ElectLeaders(request) => {
+            let result = |topic: &TopicPartitions| {
+                let partition =
+                    |&id: &i32| PartitionResult::default().with_partition_id(id).with_error_code(code);
+                ReplicaElectionResult::default()
+                    .with_topic(topic.topic.clone())
+                    .with_partition_result(topic.partitions.iter().map(partition).collect())
+            };
+            let results = request.topic_partitions.iter().flatten().map(result).collect();
+            let mut response = ElectLeadersResponse::default().with_replica_election_results(results);
+            if call.version >= 1 {
+                response.error_code = code;
+            }
+            response.into()
+        }
+        _ => unreachable!("only what is forwarded can time out so"),
     }
 }

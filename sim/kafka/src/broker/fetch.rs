@@ -1,6 +1,7 @@
 //! Fetch (1), versions 4 to 17: records for readers, with a long poll.
 //!
-//! - Whole batches, from the one that holds the offset asked for, up to the high watermark.
+//! - Whole batches, from the one that holds the offset asked for, up to the high watermark; for readers of committed
+//!   data up to the last stable offset, with the aborted transactions that they must leave out.
 //! - The first batch found comes whatever its size, so that a reader with small limits moves on.
 //! - With less than `min_bytes` the answer waits for more, for an error, or for `max_wait_ms`.
 //! - Fetch sessions are not kept: each answer says session 0, which tells a client to ask in full each time.
@@ -9,19 +10,24 @@
 //! Version notes: log start offset from 5 on, leader epochs checked from 9 on, diverging epochs and the present leader
 //! from 12 on, topic ids from 13 on, endpoints of leaders from 16 on.
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::{
-    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
-use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
+use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, ProducerId};
 
 use super::{Broker, Timer, Turn, text};
 use crate::ConnectionId;
 use crate::config::millis;
 use crate::log::Log;
+use crate::log::batch::BatchHeader;
 use crate::metadata::PartitionKey;
 use crate::wire::Call;
+
+/// The isolation level of readers of committed records.
+pub(super) const READ_COMMITTED: i8 = 1;
 
 /// A fetch that waits for records.
 #[derive(Clone, Debug)]
@@ -38,6 +44,8 @@ struct Found {
     bytes: usize,
     /// An error, or an answer that must not wait.
     urgent: bool,
+    /// The reader wants committed records only (`isolation.level=read_committed`).
+    committed_only: bool,
     keys: Vec<PartitionKey>,
 }
 
@@ -89,8 +97,13 @@ impl Broker {
     }
 
     fn find(&self, turn: &Turn<'_>, call: &Call, request: &FetchRequest) -> Found {
-        let mut found =
-            Found { response: FetchResponse::default(), bytes: 0, urgent: false, keys: Vec::new() };
+        let mut found = Found {
+            response: FetchResponse::default(),
+            bytes: 0,
+            urgent: false,
+            committed_only: request.isolation_level == READ_COMMITTED,
+            keys: Vec::new(),
+        };
         let max_bytes = request.max_bytes.min(self.settings.fetch_max_bytes).max(0) as usize;
         for topic in &request.topics {
             let mut answered = FetchableTopicResponse::default();
@@ -148,9 +161,11 @@ impl Broker {
                 return self.with_leader(call, key, error, failed(data, error), found);
             }
         };
+        let last_stable_offset = partition.last_stable_offset(log);
         let mut data = data
             .with_high_watermark(partition.high_watermark)
-            .with_last_stable_offset(partition.high_watermark);
+            .with_last_stable_offset(last_stable_offset)
+            .with_aborted_transactions(None);
         if call.version >= 5 {
             data.log_start_offset = log.start_offset();
         }
@@ -159,8 +174,12 @@ impl Broker {
             return data.with_diverging_epoch(diverging);
         }
         let limit = room.min(asked.partition_max_bytes.max(0) as usize);
-        let records = log.read(asked.fetch_offset, partition.high_watermark, limit, found.bytes == 0);
+        let upper = if found.committed_only { last_stable_offset } else { partition.high_watermark };
+        let records = log.read(asked.fetch_offset, upper, limit, found.bytes == 0);
         found.bytes += records.len();
+        if found.committed_only {
+            data.aborted_transactions = Some(aborted_transactions(log, asked.fetch_offset, &records));
+        }
         data.with_records(Some(records))
     }
 
@@ -198,6 +217,25 @@ impl Broker {
 
 fn failed(data: PartitionData, error: ResponseError) -> PartitionData {
     data.with_error_code(error.code()).with_high_watermark(-1).with_records(Some(Default::default()))
+}
+
+/// The aborted transactions that a reader must leave out of `records`.
+fn aborted_transactions(log: &Log, fetch_offset: i64, records: &Bytes) -> Vec<AbortedTransaction> {
+    if log.aborted().entries().is_empty() || records.is_empty() {
+        return Vec::new();
+    }
+    let mut end_offset = fetch_offset;
+    let mut at = 0;
+    while let Ok(header) = BatchHeader::parse(&records[at..]) {
+        end_offset = header.next_offset();
+        at += header.size();
+    }
+    let told = log.aborted().overlapping(fetch_offset, end_offset).map(|aborted| {
+        AbortedTransaction::default()
+            .with_producer_id(ProducerId(aborted.producer_id))
+            .with_first_offset(aborted.first_offset)
+    });
+    told.collect()
 }
 
 /// Where the log parts from the one that the reader has read.

@@ -7,11 +7,9 @@
 //! Version notes: key types from 1 on, several keys from 4 on.
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
 
-use super::create_topics::wanted;
 use super::{Broker, Turn, text};
 use crate::ConnectionId;
 use crate::group::{OFFSETS_TOPIC, partition_for};
@@ -69,8 +67,7 @@ impl Broker {
             }
         };
         let Some(topic) = self.image.topic(name) else {
-            let topic =
-                if key_type == GROUP { self.wanted_offsets_topic() } else { self.wanted_transaction_topic() };
+            let topic = self.wanted_topic(name);
             self.auto_create(turn, vec![topic]);
             let why = "the coordinator's topic is being made";
             return failed(answer, ResponseError::CoordinatorNotAvailable, why);
@@ -85,9 +82,5 @@ impl Broker {
                 failed(answer, ResponseError::CoordinatorNotAvailable, "the coordinator's broker is away")
             }
         }
-    }
-
-    pub(super) fn wanted_offsets_topic(&self) -> CreatableTopic {
-        wanted(OFFSETS_TOPIC, self.settings.offsets_topic_num_partitions, &[("cleanup.policy", "compact")])
     }
 }

@@ -35,6 +35,7 @@ use crate::group::{
     Answer, Ask, CommittedOffset, GroupRecord, JoinRequest, OFFSETS_TOPIC, Protocol, SyncRequest, Timer,
     Token,
 };
+use crate::log::marker::Marker;
 use crate::log::{Log, record};
 use crate::metadata::PartitionKey;
 use crate::wire::Call;
@@ -246,6 +247,19 @@ impl Broker {
         let deadline = turn.now + millis(self.settings.offsets_commit_timeout_ms);
         self.append_own(turn, key, &batch, deadline, Then::Nothing)
             .expect("a coordinator leads its partition");
+    }
+
+    /// A marker that ends a producer's transaction was appended at `offset` of a partition of the offsets topic, and waits
+    /// to be committed. Offsets are not committed in transactions yet, so it decides nothing here.
+    pub(super) fn marker_on_offsets(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: PartitionKey,
+        marker: &Marker,
+        offset: i64,
+    ) {
+        let (id, index) = (marker.producer_id, key.index);
+        turn.note(format!("a marker of producer {id} is at offset {offset} of {OFFSETS_TOPIC}/{index}"));
     }
 
     pub(super) fn load_groups(&mut self, turn: &mut Turn<'_>, key: PartitionKey) {

@@ -16,6 +16,7 @@ use kafka_protocol::messages::{
 };
 use uuid::Uuid;
 
+use super::verification::Round;
 use super::{Broker, Timer, Turn, text};
 use crate::CLUSTER_ID;
 use crate::config::millis;
@@ -35,7 +36,7 @@ const CATCH_UP_INTERVAL: Duration = Duration::from_millis(10);
 const METADATA_WAIT_MS: i32 = 4_000;
 /// How soon a failed metadata fetch is tried again, as `controller.quorum.retry.backoff.ms`, rounded up.
 const METADATA_RETRY: Duration = Duration::from_millis(50);
-/// How often pages are written back and producers expired: Linux' `dirty_writeback_centisecs`.
+/// How often pages are written back: Linux' `dirty_writeback_centisecs`.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +72,11 @@ pub(super) enum Pending {
     Markers {
         node: NodeId,
     },
+    /// Whether partitions are in transactions.
+    Verification {
+        node: NodeId,
+        round: Round,
+    },
     /// A client's own request.
     Forwarded {
         connection: ConnectionId,
@@ -96,6 +102,7 @@ impl Broker {
         self.communicate(turn);
         self.fetch_metadata(turn);
         self.timers.set(turn.now + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
+        self.expire_producers(turn);
     }
 
     /// Ends the process: all is flushed.
@@ -133,6 +140,7 @@ impl Broker {
                 self.producer_ids_allocated(turn, answer);
             }
             Pending::Markers { node } => self.markers_written(turn, node, frame),
+            Pending::Verification { node, round } => self.coordinator_answered(turn, node, round, frame),
             Pending::Forwarded { connection, call, body } => {
                 self.forwarded(turn, connection, &call, &body, frame)
             }
@@ -324,12 +332,18 @@ impl Broker {
         self.partition_changed(turn, key);
     }
 
-    /// Writes pages back, and forgets producers that have been silent for long.
+    /// Writes pages back.
     pub(super) fn keep_house(&mut self, turn: &mut Turn<'_>) {
         turn.disk.logs.values_mut().for_each(|log| log.write_back(turn.now));
+        self.timers.set(turn.now + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
+    }
+
+    /// Forgets producers that have been silent for long.
+    pub(super) fn expire_producers(&mut self, turn: &Turn<'_>) {
         let (now_ms, expiration_ms) = (turn.now_ms(), i64::from(self.settings.producer_id_expiration_ms));
         self.partitions.values_mut().for_each(|partition| partition.producers.expire(now_ms, expiration_ms));
-        self.timers.set(turn.now + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
+        let interval = millis(self.settings.producer_id_expiration_check_interval_ms);
+        self.timers.set(turn.now + interval, Timer::ExpireProducers);
     }
 }
 

@@ -1,7 +1,8 @@
 //! ListOffsets (2), versions 1 to 10: first, last, and by time.
 //!
-//! -1 is the latest that readers see, -2 and -4 the earliest, -3 the record with the largest time, -5 (tiered) is never
-//! there. A time finds the first record with it or a later one, if readers see that.
+//! -1 is the latest that readers see (for readers of committed data the last stable offset), -2 and -4 the earliest, -3
+//! the record with the largest time, -5 (tiered) is never there. A time finds the first record with it or a later one,
+//! if readers see that.
 //!
 //! Version notes: leader epochs from 4 on; -3 from 7, -4 from 8, -5 from 9 on.
 
@@ -13,6 +14,7 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
 use uuid::Uuid;
 
+use super::fetch::READ_COMMITTED;
 use super::{Broker, Turn};
 use crate::ConnectionId;
 use crate::log::{Log, TimestampAndOffset};
@@ -35,7 +37,9 @@ impl Broker {
     ) {
         let mut response = ListOffsetsResponse::default();
         for topic in &request.topics {
-            let found = topic.partitions.iter().map(|asked| self.list_offset(turn, call, &topic.name, asked));
+            let committed_only = request.isolation_level == READ_COMMITTED;
+            let found = topic.partitions.iter();
+            let found = found.map(|asked| self.list_offset(turn, call, (&topic.name, asked), committed_only));
             let found = found.collect();
             response.topics.push(
                 ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(found),
@@ -48,8 +52,8 @@ impl Broker {
         &self,
         turn: &Turn<'_>,
         call: &Call,
-        name: &TopicName,
-        asked: &ListOffsetsPartition,
+        (name, asked): (&TopicName, &ListOffsetsPartition),
+        committed_only: bool,
     ) -> ListOffsetsPartitionResponse {
         let mut response = ListOffsetsPartitionResponse::default()
             .with_partition_index(asked.partition_index)
@@ -62,7 +66,10 @@ impl Broker {
             let key = PartitionKey { topic: image.id, index: asked.partition_index };
             let partition = self.led(key)?;
             partition.check_epoch(asked.current_leader_epoch)?;
-            Ok(find(&turn.disk.logs[&key], partition.high_watermark, partition.leader_epoch, asked.timestamp))
+            let log = &turn.disk.logs[&key];
+            let readable =
+                if committed_only { partition.last_stable_offset(log) } else { partition.high_watermark };
+            Ok(find(log, readable, partition.leader_epoch, asked.timestamp))
         });
         match found {
             Ok(Some(found)) => {
@@ -96,21 +103,21 @@ fn first_version_of(timestamp: i64) -> Option<i16> {
     }
 }
 
-fn find(log: &Log, high_watermark: i64, leader_epoch: i32, asked: i64) -> Option<FoundOffset> {
+fn find(log: &Log, readable: i64, leader_epoch: i32, asked: i64) -> Option<FoundOffset> {
     let at = |offset, epoch| Some(FoundOffset { offset, timestamp: -1, epoch });
     match asked {
-        LATEST => at(high_watermark, leader_epoch),
+        LATEST => at(readable, leader_epoch),
         EARLIEST | EARLIEST_LOCAL => {
             at(log.start_offset(), log.epoch_of(log.start_offset()).unwrap_or(leader_epoch))
         }
         LATEST_TIERED => None,
-        MAX_TIMESTAMP => committed(log.offset_of_max_timestamp(), high_watermark),
-        time => committed(log.offset_for_timestamp(time), high_watermark),
+        MAX_TIMESTAMP => committed(log.offset_of_max_timestamp(), readable),
+        time => committed(log.offset_for_timestamp(time), readable),
     }
 }
 
 /// A record that was found by its time, unless readers do not see it yet.
-fn committed(found: Option<TimestampAndOffset>, high_watermark: i64) -> Option<FoundOffset> {
-    let found = found.filter(|found| found.offset < high_watermark)?;
+fn committed(found: Option<TimestampAndOffset>, readable: i64) -> Option<FoundOffset> {
+    let found = found.filter(|found| found.offset < readable)?;
     Some(FoundOffset { offset: found.offset, timestamp: found.timestamp, epoch: found.leader_epoch })
 }

@@ -16,12 +16,9 @@ use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, Topi
 use rand::RngExt as _;
 use uuid::Uuid;
 
-use super::create_topics::wanted;
 use super::{Broker, Turn, text};
 use crate::controller::check_name;
-use crate::group::OFFSETS_TOPIC;
 use crate::metadata::{MetadataImage, NodeId, PartitionImage, TopicImage};
-use crate::transaction::TRANSACTION_TOPIC;
 use crate::wire::Call;
 use crate::{CLUSTER_ID, ConnectionId};
 
@@ -101,14 +98,6 @@ impl Broker {
             unknown.topic_id = id;
         }
         unknown
-    }
-
-    fn wanted_topic(&self, name: &str) -> kafka_protocol::messages::create_topics_request::CreatableTopic {
-        match name {
-            OFFSETS_TOPIC => self.wanted_offsets_topic(),
-            TRANSACTION_TOPIC => self.wanted_transaction_topic(),
-            _ => wanted(name, -1, &[]),
-        }
     }
 
     /// -1 if none is known to live.

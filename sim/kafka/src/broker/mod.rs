@@ -15,6 +15,7 @@ mod api_versions;
 mod commit;
 mod create_topics;
 mod describe_cluster;
+mod describe_producers;
 mod describe_transactions;
 mod disk;
 mod end_txn;
@@ -28,6 +29,8 @@ mod metadata;
 mod own_links;
 mod produce;
 mod transactions;
+mod verification;
+mod write_txn_markers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -56,6 +59,8 @@ use fetch::WaitingFetch;
 use lifecycle::{Lifecycle, Pending};
 use own_links::OwnLinks;
 use transactions::{TransactionTimer, Transactions};
+use verification::Verifications;
+use write_txn_markers::MarkerRequests;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
@@ -66,6 +71,8 @@ enum Timer {
     Commit(u64),
     Group(crate::group::Timer),
     Transaction(TransactionTimer),
+    RetryVerification(u64),
+    ExpireProducers,
 }
 
 /// What one call of [`Broker::handle`] works with.
@@ -107,6 +114,8 @@ pub struct Broker {
     waiting: BTreeMap<u64, WaitingFetch>,
     next_fetch: u64,
     waits: Waits,
+    verifications: Verifications,
+    marker_requests: MarkerRequests,
     /// Topics whose creation this broker has asked for.
     creating: BTreeSet<String>,
     coordinator: Coordinator,
@@ -139,6 +148,8 @@ impl Broker {
             waiting: BTreeMap::new(),
             next_fetch: 0,
             waits: Waits::default(),
+            verifications: Verifications::default(),
+            marker_requests: MarkerRequests::default(),
             creating: BTreeSet::new(),
             coordinator: Coordinator::new(settings.clone()),
             transactions: Transactions::new(&settings, features),
@@ -184,6 +195,8 @@ impl Broker {
                 Timer::Commit(id) => self.commit_due(turn, id),
                 Timer::Group(timer) => self.group_timer(turn, timer),
                 Timer::Transaction(timer) => self.transaction_timer(turn, timer),
+                Timer::RetryVerification(id) => self.retry_verification(turn, id),
+                Timer::ExpireProducers => self.expire_producers(turn),
             }
         }
         self.serve_itself(turn);
@@ -210,10 +223,17 @@ impl Broker {
             RequestKind::ApiVersions(request) => self.api_versions(turn, connection, &call, &request),
             RequestKind::Metadata(request) => self.metadata(turn, connection, &call, &request),
             RequestKind::DescribeCluster(request) => self.describe_cluster(turn, connection, &call, &request),
-            RequestKind::CreateTopics(_) | RequestKind::DeleteTopics(_) => {
+            RequestKind::CreateTopics(_)
+            | RequestKind::DeleteTopics(_)
+            | RequestKind::CreatePartitions(_)
+            | RequestKind::ElectLeaders(_) => {
                 self.forward(turn, connection, call, body, frame)
             }
-            RequestKind::Produce(request) => self.produce(turn, connection, &call, request),
+            RequestKind::Produce(request) => self.produce(turn, connection, call, request),
+            RequestKind::WriteTxnMarkers(request) => self.write_txn_markers(turn, connection, call, request),
+            RequestKind::DescribeProducers(request) => {
+                self.describe_producers(turn, connection, &call, &request)
+            }
             RequestKind::Fetch(request) => self.fetch(turn, connection, call, request),
             RequestKind::ListOffsets(request) => self.list_offsets(turn, connection, &call, &request),
             RequestKind::InitProducerId(request) => self.init_producer_id(turn, connection, call, &request),

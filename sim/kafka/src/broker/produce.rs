@@ -2,7 +2,7 @@
 //!
 //! One batch a partition, stored as it came but for offset, epoch and perhaps time. `acks=0` has no answer; an error
 //! then closes the connection, which is all that the client can be told. With one replica `acks=1` and `acks=all` are
-//! the same. Transactional batches are refused.
+//! the same. Transactional batches are verified first, see [`super::verification`].
 //!
 //! Version notes: log start offset from 5 on, error message from 8 on, the present leader (KIP-951) from 10 on, topic
 //! ids from 13 on.
@@ -14,6 +14,7 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::{BrokerId, ProduceRequest, ProduceResponse};
 
+use super::verification::{Verified, has_transactional_batches};
 use super::{Broker, Turn, text};
 use crate::core::{ConnectionId, Output};
 use crate::log::validator::RecordError;
@@ -26,10 +27,25 @@ impl Broker {
         &mut self,
         turn: &mut Turn<'_>,
         connection: ConnectionId,
-        call: &Call,
+        call: Call,
         request: ProduceRequest,
     ) {
-        let refusal = refusal(&request);
+        if has_transactional_batches(&request) {
+            return self.produce_transactional(turn, connection, call, request);
+        }
+        self.append_all(turn, connection, &call, request, &Verified::default());
+    }
+
+    /// Appends what a request brings, as far as it was `verified`, and answers it.
+    pub(super) fn append_all(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: ConnectionId,
+        call: &Call,
+        request: ProduceRequest,
+        verified: &Verified,
+    ) {
+        let refusal = refusal(&request).or_else(|| verified.refused.clone());
         let mut response = ProduceResponse::default();
         let mut changed = Vec::new();
         let mut error = None;
@@ -38,7 +54,7 @@ impl Broker {
             for data in &topic.partition_data {
                 let result = match &refusal {
                     Some(refusal) => Err(refusal.clone()),
-                    None => self.append(turn, call, &topic, data, &mut changed),
+                    None => self.append(turn, call, (&topic, data), verified, &mut changed),
                 };
                 if let Err(refused) = &result {
                     error = Some(refused.code);
@@ -72,8 +88,8 @@ impl Broker {
         &mut self,
         turn: &mut Turn<'_>,
         call: &Call,
-        topic: &TopicProduceData,
-        data: &PartitionProduceData,
+        (topic, data): (&TopicProduceData, &PartitionProduceData),
+        verified: &Verified,
         changed: &mut Vec<PartitionKey>,
     ) -> Result<Appended, AppendError> {
         let plain = |code: ResponseError| AppendError::new(code, code.to_string());
@@ -82,12 +98,15 @@ impl Broker {
             return Err(plain(ResponseError::InvalidTopicException));
         }
         let key = PartitionKey { topic: image.id, index: data.index };
+        if let Some(error) = verified.produce_error(call.version, key) {
+            return Err(error);
+        }
         let rules = AppendRules::new(&self.settings, &image.settings);
         self.led(key).map_err(plain)?;
         let partition = self.partitions.get_mut(&key).expect("a partition that is led is here");
         let log = turn.disk.logs.get_mut(&key).expect("a partition that is led has a log");
         let batch = data.records.clone().unwrap_or_default();
-        let appended = partition.append(turn.now, log, &rules, &batch, None)?;
+        let appended = partition.append(turn.now, log, &rules, &batch, verified.guards.get(&key).copied())?;
         if !appended.duplicate {
             changed.push(key);
         }
@@ -169,8 +188,5 @@ fn refusal(request: &ProduceRequest) -> Option<AppendError> {
         let message = format!("acks is {}, not -1, 0 or 1", request.acks);
         return Some(AppendError::new(ResponseError::InvalidRequiredAcks, message));
     }
-    request
-        .transactional_id
-        .as_ref()
-        .map(|_| AppendError::new(ResponseError::InvalidTxnState, "transactions are not built yet"))
+    None
 }

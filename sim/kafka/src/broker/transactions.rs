@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use context::Timestamp;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
 use kafka_protocol::messages::{
     ApiKey, ProducerId, TopicName, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
@@ -14,7 +13,6 @@ use kafka_protocol::messages::{
 use uuid::Uuid;
 
 use super::commit::Then;
-use super::create_topics::wanted;
 use super::lifecycle::Pending;
 use super::{Broker, Timer, Turn, text};
 use crate::config::{Features, Settings};
@@ -134,7 +132,7 @@ impl Broker {
                 let live = image.brokers.get(&state.leader).is_some_and(|broker| !broker.fenced);
                 if state.leader == NO_LEADER || !live { Leader::Away } else { Leader::At(state.leader) }
             };
-            self.transactions.coordinator.route_markers(turn.now_ms(), leader_of, &mut effects);
+            self.transactions.coordinator.route_markers(leader_of, &mut effects);
             self.do_transaction_effects(turn, effects);
         }
         for node in self.transactions.coordinator.marker_destinations() {
@@ -215,7 +213,7 @@ impl Broker {
                 transaction::Timer::AbortTimedOut => coordinator.abort_timed_out(now_ms, out),
                 transaction::Timer::RemoveExpired => coordinator.expire(now_ms, out),
                 transaction::Timer::RetryMarkers => coordinator.retry_markers(true),
-                transaction::Timer::RetryAppends => coordinator.retry_appends(now_ms, out),
+                transaction::Timer::RetryAppends => coordinator.retry_appends(out),
             }),
         }
     }
@@ -275,23 +273,6 @@ impl Broker {
         if self.transactions.topic == Some(key.topic) {
             self.transactions.coordinator.unload(key.index);
         }
-    }
-
-    /// The transaction topic as Kafka makes it (`TransactionStateManager.transactionTopicConfigs`).
-    pub(super) fn wanted_transaction_topic(&self) -> CreatableTopic {
-        let settings = &self.settings;
-        let topic = wanted(
-            TRANSACTION_TOPIC,
-            settings.transaction_state_log_num_partitions,
-            &[
-                ("unclean.leader.election.enable", "false"),
-                ("compression.type", "uncompressed"),
-                ("cleanup.policy", "compact"),
-                ("min.insync.replicas", &settings.transaction_state_log_min_isr.to_string()),
-                ("segment.bytes", &settings.transaction_state_log_segment_bytes.to_string()),
-            ],
-        );
-        topic.with_replication_factor(settings.transaction_state_log_replication_factor as i16)
     }
 }
 

@@ -1,24 +1,27 @@
-//! CreateTopics and DeleteTopics, which brokers pass on to the controller.
+//! CreateTopics, DeleteTopics and CreatePartitions, which brokers pass on to the controller
+//! (`ReplicationControlManager`, `ControllerApis`).
 //!
-//! The leaders of a topic's partitions go round the live brokers from one that is drawn, as Kafka's striped placement
-//! has it. Version notes: topic ids in CreateTopics from 7 on, in DeleteTopics from 6 on; error messages in
-//! CreateTopics from 1 on, in DeleteTopics from 5 on.
+//! Where replicas go is [`super::placement`]'s. Version notes: topic ids in CreateTopics from 7 on, in DeleteTopics from
+//! 6 on; error messages in CreateTopics from 1 on, in DeleteTopics from 5 on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use context::Timestamp;
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{
-    CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, TopicName,
+    BrokerId, CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteTopicsRequest, DeleteTopicsResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
-use rand::RngExt as _;
 use uuid::Uuid;
 
-use super::{Controller, ControllerDisk, Output};
+use super::placement::place;
+use super::{Controller, ControllerDisk, METADATA_TOPIC, Output};
 use crate::config::TopicSettings;
 use crate::metadata::{MetadataRecord, NodeId, PartitionImage, PartitionKey};
 use crate::wire::Call;
@@ -29,7 +32,19 @@ const NAME_LEN_MAX: usize = 249;
 /// What Kafka lets one request create, so that it stays one batch of the metadata log.
 const PARTITIONS_PER_REQUEST_MAX: i64 = 10_000;
 
-type Refusal = (ResponseError, String);
+/// The longest value of a setting (`ConfigurationControlManager.validateAlterConfig`).
+const CONFIG_VALUE_LEN_MAX: usize = 32_767;
+
+/// Why a request is refused: Kafka's code, and words for whoever asked.
+pub(super) type Refusal = (ResponseError, String);
+
+/// A topic that is made, or would be.
+struct Made {
+    id: Uuid,
+    config: BTreeMap<String, String>,
+    partitions: i32,
+    replication_factor: i16,
+}
 
 impl Controller {
     pub(super) fn create_topics(
@@ -46,26 +61,26 @@ impl Controller {
             assigned => assigned as i64,
         };
         let too_many = request.topics.iter().map(partitions).sum::<i64>() > PARTITIONS_PER_REQUEST_MAX;
+        let repeated = repeated(request.topics.iter().map(|topic| &topic.name));
         let mut results = Vec::new();
         for topic in &request.topics {
-            let twice = request.topics.iter().filter(|other| other.name == topic.name).count() > 1;
             let made = if too_many {
                 let message =
                     format!("a request may ask for {PARTITIONS_PER_REQUEST_MAX} partitions at most");
                 Err((ResponseError::PolicyViolation, message))
-            } else if twice {
+            } else if repeated.contains(&topic.name) {
                 Err((ResponseError::InvalidRequest, "the request names this topic more than once".to_owned()))
             } else {
                 self.create_topic(now, topic, request.validate_only, disk, out)
             };
             let mut result = CreatableTopicResult::default().with_name(topic.name.clone());
             match made {
-                Ok((id, config, partitions)) if call.version >= 5 => {
-                    result.num_partitions = partitions;
-                    result.replication_factor = 1;
-                    result.configs = Some(described(&config));
+                Ok(made) if call.version >= 5 => {
+                    result.num_partitions = made.partitions;
+                    result.replication_factor = made.replication_factor;
+                    result.configs = Some(described(&made.config));
                     if call.version >= 7 {
-                        result.topic_id = id;
+                        result.topic_id = made.id;
                     }
                 }
                 Ok(_) => {}
@@ -89,8 +104,11 @@ impl Controller {
         validate_only: bool,
         disk: &mut ControllerDisk,
         out: &mut Vec<Output>,
-    ) -> Result<(Uuid, BTreeMap<String, String>, i32), Refusal> {
+    ) -> Result<Made, Refusal> {
         let name = topic.name.as_str();
+        if name == METADATA_TOPIC {
+            return Err((ResponseError::TopicAuthorizationFailed, "Authorization failed.".into()));
+        }
         check_name(name).map_err(|message| (ResponseError::InvalidTopicException, message))?;
         if self.image.topic(name).is_some() {
             return Err((ResponseError::TopicAlreadyExists, format!("topic `{name}` already exists")));
@@ -100,26 +118,36 @@ impl Controller {
             return Err((ResponseError::InvalidTopicException, message));
         }
         let config = self.topic_config(topic)?;
-        let leaders = if topic.assignments.is_empty() { self.place(topic)? } else { self.assigned(topic)? };
-        let partitions = leaders.len() as i32;
+        let partitions = if topic.assignments.is_empty() {
+            self.placed(topic)?
+        } else {
+            let fixed = topic.assignments.iter().map(|fixed| (fixed.partition_index, &fixed.broker_ids[..]));
+            if topic.num_partitions != -1 || topic.replication_factor != -1 {
+                let message = "with an assignment, partitions and replication factor must be -1".to_owned();
+                return Err((ResponseError::InvalidRequest, message));
+            }
+            self.assigned(fixed, None)?
+        };
+        let mut made = Made {
+            id: Uuid::nil(),
+            config,
+            partitions: partitions.len() as i32,
+            replication_factor: partitions[0].replicas.len() as i16,
+        };
         if validate_only {
-            return Ok((Uuid::nil(), config, partitions));
+            return Ok(made);
         }
-        let id = self.new_topic_id();
-        let mut records = vec![MetadataRecord::Topic { id, name: name.to_owned(), config: config.clone() }];
-        for (index, leader) in (0..).zip(leaders) {
-            let state = PartitionImage {
-                replicas: vec![leader],
-                in_sync: vec![leader],
-                leader,
-                leader_epoch: 0,
-                partition_epoch: 0,
-            };
-            records.push(MetadataRecord::Partition { key: PartitionKey { topic: id, index }, state });
-        }
+        made.id = self.new_topic_id();
+        let (id, config) = (made.id, made.config.clone());
+        let mut records = vec![MetadataRecord::Topic { id, name: name.to_owned(), config }];
+        let keys = (0..).map(|index| PartitionKey { topic: id, index });
+        records.extend(keys.zip(partitions).map(|(key, state)| MetadataRecord::Partition { key, state }));
         self.append(now, disk, records);
-        out.push(Output::Note(format!("topic {name} is created with {partitions} partitions")));
-        Ok((id, config, partitions))
+        let Made { partitions, replication_factor, .. } = made;
+        out.push(Output::Note(format!(
+            "topic {name} is created with {partitions} partitions of {replication_factor} replicas"
+        )));
+        Ok(made)
     }
 
     fn topic_config(&self, topic: &CreatableTopic) -> Result<BTreeMap<String, String>, Refusal> {
@@ -129,69 +157,171 @@ impl Controller {
                 let message = format!("topic setting `{}` has no value", setting.name.as_str());
                 return Err((ResponseError::InvalidConfig, message));
             };
+            if value.len() > CONFIG_VALUE_LEN_MAX {
+                return Err(value_too_long(setting.name.as_str()));
+            }
             config.insert(setting.name.to_string(), value.to_string());
         }
         TopicSettings::parse(&config).map_err(|error| (ResponseError::InvalidConfig, error.to_string()))?;
         Ok(config)
     }
 
-    /// One leader for each partition, round the live brokers.
-    fn place(&mut self, topic: &CreatableTopic) -> Result<Vec<NodeId>, Refusal> {
+    /// Partitions where the controller likes them.
+    fn placed(&mut self, topic: &CreatableTopic) -> Result<Vec<PartitionImage>, Refusal> {
+        let factor = match topic.replication_factor {
+            -1 => self.settings.default_replication_factor as usize,
+            factor if factor > 0 => factor as usize,
+            _ => {
+                let message = "Replication factor must be larger than 0, or -1 to use the default value.";
+                return Err((ResponseError::InvalidReplicationFactor, message.into()));
+            }
+        };
         let partitions = match topic.num_partitions {
             -1 => self.settings.num_partitions,
             partitions if partitions > 0 => partitions,
             _ => {
-                let message = "number of partitions was set to an invalid non-positive value".to_owned();
-                return Err((ResponseError::InvalidPartitions, message));
+                let message = "Number of partitions was set to an invalid non-positive value.";
+                return Err((ResponseError::InvalidPartitions, message.into()));
             }
         };
-        let refuse = |message: String| Err((ResponseError::InvalidReplicationFactor, message));
-        match topic.replication_factor {
-            -1 | 1 => {}
-            factor if factor < 1 => return refuse("replication factor must be larger than 0".into()),
-            factor if factor as usize > self.image.brokers.len() => {
-                let brokers = self.image.brokers.len();
-                return refuse(format!(
-                    "the target replication factor of {factor} cannot be reached because only {brokers} broker(s) are registered"
-                ));
-            }
-            factor => {
-                return refuse(format!(
-                    "replication factor {factor} is more than 1, and replication is not built yet"
-                ));
-            }
-        }
-        let live: Vec<NodeId> = self.image.live_brokers().map(|(node, _)| node).collect();
-        if live.is_empty() {
-            return refuse("all brokers are currently fenced".into());
-        }
-        let first = self.rng.random_range(0..live.len());
-        Ok((0..partitions as usize).map(|index| live[(first + index) % live.len()]).collect())
+        self.place(partitions as usize, factor)
     }
 
-    fn assigned(&self, topic: &CreatableTopic) -> Result<Vec<NodeId>, Refusal> {
+    fn place(&mut self, partitions: usize, replicas: usize) -> Result<Vec<PartitionImage>, Refusal> {
+        let usable = self.image.brokers.iter().filter(|(_, broker)| broker.fenced || broker.is_active());
+        let (fenced, live): (Vec<_>, Vec<_>) = usable.partition(|(_, broker)| broker.fenced);
+        let ids = |brokers: Vec<(&NodeId, _)>| brokers.into_iter().map(|(&node, _)| node).collect::<Vec<_>>();
+        let placed = place(ids(live), ids(fenced), partitions, replicas, &mut self.rng);
+        let placed = placed.map_err(|why| {
+            let message = format!("Unable to replicate the partition {replicas} time(s): {why}");
+            (ResponseError::InvalidReplicationFactor, message)
+        })?;
+        Ok(placed.into_iter().map(|replicas| self.new_partition(replicas)).collect())
+    }
+
+    /// The live replicas are in sync from the start, and there is one.
+    fn new_partition(&self, replicas: Vec<NodeId>) -> PartitionImage {
+        let in_sync = replicas.iter().copied().filter(|node| self.is_active(*node)).collect();
+        PartitionImage::new(replicas, in_sync)
+    }
+
+    /// Partitions where the client wants them: numbers with their replicas, which must be `replication_factor` many, or
+    /// as many for each.
+    fn assigned<'a>(
+        &self,
+        assignments: impl Iterator<Item = (i32, &'a [BrokerId])>,
+        mut replication_factor: Option<usize>,
+    ) -> Result<Vec<PartitionImage>, Refusal> {
         let refuse = |message: String| Err((ResponseError::InvalidReplicaAssignment, message));
-        if topic.num_partitions != -1 || topic.replication_factor != -1 {
-            let message = "with an assignment, partitions and replication factor must be -1".to_owned();
-            return Err((ResponseError::InvalidRequest, message));
-        }
-        let mut leaders = BTreeMap::new();
-        for assignment in &topic.assignments {
-            let [leader] = assignment.broker_ids[..] else {
+        let mut partitions = BTreeMap::new();
+        for (index, brokers) in assignments {
+            let replicas: Vec<NodeId> = brokers.iter().map(|broker| broker.0).collect();
+            if let Some(stranger) = replicas.iter().find(|node| !self.image.brokers.contains_key(node)) {
                 return refuse(format!(
-                    "partition {} needs exactly one replica for now",
-                    assignment.partition_index
+                    "The manual partition assignment includes broker {stranger}, but no such broker is registered."
                 ));
-            };
-            if !self.image.brokers.contains_key(&leader.0) {
-                return refuse(format!("broker {} is not registered", leader.0));
             }
-            leaders.insert(assignment.partition_index, leader.0);
+            let count = replicas.len();
+            if count == 0 {
+                return refuse("The manual partition assignment includes an empty replica list.".into());
+            }
+            if replicas.iter().collect::<BTreeSet<_>>().len() < count {
+                return refuse("The manual partition assignment includes a broker more than once.".into());
+            }
+            if count != *replication_factor.get_or_insert(count) {
+                return refuse(format!(
+                    "The manual partition assignment includes a partition with {count} replica(s), but others have another number."
+                ));
+            }
+            if !replicas.iter().any(|node| self.is_active(*node)) {
+                return refuse(format!(
+                    "All brokers specified in the manual partition assignment for partition {index} are fenced or in controlled shutdown."
+                ));
+            }
+            if partitions.insert(index, self.new_partition(replicas)).is_some() {
+                return refuse(format!("Found multiple manual partition assignments for partition {index}"));
+            }
         }
-        if !leaders.keys().copied().eq(0..topic.assignments.len() as i32) {
-            return refuse("partitions must be numbered from 0, each once".into());
+        if !partitions.keys().copied().eq(0..partitions.len() as i32) {
+            return refuse("partitions should be a consecutive 0-based integer sequence".into());
         }
-        Ok(leaders.into_values().collect())
+        Ok(partitions.into_values().collect())
+    }
+
+    pub(super) fn create_partitions(
+        &mut self,
+        now: Timestamp,
+        request: &CreatePartitionsRequest,
+        disk: &mut ControllerDisk,
+        out: &mut Vec<Output>,
+    ) -> CreatePartitionsResponse {
+        let repeated = repeated(request.topics.iter().map(|topic| &topic.name));
+        let mut results = Vec::new();
+        for topic in &request.topics {
+            let made = if repeated.contains(&topic.name) {
+                Err((ResponseError::InvalidRequest, "Duplicate topic name.".to_owned()))
+            } else {
+                self.add_partitions(now, topic, request.validate_only, disk, out)
+            };
+            let mut result = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
+            if let Err((error, message)) = made {
+                result.error_code = error.code();
+                result.error_message = Some(StrBytes::from_string(shortened(message)));
+            }
+            results.push(result);
+        }
+        CreatePartitionsResponse::default().with_results(results)
+    }
+
+    fn add_partitions(
+        &mut self,
+        now: Timestamp,
+        topic: &CreatePartitionsTopic,
+        validate_only: bool,
+        disk: &mut ControllerDisk,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Refusal> {
+        let name = topic.name.as_str();
+        let unknown = || (ResponseError::UnknownTopicOrPartition, format!("there is no topic `{name}`"));
+        let known = self.image.topic(name).ok_or_else(unknown)?;
+        let (id, before, factor) = (known.id, known.partitions.len(), known.partitions[0].replicas.len());
+        let refuse = |message: String| Err((ResponseError::InvalidPartitions, message));
+        let count = usize::try_from(topic.count).unwrap_or(0);
+        if count == before {
+            return refuse(format!("Topic already has {before} partition(s)."));
+        }
+        if count < before {
+            return refuse(format!(
+                "The topic {name} currently has {before} partition(s); {} would not be an increase.",
+                topic.count
+            ));
+        }
+        let more = count - before;
+        if more > PARTITIONS_PER_REQUEST_MAX as usize {
+            let message = format!("a request may ask for {PARTITIONS_PER_REQUEST_MAX} partitions at most");
+            return Err((ResponseError::PolicyViolation, message));
+        }
+        let partitions = match &topic.assignments {
+            Some(assignments) if assignments.len() != more => {
+                let message = format!(
+                    "Attempted to add {more} additional partition(s), but only {} assignment(s) were specified.",
+                    assignments.len()
+                );
+                return Err((ResponseError::InvalidReplicaAssignment, message));
+            }
+            Some(assignments) => {
+                let fixed = (0..).zip(assignments.iter().map(|fixed| &fixed.broker_ids[..]));
+                self.assigned(fixed, Some(factor))?
+            }
+            None => self.place(more, factor)?,
+        };
+        if !validate_only {
+            let keys = (before as i32..).map(|index| PartitionKey { topic: id, index });
+            let records = keys.zip(partitions).map(|(key, state)| MetadataRecord::Partition { key, state });
+            self.append(now, disk, records.collect());
+            out.push(Output::Note(format!("topic {name} has {count} partitions, {more} of them new")));
+        }
+        Ok(())
     }
 
     pub(super) fn delete_topics(
@@ -204,9 +334,32 @@ impl Controller {
     ) -> DeleteTopicsResponse {
         let by_name = request.topic_names.iter().map(|name| (Some(name.clone()), Uuid::nil()));
         let states = request.topics.iter().map(|topic| (topic.name.clone(), topic.topic_id));
-        let results =
-            by_name.chain(states).map(|(name, id)| self.delete_topic(now, call, name, id, disk, out));
-        DeleteTopicsResponse::default().with_responses(results.collect())
+        let asked: Vec<_> = by_name.chain(states).collect();
+        let repeated = repeated(asked.iter());
+        let mut results = Vec::new();
+        for (name, id) in &asked {
+            let refused = match (name, id.is_nil()) {
+                (Some(_), false) => Some("You may not specify both topic name and topic id."),
+                (None, true) => Some("Neither topic name nor id were specified."),
+                _ if repeated.contains(&(name.clone(), *id)) => Some("Duplicate topic name or id."),
+                _ => None,
+            };
+            let Some(why) = refused else {
+                results.push(self.delete_topic(now, call, name.clone(), *id, disk, out));
+                continue;
+            };
+            let mut result = DeletableTopicResult::default()
+                .with_name(name.clone())
+                .with_error_code(ResponseError::InvalidRequest.code());
+            if call.version >= 5 {
+                result.error_message = Some(StrBytes::from_static_str(why));
+            }
+            if call.version >= 6 {
+                result.topic_id = *id;
+            }
+            results.push(result);
+        }
+        DeleteTopicsResponse::default().with_responses(results)
     }
 
     fn delete_topic(
@@ -245,6 +398,18 @@ impl Controller {
     }
 }
 
+/// What a list names more than once.
+fn repeated<T: Ord>(all: impl Iterator<Item = T>) -> BTreeSet<T> {
+    let mut seen = BTreeSet::new();
+    let mut repeated = BTreeSet::new();
+    for one in all {
+        if let Some(again) = seen.replace(one) {
+            repeated.insert(again);
+        }
+    }
+    repeated
+}
+
 fn described(config: &BTreeMap<String, String>) -> Vec<CreatableTopicConfigs> {
     // 1 is Kafka's `DYNAMIC_TOPIC_CONFIG`: set on this topic.
     let describe = |(name, value): (&String, &String)| {
@@ -254,6 +419,11 @@ fn described(config: &BTreeMap<String, String>) -> Vec<CreatableTopicConfigs> {
             .with_config_source(1)
     };
     config.iter().map(describe).collect()
+}
+
+pub(super) fn value_too_long(name: &str) -> Refusal {
+    let message = format!("the value of `{name}` is longer than {CONFIG_VALUE_LEN_MAX} bytes");
+    (ResponseError::InvalidConfig, message)
 }
 
 /// What a message may hold of a name that a client made up: old versions say at most 32 KiB.

@@ -67,6 +67,7 @@ impl Log {
             self.segments.pop_front();
             self.revision += 1;
             deleted += 1;
+            self.aborted.drop_before(upper);
             self.raise_start(upper);
         }
         deleted
@@ -94,6 +95,7 @@ impl Log {
         if offset > self.start_offset {
             self.start_offset = offset;
             self.epochs.truncate_from_start(offset);
+            self.snapshots.drop_through(offset);
             self.revision += 1;
         }
     }

@@ -120,6 +120,14 @@ pub(super) enum Change {
     Forget(Vec<(String, i16)>),
 }
 
+/// A change whose append has ended.
+struct Ended {
+    coordinator_epoch: i32,
+    id: String,
+    to: Transit,
+    purpose: Purpose,
+}
+
 /// Records to append, and what goes on when they are committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Append {
@@ -179,6 +187,9 @@ pub struct Added {
     /// By which rules the transaction will be ended.
     pub version: TransactionVersion,
 }
+
+/// Whether a partition is in a transaction.
+pub type Verified<'a> = (&'a TopicPartition, Result<(), ResponseError>);
 
 /// A partition of the transaction topic that is here.
 #[derive(Clone, Debug)]
@@ -379,7 +390,7 @@ impl Coordinator {
         id: &str,
         producer: Producer,
         partitions: &'a BTreeSet<TopicPartition>,
-    ) -> Result<Vec<(&'a TopicPartition, Result<(), ResponseError>)>, ResponseError> {
+    ) -> Result<Vec<Verified<'a>>, ResponseError> {
         let (_, transaction) = self.known(id)?;
         let current = &transaction.current;
         // What is pending does not matter: the leader looks again as it appends.
@@ -424,9 +435,10 @@ impl Coordinator {
             Change::Transit { id, to, purpose } => {
                 let result = result.map_err(coordinator_error);
                 let result = result.and_then(|()| self.apply(coordinator_epoch, &id, &to));
+                let ended = Ended { coordinator_epoch, id, to, purpose };
                 match result {
-                    Ok(()) => self.applied(now_ms, coordinator_epoch, id, to, purpose, out),
-                    Err(error) => self.not_applied(now_ms, coordinator_epoch, id, to, purpose, error, out),
+                    Ok(()) => self.applied(now_ms, ended, out),
+                    Err(error) => self.not_applied(now_ms, ended, error, out),
                 }
             }
         }
@@ -448,15 +460,8 @@ impl Coordinator {
         Ok(())
     }
 
-    fn applied(
-        &mut self,
-        now_ms: i64,
-        coordinator_epoch: i32,
-        id: String,
-        to: Transit,
-        purpose: Purpose,
-        out: &mut Vec<Effect>,
-    ) {
+    fn applied(&mut self, now_ms: i64, ended: Ended, out: &mut Vec<Effect>) {
+        let Ended { coordinator_epoch, id, to, purpose } = ended;
         match purpose {
             Purpose::Initialize(ticket) => {
                 let producer = Producer { id: to.producer_id, epoch: to.producer_epoch };
@@ -471,16 +476,8 @@ impl Coordinator {
         }
     }
 
-    fn not_applied(
-        &mut self,
-        now_ms: i64,
-        coordinator_epoch: i32,
-        id: String,
-        to: Transit,
-        purpose: Purpose,
-        error: ResponseError,
-        out: &mut Vec<Effect>,
-    ) {
+    fn not_applied(&mut self, now_ms: i64, ended: Ended, error: ResponseError, out: &mut Vec<Effect>) {
+        let Ended { coordinator_epoch, id, to, purpose } = ended;
         // Kafka retries only this one; what else may come is over with this coordinator.
         let retried = purpose == Purpose::Complete && error == ResponseError::CoordinatorNotAvailable;
         if let Ok(transaction) = self.same_epoch(coordinator_epoch, &id) {

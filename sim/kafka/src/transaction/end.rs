@@ -217,13 +217,12 @@ impl Coordinator {
         } else {
             out.push(Effect::Note(format!("transaction {id} was open for too long and is aborted")));
         }
-        self.send_markers(now_ms, coordinator_epoch, id, to, out);
+        self.send_markers(coordinator_epoch, id, to, out);
     }
 
     /// Markers for all partitions of a prepared transaction; when they are written `to` is appended.
     pub(super) fn send_markers(
         &mut self,
-        now_ms: i64,
         coordinator_epoch: i32,
         id: String,
         to: Transit,
@@ -240,6 +239,6 @@ impl Coordinator {
         };
         self.markers.add(entry, Completion { coordinator_epoch, to });
         self.complete_if_marked(&id, out);
-        self.drain_appends(now_ms, out);
+        self.drain_appends(out);
     }
 }

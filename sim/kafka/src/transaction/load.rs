@@ -59,7 +59,7 @@ impl Coordinator {
         self.led.insert(index, Led { epoch, transactions });
         for (id, to) in prepared {
             out.push(Effect::Note(format!("markers of transaction {id} are sent by its new coordinator")));
-            self.send_markers(now_ms, epoch, id, to, out);
+            self.send_markers(epoch, id, to, out);
         }
         self.arm_expiry(now_ms, out);
         found

@@ -116,12 +116,7 @@ impl Coordinator {
     }
 
     /// Finds out where markers must go. Partitions that are gone need none; those without a leader wait.
-    pub fn route_markers(
-        &mut self,
-        now_ms: i64,
-        leader_of: impl Fn(&TopicPartition) -> Leader,
-        out: &mut Vec<Effect>,
-    ) {
+    pub fn route_markers(&mut self, leader_of: impl Fn(&TopicPartition) -> Leader, out: &mut Vec<Effect>) {
         for entry in std::mem::take(&mut self.markers.unrouted) {
             let mut by_node: BTreeMap<NodeId, BTreeSet<TopicPartition>> = BTreeMap::new();
             let (mut away, mut gone) = (BTreeSet::new(), BTreeSet::new());
@@ -149,7 +144,7 @@ impl Coordinator {
                 self.complete_if_marked(&entry.id, out);
             }
         }
-        self.drain_appends(now_ms, out);
+        self.drain_appends(out);
     }
 
     /// The brokers that markers wait for.
@@ -197,7 +192,7 @@ impl Coordinator {
             };
             self.entry_answered(now_ms, entry, results, out);
         }
-        self.drain_appends(now_ms, out);
+        self.drain_appends(out);
     }
 
     fn entry_answered(&mut self, now_ms: i64, entry: Entry, results: &[MarkerResult], out: &mut Vec<Effect>) {
@@ -275,12 +270,12 @@ impl Coordinator {
     }
 
     /// The time to try appends again.
-    pub fn retry_appends(&mut self, now_ms: i64, out: &mut Vec<Effect>) {
+    pub fn retry_appends(&mut self, out: &mut Vec<Effect>) {
         self.markers.appends_armed = false;
-        self.drain_appends(now_ms, out);
+        self.drain_appends(out);
     }
 
-    pub(super) fn drain_appends(&mut self, _now_ms: i64, out: &mut Vec<Effect>) {
+    pub(super) fn drain_appends(&mut self, out: &mut Vec<Effect>) {
         for (id, completion) in std::mem::take(&mut self.markers.appends) {
             if self.same_epoch(completion.coordinator_epoch, &id).is_ok() {
                 self.append(completion.coordinator_epoch, id, completion.to, Purpose::Complete, out);

@@ -25,6 +25,7 @@ mod tests;
 
 pub use coordinator::{
     Added, Append, Coordinator, Effect, InitRequest, Leader, Producer, Ticket, Timer, TransactionSettings,
+    Verified,
 };
 pub use end::EndRequest;
 pub use expiry::{Described, Filter, Listed};

@@ -412,7 +412,45 @@ mod tests {
                 }
                 request.into()
             }
+            ApiKey::WriteTxnMarkers => {
+                use write_txn_markers_request::*;
+                let of_topic = WritableTxnMarkerTopic::default()
+                    .with_name(topic())
+                    .with_partition_indexes(vec![1, 2]);
+                let marker = WritableTxnMarker::default().with_topics(vec![of_topic]);
+                WriteTxnMarkersRequest::default().with_markers(vec![marker]).into()
+            }
+            ApiKey::DescribeProducers => {
+                use describe_producers_request::*;
+                let of_topic =
+                    TopicRequest::default().with_name(topic()).with_partition_indexes(vec![1, 2]);
+                DescribeProducersRequest::default().with_topics(vec![of_topic]).into()
+            }
             ApiKey::DescribeCluster => DescribeClusterRequest::default().into(),
+            ApiKey::CreatePartitions => {
+                use create_partitions_request::*;
+                let assignment = CreatePartitionsAssignment::default().with_broker_ids(vec![BrokerId(1)]);
+                let topics = vec![
+                    CreatePartitionsTopic::default().with_name(topic()).with_assignments(Some(vec![assignment])),
+                ];
+                CreatePartitionsRequest::default().with_topics(topics).into()
+            }
+            ApiKey::ElectLeaders => {
+                use elect_leaders_request::*;
+                let topics = vec![TopicPartitions::default().with_topic(topic()).with_partitions(vec![1, 2])];
+                ElectLeadersRequest::default().with_topic_partitions(Some(topics)).into()
+            }
+            ApiKey::AlterPartition => {
+                use alter_partition_request::*;
+                let mut partition = PartitionData::default();
+                if v < 3 {
+                    partition.new_isr = vec![BrokerId(1), BrokerId(2)];
+                } else {
+                    partition.new_isr_with_epochs = vec![BrokerState::default(), BrokerState::default()];
+                }
+                let topics = vec![TopicData::default().with_partitions(vec![partition])];
+                AlterPartitionRequest::default().with_topics(topics).into()
+            }
             ApiKey::BrokerRegistration => {
                 use broker_registration_request::*;
                 let request = BrokerRegistrationRequest::default()

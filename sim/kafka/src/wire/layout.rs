@@ -88,7 +88,12 @@ pub(super) fn layout(api: ApiKey) -> Option<Layout> {
         ApiKey::EndTxn => (3, END_TXN),
         ApiKey::DescribeTransactions => (0, DESCRIBE_TRANSACTIONS),
         ApiKey::ListTransactions => (0, LIST_TRANSACTIONS),
+        ApiKey::WriteTxnMarkers => (1, WRITE_TXN_MARKERS),
+        ApiKey::CreatePartitions => (2, CREATE_PARTITIONS),
+        ApiKey::ElectLeaders => (2, ELECT_LEADERS),
+        ApiKey::AlterPartition => (0, ALTER_PARTITION),
         ApiKey::DescribeCluster => (0, DESCRIBE_CLUSTER),
+        ApiKey::DescribeProducers => (0, DESCRIBE_PRODUCERS),
         ApiKey::BrokerRegistration => (0, BROKER_REGISTRATION),
         ApiKey::BrokerHeartbeat => (0, BROKER_HEARTBEAT),
         ApiKey::AllocateProducerIds => (0, ALLOCATE_PRODUCER_IDS),
@@ -225,6 +230,47 @@ const END_TXN: &[Field] = &[all(Text), all(LONG), all(SHORT), all(BYTE)];
 const DESCRIBE_TRANSACTIONS: &[Field] = &[all(Each(&Text))];
 
 const LIST_TRANSACTIONS: &[Field] = &[all(Each(&Text)), all(Each(&LONG)), from(1, LONG), from(2, Text)];
+const WRITE_TXN_MARKERS: &[Field] = &[all(List(&[
+    all(LONG),  // producer
+    all(SHORT), // its epoch
+    all(BYTE),  // committed
+    all(List(&[all(Text), all(Each(&INT))])),
+    all(INT), // coordinator epoch
+]))];
+
+const DESCRIBE_PRODUCERS: &[Field] = &[all(List(&[all(Text), all(Each(&INT))]))];
+const CREATE_PARTITIONS: &[Field] = &[
+    all(List(&[
+        all(Text),
+        all(INT),                      // count
+        all(List(&[all(Each(&INT))])), // replicas of each new one
+    ])),
+    all(INT), // timeout
+    all(BYTE),
+];
+
+const ELECT_LEADERS: &[Field] = &[
+    from(1, BYTE), // kind of election
+    all(List(&[all(Text), all(Each(&INT))])),
+    all(INT), // timeout
+];
+
+const ALTER_PARTITION: &[Field] = &[
+    all(INT),  // broker
+    all(LONG), // its epoch
+    all(List(&[
+        between(0, 1, Text),
+        from(2, UUID),
+        all(List(&[
+            all(INT), // partition
+            all(INT), // leader epoch
+            between(0, 2, Each(&INT)),
+            from(3, List(&[all(INT), all(LONG)])),
+            from(1, BYTE), // recovery
+            all(INT),      // partition epoch
+        ])),
+    ])),
+];
 
 const DESCRIBE_CLUSTER: &[Field] = &[all(BYTE), from(1, BYTE), from(2, BYTE)];
 

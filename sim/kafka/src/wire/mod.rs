@@ -54,7 +54,11 @@ pub const BROKER_APIS: &[Served] = &[
     served(ApiKey::EndTxn, 0, 5),
     served(ApiKey::DescribeTransactions, 0, 0),
     served(ApiKey::ListTransactions, 0, 2),
+    served(ApiKey::WriteTxnMarkers, 1, 1),
+    served(ApiKey::CreatePartitions, 0, 3),
+    served(ApiKey::ElectLeaders, 0, 2),
     served(ApiKey::DescribeCluster, 0, 2),
+    served(ApiKey::DescribeProducers, 0, 0),
 ];
 
 /// What the controller answers, for brokers only.
@@ -62,6 +66,9 @@ pub const CONTROLLER_APIS: &[Served] = &[
     served(ApiKey::Fetch, 12, 12),
     served(ApiKey::CreateTopics, 2, 7),
     served(ApiKey::DeleteTopics, 1, 6),
+    served(ApiKey::CreatePartitions, 0, 3),
+    served(ApiKey::ElectLeaders, 0, 2),
+    served(ApiKey::AlterPartition, 2, 3),
     served(ApiKey::BrokerRegistration, 4, 4),
     served(ApiKey::BrokerHeartbeat, 1, 1),
     served(ApiKey::AllocateProducerIds, 0, 0),

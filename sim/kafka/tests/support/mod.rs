@@ -25,6 +25,8 @@ use uuid::Uuid;
 pub const START: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
 pub mod faults;
+pub mod transactional;
+pub mod transactions;
 pub mod verbs;
 
 struct Node {
@@ -118,7 +120,9 @@ impl Bench {
     pub fn with_features(brokers: u32, config: &[(&str, &str)], features: &[(&str, i16)]) -> Bench {
         let mut cluster = ClusterConfig::simulated(brokers);
         cluster.config = config.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        cluster.config.entry("offsets.topic.replication.factor".into()).or_insert_with(|| "1".into());
+        for factor in ["offsets.topic.replication.factor", "transaction.state.log.replication.factor"] {
+            cluster.config.entry(factor.into()).or_insert_with(|| "1".into());
+        }
         cluster.features = features.iter().map(|&(name, level)| (name.to_owned(), level)).collect();
         let settings = Settings::parse(&cluster.config).unwrap();
         let features = Features::parse(&cluster.features).unwrap();

@@ -128,7 +128,7 @@ impl Rig {
                 let mut effects = Vec::new();
                 let leaders = &self.leaders;
                 let leader_of = |of: &TopicPartition| leaders.get(of).copied().unwrap_or(Leader::At(1));
-                self.core.route_markers(self.now, leader_of, &mut effects);
+                self.core.route_markers(leader_of, &mut effects);
                 self.do_effects(effects);
             }
             for node in self.core.marker_destinations() {
@@ -206,7 +206,7 @@ impl Rig {
                 Timer::AbortTimedOut => core.abort_timed_out(now, out),
                 Timer::RemoveExpired => core.expire(now, out),
                 Timer::RetryMarkers => core.retry_markers(true),
-                Timer::RetryAppends => core.retry_appends(now, out),
+                Timer::RetryAppends => core.retry_appends(out),
             });
         }
         self.now = until;
