@@ -5,10 +5,10 @@
 //! [`context::Context`].
 //!
 //! Where to start: [`Cluster`] for those who run one; [`broker`] for what a broker does, one file for each API;
-//! [`controller`] for who leads; [`group`] for consumer groups; [`partition`] and [`log`] for what is stored;
-//! [`wire`] for frames and their checks. The shell is `shell.rs`.
+//! [`controller`] for who leads; [`group`] for consumer groups; [`transaction`] for transactions;
+//! [`partition`] and [`log`] for what is stored; [`wire`] for frames and their checks. The shell is `shell.rs`.
 //!
-//! Absent for now: followers (a partition has one replica), transactions, retention and compaction.
+//! Absent for now: followers (a partition has one replica), retention and compaction.
 
 pub mod broker;
 mod cluster;

@@ -1,14 +1,14 @@
 //! A broker as a core: requests and the controller's answers go in, responses and timers come out.
 //!
 //! It owns what a broker's process holds in memory: its image of the metadata, the partitions that it leads, fetches
-//! that wait, groups that it coordinates. What must outlive the process is on the [`BrokerDisk`], handed in with each
+//! that wait, groups and transactions that it coordinates. What must outlive the process is on the [`BrokerDisk`], handed in with each
 //! call. One handler a file, named by its API key; the life of a broker (registration, heartbeats, the metadata that it
 //! applies) is in `lifecycle`.
 //!
 //! A broker opens its client port only when it was unfenced, as Kafka does: until then connects are refused. Cut off
 //! from the controller later, it goes on answering from what it knows.
 //!
-//! Absent: followers, transactions, quotas, SASL.
+//! Absent: followers, quotas, SASL.
 
 mod add_partitions_to_txn;
 mod api_versions;
