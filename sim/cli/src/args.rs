@@ -1,6 +1,7 @@
 //! The command line.
 
-use std::num::NonZeroUsize;
+use std::net::IpAddr;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -40,6 +41,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Run each seed in two processes and compare every event
     CheckDeterminism(DeterminismArgs),
+    /// The simulated Kafka on real sockets, for clients in any language, until SIGINT or SIGTERM
+    Serve(ServeArgs),
     /// Show what there is, one line each
     List {
         /// Of what
@@ -107,6 +110,41 @@ pub struct DeterminismArgs {
     /// What moves the simulated world
     #[arg(long, default_value = "jump", value_name = "jump|turmoil")]
     pub engine: Engine,
+}
+
+/// `serve`.
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// How many brokers
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub brokers: NonZeroU16,
+    /// The port of the first broker; the others have the ports after it
+    #[arg(long, value_name = "P", default_value_t = 9092)]
+    pub port: u16,
+    /// The address to listen on, which clients are told too
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
+    pub host: IpAddr,
+    /// A broker setting by Kafka's name, `num.partitions=4`. Defaults are Kafka 4.1's, but for
+    /// group.initial.rebalance.delay.ms=0 and internal topics with as many replicas as there are brokers, at most 3
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    pub config: Vec<(String, String)>,
+    /// A feature level by Kafka's name, `transaction.version=1`
+    #[arg(long, value_name = "NAME=LEVEL", value_parser = feature_level)]
+    pub feature: Vec<(String, i16)>,
+    /// Say on standard error what the brokers do
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it must be `NAME=VALUE`, as in `num.partitions=4`")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn feature_level(text: &str) -> Result<(String, i16), String> {
+    let (name, level) = setting(text).map_err(|_| "it must be `NAME=LEVEL`, as in `transaction.version=1`")?;
+    let level = level.parse().map_err(|_| format!("the level `{level}` is not a number"))?;
+    Ok((name, level))
 }
 
 /// `child`.

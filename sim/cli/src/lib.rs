@@ -4,7 +4,7 @@
 //! reading at [`args`], then [`exit`], then a file for each command. What may be said of a scenario, how a seed is run
 //! and how results are shown are the harness's and the reports' business; here they are put together.
 //!
-//! Absent on purpose: `shrink` and `serve`, which come later, and real Kafka, which this build does not have.
+//! Absent on purpose: `shrink`, which comes later, and real Kafka, which this build does not have.
 
 pub mod args;
 pub mod exit;
@@ -16,6 +16,7 @@ mod files;
 mod list;
 mod replay;
 mod run;
+mod serve;
 mod terminal;
 
 use harness::fault;
@@ -44,6 +45,7 @@ pub fn main(args: &Args, system: &dyn System) -> u8 {
         Command::Replay(args) => replay::replay(args, system),
         Command::CheckDeterminism(args) => determinism::check(args, system),
         Command::Child(args) => determinism::child(args, system),
+        Command::Serve(args) => serve::serve(args),
         Command::List { what } => match list::list(*what, system) {
             Ok(lines) => terminal::say(&lines),
             Err(error) => invalid(&error),

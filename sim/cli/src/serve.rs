@@ -1,0 +1,268 @@
+//! `shakedown serve`: the simulated Kafka on real sockets, for clients in any language.
+//!
+//! The same cores as inside the world, on tokio's TCP and clock. Each broker listens on a port of its own; the controller
+//! has a port that only the brokers know. Here are the ports, the wait until every broker serves, and the end; what a
+//! connection may claim is bounded in the shell of `sim/kafka`.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use context::real::RealHost;
+use context::{Context, Event, EventKind, Recorder, Seed};
+use kafka::{Cluster, ClusterConfig, ConfigError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::args::ServeArgs;
+use crate::{exit, terminal};
+
+/// By then the brokers are registered and unfenced a hundred times over.
+const START: Duration = Duration::from_secs(30);
+/// How often is looked whether they are.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// How long the brokers may take to end: Kafka's controlled shutdown gives up after that long, too (three tries, 5 s apart).
+const END: Duration = Duration::from_secs(15);
+
+/// Serves until a signal ends it; gives the exit code.
+pub(crate) fn serve(args: &ServeArgs) -> u8 {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            terminal::complain(&format!("error: no threads to serve with: {error}"));
+            return exit::UNAVAILABLE;
+        }
+    };
+    match runtime.block_on(run(args)) {
+        Ok(code) => code,
+        Err(refusal) => {
+            terminal::complain(&format!("error: {refusal}"));
+            refusal.code()
+        }
+    }
+}
+
+/// Why nothing is served. Whoever started it can mend it.
+#[derive(Debug)]
+enum Refusal {
+    /// The brokers' ports end beyond the last port.
+    Ports { first: u16, brokers: u16 },
+    /// Clients cannot be sent to that address.
+    Unspecified(IpAddr),
+    /// A setting or a feature level is no good.
+    Config(ConfigError),
+    /// A port cannot be had.
+    Port { at: SocketAddr, error: io::Error },
+    /// The operating system does not tell of signals.
+    Signals(io::Error),
+    /// The brokers did not come up. What they said last.
+    NotUp(Vec<String>),
+}
+
+impl Refusal {
+    fn code(&self) -> u8 {
+        match self {
+            Refusal::Ports { .. } | Refusal::Unspecified(_) | Refusal::Config(_) => exit::USAGE,
+            Refusal::Port { .. } | Refusal::Signals(_) => exit::UNAVAILABLE,
+            Refusal::NotUp(_) => exit::BUG,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Ports { first, brokers } => write!(
+                f,
+                "{brokers} brokers from port {first} on need ports beyond 65535\n  = help: choose a lower `--port`",
+            ),
+            Refusal::Unspecified(host) => write!(
+                f,
+                "clients cannot be sent to {host}\n  = help: give `--host` the address of this machine by which they reach it",
+            ),
+            Refusal::Config(error) => error.fmt(f),
+            Refusal::Port { at, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "port {} of {} is taken\n  = help: stop what listens there, or choose other ports with `--port`",
+                at.port(),
+                at.ip(),
+            ),
+            Refusal::Port { at, error } if error.kind() == io::ErrorKind::AddrNotAvailable => write!(
+                f,
+                "{} is no address of this machine\n  = help: give `--host` one that is, or leave it out for loopback",
+                at.ip(),
+            ),
+            Refusal::Port { at, error } => {
+                write!(f, "cannot listen on {at}: {error}\n  = help: choose other ports with `--port`")
+            }
+            Refusal::Signals(error) => write!(f, "cannot wait for SIGINT and SIGTERM: {error}"),
+            Refusal::NotUp(notes) => {
+                write!(f, "the brokers do not serve {START:?} after their start; they said last:")?;
+                notes.iter().try_for_each(|note| write!(f, "\n  {note}"))
+            }
+        }
+    }
+}
+
+async fn run(args: &ServeArgs) -> Result<u8, Refusal> {
+    let (config, addresses) = config(args)?;
+    let cluster = Cluster::new(config).map_err(Refusal::Config)?;
+    // Before anything else, so that no signal is missed.
+    let mut signals = Signals::new().map_err(Refusal::Signals)?;
+    let notes = Arc::new(Notes { loud: args.verbose, last: Mutex::default() });
+    let seed = seed_of_the_clock(&notes);
+    let hosts = start(&cluster, args.host, seed, &notes);
+    let clock = RealHost::new("serve", seed).into_context();
+    tokio::select! {
+        ready = up(&cluster, &addresses, &clock) => {
+            ready.then_some(()).ok_or_else(|| Refusal::NotUp(notes.last().clone()))?;
+        }
+        // Whoever is tired of waiting is not made to wait for the end either.
+        number = signals.next() => return Ok(128 + number),
+    }
+    terminal::say(&format!("bootstrap.servers={}\n", cluster.bootstrap_servers()));
+    signals.next().await;
+    tokio::select! {
+        () = down(&cluster, &clock) => {}
+        number = signals.next() => return Ok(128 + number),
+    }
+    hosts.iter().for_each(|host| host.shutdown());
+    Ok(exit::HELD)
+}
+
+/// The cluster's configuration, and where its brokers will listen: every port is free.
+fn config(args: &ServeArgs) -> Result<(ClusterConfig, Vec<SocketAddr>), Refusal> {
+    if args.host.is_unspecified() {
+        return Err(Refusal::Unspecified(args.host));
+    }
+    let last = args.port.checked_add(args.brokers.get() - 1);
+    let last = last.ok_or(Refusal::Ports { first: args.port, brokers: args.brokers.get() })?;
+    let ports: Vec<u16> = (args.port..=last).collect();
+    let addresses: Vec<_> = ports.iter().map(|&port| SocketAddr::new(args.host, port)).collect();
+    for at in &addresses {
+        free_port(*at)?;
+    }
+    let mut config = ClusterConfig::loopback(&ports, free_port((Ipv4Addr::LOCALHOST, 0).into())?);
+    for broker in &mut config.brokers {
+        broker.host = args.host.to_string();
+    }
+    // An embedded Kafka is for tests: a group of one need not wait 3 s for a second member. Said in the help.
+    config = config.with("group.initial.rebalance.delay.ms", 0);
+    for (name, value) in &args.config {
+        config = config.with(name, value);
+    }
+    for (name, level) in &args.feature {
+        config = config.with_feature(name, *level);
+    }
+    Ok((config, addresses))
+}
+
+/// Tries a port; gives its number, which for port 0 is the operating system's choice.
+#[expect(clippy::disallowed_methods, reason = "real sockets are what this command serves on")]
+fn free_port(at: SocketAddr) -> Result<u16, Refusal> {
+    let listener = std::net::TcpListener::bind(at).map_err(|error| Refusal::Port { at, error })?;
+    Ok(listener.local_addr().map_err(|error| Refusal::Port { at, error })?.port())
+}
+
+/// Starts every node on a host of its own.
+fn start(cluster: &Cluster, host: IpAddr, seed: Seed, notes: &Arc<Notes>) -> Vec<Arc<RealHost>> {
+    let mut hosts = Vec::new();
+    for (index, (name, program)) in cluster.hosts().into_iter().enumerate() {
+        // The controller comes first, and is for the brokers alone.
+        let bind = if index == 0 { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { host };
+        let node = RealHost::new(name, seed).bind_to(bind.to_string()).with_recorder(notes.clone());
+        let (context, host) = node.start();
+        context.spawn("node", program(context.clone()));
+        hosts.push(host);
+    }
+    hosts
+}
+
+/// Ids must differ from one start to the next: clients remember them, and so does a data folder.
+fn seed_of_the_clock(notes: &Arc<Notes>) -> Seed {
+    let clock = RealHost::new("clock", Seed(0)).with_recorder(notes.clone()).into_context();
+    Seed(clock.now().as_micros())
+}
+
+/// Waits until every broker is unfenced and takes connections. `false` if they do not.
+async fn up(cluster: &Cluster, addresses: &[SocketAddr], clock: &Context) -> bool {
+    let serving = async {
+        while !cluster.brokers().all(|node| cluster.is_live(node)) {
+            clock.sleep(LOOK_AGAIN).await;
+        }
+        for at in addresses {
+            while clock.connect(&at.ip().to_string(), at.port()).await.is_err() {
+                clock.sleep(LOOK_AGAIN).await;
+            }
+        }
+    };
+    clock.timeout(START, serving).await.is_ok()
+}
+
+/// Asks every broker to end as SIGTERM would, and waits for them.
+async fn down(cluster: &Cluster, clock: &Context) {
+    cluster.brokers().for_each(|node| cluster.shut_down(node));
+    let stopped = async {
+        while !cluster.brokers().all(|node| cluster.has_stopped(node)) {
+            clock.sleep(LOOK_AGAIN).await;
+        }
+    };
+    if clock.timeout(END, stopped).await.is_err() {
+        terminal::complain(&format!("warning: not every broker ended within {END:?}"));
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => 15,
+        }
+    }
+}
+
+/// What the nodes say. It goes to standard error if asked for; the last lines are kept in any case.
+struct Notes {
+    loud: bool,
+    last: Mutex<Vec<String>>,
+}
+
+impl Notes {
+    const KEPT: usize = 10;
+
+    fn last(&self) -> MutexGuard<'_, Vec<String>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recorder for Notes {
+    fn record(&self, event: Event<'_>) {
+        if event.kind != EventKind::Note {
+            return;
+        }
+        let line = format!("{}: {}", event.host, event.text);
+        if self.loud {
+            terminal::complain(&line);
+        }
+        let mut last = self.last();
+        if last.len() == Notes::KEPT {
+            last.remove(0);
+        }
+        last.push(line);
+    }
+}
