@@ -12,6 +12,7 @@ use crate::config::{ClusterConfig, ConfigError, Endpoint, Features, Settings};
 use crate::controller::{Controller, ControllerDisk};
 use crate::core::{Input, Output};
 use crate::group::{OFFSETS_TOPIC, partition_for};
+use crate::guests::Guests;
 use crate::metadata::{NO_LEADER, NodeId, PartitionKey};
 use crate::shell::{Berth, Node, run};
 
@@ -99,9 +100,7 @@ impl Cluster {
             async move {
                 let core = Controller::new(inner.settings.clone(), inner.features, context.rng("controller"));
                 lock(&inner.controller).core = Some(core);
-                let port = inner.config.controller.port;
-                let frame_bytes_max = inner.settings.socket_request_max_bytes;
-                let berth = Berth { port, frame_bytes_max, shutdown: Arc::default() };
+                let berth = berth(inner.config.controller.port, &inner.settings, Arc::default());
                 run(context, inner.controller.clone(), berth).await;
             }
         })
@@ -130,8 +129,7 @@ impl Cluster {
                     broker.shutdown = shutdown.clone();
                     broker.stopped = false;
                 }
-                let frame_bytes_max = inner.settings.socket_request_max_bytes;
-                run(context, broker, Berth { port, frame_bytes_max, shutdown }).await;
+                run(context, broker, berth(port, &inner.settings, shutdown)).await;
             }
         })
     }
@@ -257,6 +255,11 @@ impl Cluster {
             disk.lose_power(rng);
         }
     }
+}
+
+fn berth(port: u16, settings: &Settings, shutdown: Arc<Notify>) -> Berth {
+    let guests = Guests::new(settings.max_connections, settings.connections_max_idle_ms);
+    Berth { port, frame_bytes_max: settings.socket_request_max_bytes, guests, shutdown }
 }
 
 impl fmt::Debug for Cluster {

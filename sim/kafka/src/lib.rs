@@ -16,6 +16,7 @@ mod config;
 pub mod controller;
 pub mod core;
 pub mod group;
+mod guests;
 pub mod log;
 pub mod metadata;
 pub mod partition;

@@ -14,8 +14,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, mpsc};
 
 use crate::core::{Address, ConnectionId, Input, Link, Output, Peer};
+use crate::guests::{Guest, Guests};
 use crate::wire::{FrameError, read_frame, with_length};
 
+/// How soon a connection is accepted after one could not be (out of file descriptors, say).
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// How soon a refused connect to the controller is tried again.
 const RECONNECT: Duration = Duration::from_millis(50);
 
@@ -28,6 +31,8 @@ pub(crate) trait Node: Send {
 pub(crate) struct Berth {
     pub(crate) port: u16,
     pub(crate) frame_bytes_max: i32,
+    /// Who may come in.
+    pub(crate) guests: Guests,
     /// Whoever runs the node asks it to end.
     pub(crate) shutdown: Arc<Notify>,
 }
@@ -79,7 +84,7 @@ pub(crate) async fn run(context: Context, node: Arc<Mutex<dyn Node>>, berth: Ber
     tokio::select! {
         biased;
         () = shell.stop.notified() => {}
-        () = shell.clone().accept(context, berth.port) => {}
+        () = shell.clone().accept(context, berth.port, Arc::new(berth.guests)) => {}
     }
 }
 
@@ -89,23 +94,27 @@ impl Shell {
         self.step(Input::Shutdown);
     }
 
-    async fn accept(self: Arc<Self>, context: Context, port: u16) {
+    async fn accept(self: Arc<Self>, context: Context, port: u16, guests: Arc<Guests>) {
         let shell = self;
         shell.listen.notified().await;
         let mut listener = match context.listen(port).await {
             Ok(listener) => listener,
             Err(error) => return context.note(format_args!("cannot listen on port {port}: {error}")),
         };
+        context.spawn("idle connections", guests.clone().watch(context.clone()));
         let next = AtomicU64::new(0);
         loop {
+            let place = guests.place().await;
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     let id = ConnectionId(next.fetch_add(1, Ordering::Relaxed));
-                    context.spawn("connection", shell.clone().serve(id, peer.into(), stream));
+                    let guest = guests.welcome(id, place, context.now());
+                    context.spawn("connection", shell.clone().serve(id, guest, peer.into(), stream));
                 }
-                // The peer went away between connect and accept: nobody is owed anything.
                 Err(error) => {
-                    context.note(format_args!("a connection was lost before it was accepted: {error}"))
+                    // The peer went away between connect and accept, and is owed nothing; or the process is out of means.
+                    context.note(format_args!("a connection was lost before it was accepted: {error}"));
+                    context.sleep(ACCEPT_AGAIN).await;
                 }
             }
         }
@@ -179,34 +188,61 @@ impl Shell {
         }
     }
 
-    async fn serve(self: Arc<Self>, connection: ConnectionId, peer: Arc<str>, mut stream: BoxStream) {
-        let (sender, mut replies) = mpsc::unbounded_channel();
+    async fn serve(
+        self: Arc<Self>,
+        connection: ConnectionId,
+        guest: Guest,
+        peer: Arc<str>,
+        stream: BoxStream,
+    ) {
+        let (sender, replies) = mpsc::unbounded_channel();
         lock(&self.replies).insert(connection, sender);
+        tokio::select! {
+            biased;
+            () = self.converse(connection, &guest, &peer, stream, replies) => {}
+            () = guest.expired() => {
+                self.context.note(format_args!("closes the connection from {peer}: idle for too long"));
+            }
+        }
+        lock(&self.replies).remove(&connection);
+    }
+
+    /// Requests and answers in turn, until the peer or the core ends it. A peer that does not read its answers holds one
+    /// answer here, and no more.
+    async fn converse(
+        self: &Arc<Self>,
+        connection: ConnectionId,
+        guest: &Guest,
+        peer: &Arc<str>,
+        mut stream: BoxStream,
+        mut replies: mpsc::UnboundedReceiver<Reply>,
+    ) {
         loop {
             let frame = match read_frame(&mut stream, self.frame_bytes_max).await {
                 Ok(frame) => frame,
-                Err(FrameError::Io(_)) => break,
+                Err(FrameError::Io(_)) => return,
                 Err(error) => {
                     self.context.note(format_args!("closes the connection from {peer}: {error}"));
-                    break;
+                    return;
                 }
             };
+            guest.active(self.context.now());
             self.step(Input::Request { connection, peer: peer.clone(), frame });
-            let Some(reply) = replies.recv().await else { break };
+            let Some(reply) = replies.recv().await else { return };
             match reply {
                 Reply::Frame(frame) => {
                     if stream.write_all(&with_length(&frame)).await.is_err() {
-                        break;
+                        return;
                     }
                 }
                 Reply::Nothing => {}
                 Reply::Close(reason) => {
                     self.context.note(format_args!("closes the connection from {peer}: {reason}"));
-                    break;
+                    return;
                 }
             }
+            guest.active(self.context.now());
         }
-        lock(&self.replies).remove(&connection);
     }
 
     async fn link(self: Arc<Self>, link: Link, mut questions: mpsc::UnboundedReceiver<Question>) {

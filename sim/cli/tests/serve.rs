@@ -1,0 +1,244 @@
+//! `shakedown serve` as a user starts it: a process of its own, real sockets, our own client.
+
+#![allow(clippy::disallowed_methods, reason = "a real process on real sockets, in real time")]
+
+mod common;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use broker::{Broker as _, NewTopic, OffsetSpec, ProducerRecord, Properties, TopicPartition};
+use client::WireBroker;
+use common::shakedown;
+use context::Seed;
+use context::real::RealHost;
+
+/// Generous, since machines are busy; each step takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A cluster that serves. It is killed if a test fails.
+struct Serving {
+    process: Child,
+    out: BufReader<ChildStdout>,
+    bootstrap: String,
+    ports: Vec<u16>,
+}
+
+impl Serving {
+    fn start(brokers: u16, more: &[&str]) -> Serving {
+        let first = free_ports(brokers);
+        let mut process = Command::new(env!("CARGO_BIN_EXE_shakedown"))
+            .args(["serve", "--brokers", &brokers.to_string(), "--port", &first.to_string()])
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program was built for this test");
+        let mut out = BufReader::new(process.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        out.read_line(&mut line).expect("the program writes UTF-8");
+        let bootstrap = line.trim_end().strip_prefix("bootstrap.servers=");
+        let bootstrap = bootstrap.unwrap_or_else(|| panic!("no bootstrap line, but {line:?}")).to_owned();
+        Serving { process, out, bootstrap, ports: (first..first + brokers).collect() }
+    }
+
+    fn broker(&self) -> WireBroker {
+        let context = RealHost::new("tester", Seed(7)).into_context();
+        WireBroker::new(context, Properties::new().set("bootstrap.servers", &self.bootstrap))
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(("127.0.0.1", self.ports[0])).expect("it serves");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time above zero");
+        stream
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.process.id().to_string()]).status();
+        assert!(sent.expect("there is a `kill`").success());
+    }
+
+    /// The exit code, and what it said on standard error.
+    fn ended(mut self) -> (Option<i32>, String) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.process.try_wait().expect("it is our child").is_none() {
+            assert!(Instant::now() < deadline, "it did not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let mut rest = String::new();
+        self.out.read_to_string(&mut rest).expect("UTF-8");
+        assert_eq!(rest, "", "one line is all that it prints");
+        let mut said = String::new();
+        self.process.stderr.take().expect("it is piped").read_to_string(&mut said).expect("UTF-8");
+        (self.process.wait().expect("it has ended").code(), said)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may have ended.
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// So many free ports in a row. Another process may take one meanwhile, but none of this test's does: each asks in a
+/// range of its own.
+fn free_ports(count: u16) -> u16 {
+    let range = 20_000 + u16::try_from(std::process::id() % 1_000).expect("below 1,000") * 20;
+    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
+    loop {
+        let first = range + NEXT.fetch_add(count, std::sync::atomic::Ordering::Relaxed) % 400;
+        if (first..first + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return first;
+        }
+    }
+}
+
+#[tokio::test]
+async fn three_brokers_take_records_and_give_them_back() {
+    let serving = Serving::start(3, &["--config", "num.partitions=4"]);
+    let broker = serving.broker();
+    let admin = broker.admin(&Properties::new()).await.unwrap();
+    let topic = NewTopic { partitions: None, ..NewTopic::new("orders", 1) };
+    admin.create_topics(&[topic]).await.unwrap();
+    let found = admin.describe_topics(&["orders"]).await.unwrap();
+    assert_eq!(found[0].partitions.len(), 4, "--config num.partitions=4 holds");
+
+    let producer = broker.producer(&Properties::new()).await.unwrap();
+    let mut sent = ProducerRecord::new("orders", "key", "value");
+    sent.partition = Some(3);
+    producer.send(sent).await.unwrap();
+    let mut consumer =
+        broker.consumer(&Properties::new().set("auto.offset.reset", "earliest")).await.unwrap();
+    let at = TopicPartition::new("orders", 3);
+    consumer.assign(std::slice::from_ref(&at)).await.unwrap();
+    let mut got = Vec::new();
+    while got.is_empty() {
+        got = consumer.poll(PATIENCE).await.unwrap();
+    }
+    assert_eq!(got[0].value.as_deref(), Some(&b"value"[..]));
+    assert_eq!(admin.list_offsets(&[(at.clone(), OffsetSpec::Latest)]).await.unwrap(), [(at, 1)]);
+    serving.signal("TERM");
+    assert_eq!(serving.ended(), (Some(0), String::new()));
+}
+
+#[test]
+fn it_serves_within_a_second() {
+    let started = Instant::now();
+    let serving = Serving::start(3, &[]);
+    let took = started.elapsed();
+    // 50 ms by itself; the tests beside this one want the processors, too.
+    assert!(took < Duration::from_secs(1), "it took {took:?}");
+    serving.signal("INT");
+    assert_eq!(serving.ended().0, Some(0));
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let first = free_ports(2);
+    let _taken = TcpListener::bind(("127.0.0.1", first + 1)).unwrap();
+    let outcome = shakedown(["serve", "--brokers", "2", "--port", &first.to_string()]);
+    assert_eq!(outcome.code, Some(69), "{outcome:?}");
+    assert_eq!(outcome.out, "");
+    insta::assert_snapshot!(outcome.err.replace(&(first + 1).to_string(), "PORT"));
+}
+
+#[test]
+fn a_setting_that_is_not_known_is_refused_with_the_nearest() {
+    let outcome = shakedown(["serve", "--config", "num.partition=4"]);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    insta::assert_snapshot!(outcome.err);
+}
+
+#[test]
+fn a_feature_level_that_does_not_exist_is_refused() {
+    let outcome = shakedown(["serve", "--feature", "transaction.version=3"]);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    insta::assert_snapshot!(outcome.err);
+}
+
+#[test]
+fn brokers_beyond_the_last_port_are_refused() {
+    let outcome = shakedown(["serve", "--brokers", "3", "--port", "65534"]);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    insta::assert_snapshot!(outcome.err);
+}
+
+#[test]
+fn every_address_at_once_is_none_to_send_clients_to() {
+    let outcome = shakedown(["serve", "--host", "0.0.0.0"]);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    insta::assert_snapshot!(outcome.err);
+}
+
+/// The broker closes the connection without an answer, and lives.
+fn hung_up_on(serving: &Serving, mut stream: TcpStream) {
+    let mut rest = Vec::new();
+    // A reset is an end, too.
+    stream.read_to_end(&mut rest).ok();
+    assert_eq!(rest, b"", "an answer to nonsense");
+    drop(serving.connect());
+}
+
+#[test]
+fn nonsense_is_hung_up_on() {
+    let serving = Serving::start(1, &[]);
+    for nonsense in [
+        &b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..],
+        // A length above `socket.request.max.bytes`, and one below zero.
+        &[0x7f, 0xff, 0xff, 0xff, 0, 0],
+        &[0x80, 0, 0, 0, 0, 0],
+        // A frame too short for a header.
+        &[0, 0, 0, 1, 0],
+        // A Metadata request for 2,147,483,647 topics, in eight bytes.
+        &[0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff],
+    ] {
+        let mut stream = serving.connect();
+        stream.write_all(nonsense).unwrap();
+        hung_up_on(&serving, stream);
+    }
+}
+
+#[test]
+fn a_connection_that_is_idle_for_too_long_is_closed() {
+    let serving = Serving::start(1, &["--config", "connections.max.idle.ms=200"]);
+    hung_up_on(&serving, serving.connect());
+}
+
+#[test]
+fn beyond_max_connections_one_waits_until_another_leaves() {
+    let serving = Serving::start(1, &["--config", "max.connections=8"]);
+    // ApiVersions, version 0.
+    let request = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 0xff, 0xff];
+    let ask = |stream: &mut TcpStream| {
+        stream.write_all(&request).unwrap();
+        stream.read_exact(&mut [0; 4])
+    };
+    let mut served = Vec::new();
+    let mut waiting = loop {
+        let mut stream = serving.connect();
+        stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        match ask(&mut stream) {
+            Ok(()) => served.push(stream),
+            Err(_) => break stream,
+        }
+        assert!(served.len() <= 8, "more than the limit are served");
+    };
+    assert!(!served.is_empty(), "the brokers' own connections do not fill the limit");
+    served.clear();
+    waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+    waiting.read_exact(&mut [0; 4]).expect("its request is answered now");
+}
+
+#[test]
+fn a_second_signal_does_not_wait() {
+    let serving = Serving::start(3, &[]);
+    serving.signal("TERM");
+    serving.signal("TERM");
+    // Either it had ended already, or it ended at once.
+    let (code, _) = serving.ended();
+    assert!(matches!(code, Some(0 | 143)), "{code:?}");
+}
