@@ -1,16 +1,23 @@
-//! Topics and offsets from outside, by librdkafka's admin calls.
+//! Looking after a cluster by librdkafka's admin calls.
+//!
+//! Absent, and answered as unsupported: changing settings, elections, describing groups, and what librdkafka itself has
+//! not: transactions and producers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::{
-    Admin, Error, NewTopic, Offset, OffsetAndMetadata, OffsetSpec, PartitionDescription, Properties,
-    TopicDescription, TopicPartition,
+    Admin, ConfigEntry, ConfigResource, ConfigSource, Error, NewTopic, Offset, OffsetAndMetadata, OffsetSpec,
+    PartitionDescription, Properties, TopicDescription, TopicPartition,
 };
 use context::Context;
 use rdkafka::TopicPartitionList;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic as RdNewTopic, TopicReplication, TopicResult};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigEntry as RdConfigEntry, ConfigSource as RdConfigSource, NewPartitions,
+    NewTopic as RdNewTopic, ResourceSpecifier, TopicReplication, TopicResult,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -18,7 +25,7 @@ use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::Offset as RdOffset;
 
 use crate::blocking::{blocking, drop_aside};
-use crate::error::{from_code, from_kafka, timed_out};
+use crate::error::{from_code, from_kafka, invalid_state, timed_out};
 use crate::properties::settings;
 use crate::{native, partitions};
 
@@ -110,15 +117,13 @@ impl Admin for RdKafkaAdmin {
                 topic.config.iter().fold(new, |new, (name, value)| new.set(name, value))
             })
             .collect();
-        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
-        let created = self.changes().create_topics(&wanted, &options).await;
+        let created = self.changes().create_topics(&wanted, &options()).await;
         topic_results(created.map_err(|error| from_kafka(&error, "the creation of topics"))?, "creation")?;
         self.wait_for_leaders(topics).await
     }
 
     async fn delete_topics(&self, names: &[&str]) -> Result<(), Error> {
-        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
-        let deleted = self.changes().delete_topics(names, &options).await;
+        let deleted = self.changes().delete_topics(names, &options()).await;
         topic_results(deleted.map_err(|error| from_kafka(&error, "the deletion of topics"))?, "deletion")
     }
 
@@ -139,6 +144,64 @@ impl Admin for RdKafkaAdmin {
             found.into_iter().filter_map(Result::transpose).collect()
         })
         .await
+    }
+
+    async fn create_partitions(&self, topic: &str, count: i32) -> Result<(), Error> {
+        let what = format!("more partitions for topic {topic}");
+        let count = usize::try_from(count).map_err(|_| invalid_state(format!("{what}: {count} in all")))?;
+        let created = self.changes().create_partitions(&[NewPartitions::new(topic, count)], &options()).await;
+        topic_results(created.map_err(|error| from_kafka(&error, &what))?, "growth")
+    }
+
+    async fn delete_records(
+        &self,
+        before: &[(TopicPartition, Offset)],
+    ) -> Result<Vec<(TopicPartition, Offset)>, Error> {
+        let to = |offset: &Offset| match offset {
+            -1 => RdOffset::End,
+            offset => RdOffset::Offset(*offset),
+        };
+        let list = partitions::list_at(before.iter().map(|(at, offset)| (at, to(offset))))?;
+        let deleted = self.changes().delete_records(&list, &options()).await;
+        let starts = deleted.map_err(|error| from_kafka(&error, "the deletion of records"))?;
+        partitions::offsets(&starts, "the deletion of records in")
+    }
+
+    async fn describe_configs(
+        &self,
+        resources: &[ConfigResource],
+    ) -> Result<Vec<(ConfigResource, BTreeMap<String, ConfigEntry>)>, Error> {
+        let mut asked = Vec::new();
+        for resource in resources {
+            asked.push(match resource {
+                ConfigResource::Topic(name) => ResourceSpecifier::Topic(name),
+                ConfigResource::Broker(node) => ResourceSpecifier::Broker(*node),
+                ConfigResource::ClusterDefaults => {
+                    return Err(from_code(
+                        RDKafkaErrorCode::UnsupportedFeature,
+                        "librdkafka asks brokers and topics for settings, not the cluster",
+                    ));
+                }
+            });
+        }
+        let found = self.changes().describe_configs(&asked, &options()).await;
+        let found = found.map_err(|error| from_kafka(&error, "the settings"))?;
+        let mut described = Vec::new();
+        for (resource, result) in resources.iter().zip(found) {
+            let found =
+                result.map_err(|code| from_code(code, format_args!("the settings of {resource:?}")))?;
+            let entries = found.entries.into_iter().map(|entry| (entry.name.clone(), setting(entry)));
+            described.push((resource.clone(), entries.collect()));
+        }
+        Ok(described)
+    }
+
+    async fn delete_groups(&self, groups: &[&str]) -> Result<(), Error> {
+        let deleted = self.changes().delete_groups(groups, &options()).await;
+        for result in deleted.map_err(|error| from_kafka(&error, "the deletion of groups"))? {
+            result.map_err(|(group, code)| from_code(code, format_args!("the deletion of group {group}")))?;
+        }
+        Ok(())
     }
 
     async fn list_offsets(
@@ -170,6 +233,23 @@ impl Admin for RdKafkaAdmin {
         let group = group.to_owned();
         self.ask(move |client| native::group_offsets(client, &group, PATIENCE)).await
     }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE))
+}
+
+fn setting(entry: RdConfigEntry) -> ConfigEntry {
+    let source = match entry.source {
+        RdConfigSource::DynamicTopic => ConfigSource::Topic,
+        RdConfigSource::DynamicBroker => ConfigSource::DynamicBroker,
+        RdConfigSource::DynamicDefaultBroker => ConfigSource::DynamicDefaultBroker,
+        RdConfigSource::StaticBroker => ConfigSource::StaticBroker,
+        RdConfigSource::Default => ConfigSource::Default,
+        // Kafka's number for an unknown source.
+        RdConfigSource::Unknown => ConfigSource::Other(0),
+    };
+    ConfigEntry { value: entry.value, source, read_only: entry.is_read_only }
 }
 
 /// The first topic's error.
