@@ -2,18 +2,19 @@
 //!
 //! [`WireBroker`] speaks Kafka's wire protocol over a [`context::Context`]: its sockets, clock, tasks and randomness are
 //! the world's, so the same seed gives the same bytes. Property names, defaults, error classes and behaviour are
-//! librdkafka's, with these exceptions:
+//! librdkafka's; the property `shakedown.client.habits` = `java` makes them those of Java's client, where the two differ
+//! (`properties` has the list). Exceptions:
 //! - a question that any broker can answer is asked of a second broker after 1 s, where librdkafka keeps a connection to
 //!   every broker;
 //! - one request carries batches of several partitions, as in Java's client;
-//! - a batch that came out of order behind a failed one is sent again under its old sequence, as in Java's client;
+//! - a new epoch waits for the fate of what may have been written under the one before;
 //! - a subscribed topic that does not exist is looked out for at every heartbeat, not every five minutes.
 //!
 //! # Map
 //! A `connection` is an actor for one broker; the `cluster` holds connections and metadata. A `producer` puts
-//! records into an `accumulator`, from which its `sender` sends batches, numbered by `sequences`. A `consumer`
-//! has a `reading`, which its `fetcher` fills, and a `membership` in a group. Everything in the background is a
-//! task of the host, and stops when its client is dropped.
+//! records into an `accumulator`, from which its `sender` sends batches, numbered by `sequences`, within a `transaction`
+//! if there is one. A `consumer` has a `reading`, which its `fetcher` fills, and a `membership` in a group. Everything in
+//! the background is a task of the host, and stops when its client is dropped.
 //!
 //! Absent on purpose: TLS, SASL, fetch sessions, fetching from followers, KIP-848's groups.
 

@@ -70,8 +70,8 @@ impl WireProducer {
         let state = State {
             accumulator: Accumulator::new(producer),
             sequences: match &producer.transactional_id {
-                Some(_) => Sequences::of_transactions(),
-                None => Sequences::new(producer.idempotence),
+                Some(_) => Sequences::of_transactions(cluster.settings.habits),
+                None => Sequences::new(cluster.settings.habits, producer.idempotence),
             },
             transaction: Transaction::new(producer.transactional_id.is_some()),
             partitioner: Partitioner::new(producer, cluster.rng("partitioner")),

@@ -199,6 +199,7 @@ impl Sender {
                 }
                 let mut batch = state.accumulator.take(&partition).expect("it was ready");
                 state.sequences.number(&mut batch);
+                state.sequences.leaves(&batch);
                 batch.attempts += 1;
                 *bytes += batch.bytes();
                 batches.push(batch);
@@ -442,6 +443,9 @@ impl Sender {
         answer: Result<Option<ProduceResponse>, Failed>,
         now: Timestamp,
     ) {
+        for batch in &batches {
+            state.sequences.returns(batch);
+        }
         let answers = match answer {
             Ok(Some(answer)) => answer,
             Ok(None) => {
@@ -452,10 +456,12 @@ impl Sender {
             }
             Err(failed) => {
                 self.metadata.wanted = true;
+                // To librdkafka what never left costs no retry.
+                let counts = failed.sent || self.shared.cluster.settings.habits == Habits::Java;
                 for mut batch in batches {
                     batch.maybe_written |= failed.sent;
                     if failed.error.is_retriable() {
-                        self.again(state, batch, true, &failed.error, now);
+                        self.again(state, batch, counts, &failed.error, now);
                     } else {
                         state.sequences.finish(&batch, true);
                         state.fail(&self.shared, batch, &failed.error);
@@ -507,8 +513,15 @@ impl Sender {
                     self.again(state, batch, false, &error, now);
                 }
                 Verdict::Failed(error) => {
+                    let gap = self.shared.cluster.settings.producer.gapless
+                        && !state.transaction.is_transactional();
                     state.sequences.finish(&batch, true);
                     state.fail(&self.shared, batch, &error);
+                    if gap {
+                        let text = format!("`enable.gapless.guarantee` cannot be kept: {}", error.message);
+                        let fatal = Error::new(error.code, ErrorClass::Fatal, text);
+                        state.give_up(&self.shared, fatal);
+                    }
                 }
                 // A transaction can be aborted, and its producer goes on under another epoch.
                 Verdict::Fatal(error)
@@ -545,6 +558,7 @@ impl Sender {
             state.sequences.finish(&batch, true);
             return state.fail(&self.shared, batch, &error);
         }
+        state.sequences.settle(&batch);
         let failures = batch.attempts.max(1);
         if !counts {
             batch.attempts -= 1;

@@ -13,6 +13,7 @@ use broker::{Error, ErrorClass, ErrorCode, Offset, TopicPartition};
 use crate::accumulator::Batch;
 use crate::batch::ProducerStamp;
 use crate::error::{self, code};
+use crate::properties::Habits;
 
 /// How many batches of a producer a broker remembers for each partition.
 const OUTSTANDING_MAX: usize = 5;
@@ -38,21 +39,33 @@ enum State {
 
 /// Numbers batches.
 pub(crate) struct Sequences {
+    habits: Habits,
     state: State,
     next: BTreeMap<TopicPartition, i32>,
     /// Ids of numbered batches without a fate: in flight, or waiting for another attempt.
     outstanding: BTreeMap<TopicPartition, BTreeSet<u64>>,
+    /// How many numbered batches of a partition are at a broker.
+    at_broker: BTreeMap<TopicPartition, usize>,
+    /// Partitions of which nothing is sent before all that is at a broker has come back: with librdkafka's habits, after
+    /// one came back to be sent again (`rd_kafka_idemp_drain_toppar`).
+    settling: BTreeSet<TopicPartition>,
 }
 
 impl Sequences {
-    pub(crate) fn new(idempotence: bool) -> Sequences {
-        let state = if idempotence { State::Wanted } else { State::Off };
-        Sequences { state, next: BTreeMap::new(), outstanding: BTreeMap::new() }
+    pub(crate) fn new(habits: Habits, idempotence: bool) -> Sequences {
+        Sequences {
+            habits,
+            state: if idempotence { State::Wanted } else { State::Off },
+            next: BTreeMap::new(),
+            outstanding: BTreeMap::new(),
+            at_broker: BTreeMap::new(),
+            settling: BTreeSet::new(),
+        }
     }
 
     /// Of a transactional producer: ids and epochs come from its coordinator alone.
-    pub(crate) fn of_transactions() -> Sequences {
-        Sequences { state: State::Unregistered, next: BTreeMap::new(), outstanding: BTreeMap::new() }
+    pub(crate) fn of_transactions(habits: Habits) -> Sequences {
+        Sequences { state: State::Unregistered, ..Sequences::new(habits, true) }
     }
 
     /// The producer id and its epoch, if there is one.
@@ -79,6 +92,9 @@ impl Sequences {
 
     /// Whether the batch that is next in its partition may be sent now.
     pub(crate) fn may_send(&self, batch: &Batch) -> bool {
+        if self.settling.contains(&batch.partition) {
+            return false;
+        }
         match self.state {
             State::Off => true,
             State::Wanted | State::Unregistered => false,
@@ -100,6 +116,34 @@ impl Sequences {
         batch.stamp = Some(ProducerStamp { producer_id, producer_epoch: epoch, base_sequence: *next });
         *next = after(*next, batch.count());
         self.outstanding.entry(batch.partition.clone()).or_default().insert(batch.id);
+    }
+
+    /// The batch goes to a broker.
+    pub(crate) fn leaves(&mut self, batch: &Batch) {
+        if batch.stamp.is_some() {
+            *self.at_broker.entry(batch.partition.clone()).or_insert(0) += 1;
+        }
+    }
+
+    /// The batch is back, with an answer or without.
+    pub(crate) fn returns(&mut self, batch: &Batch) {
+        if batch.stamp.is_none() {
+            return;
+        }
+        let count = self.at_broker.get_mut(&batch.partition).expect("it was counted when it left");
+        *count -= 1;
+        if *count == 0 {
+            self.at_broker.remove(&batch.partition);
+            self.settling.remove(&batch.partition);
+        }
+    }
+
+    /// The batch is to be sent again.
+    pub(crate) fn settle(&mut self, batch: &Batch) {
+        let others = self.at_broker.contains_key(&batch.partition);
+        if batch.stamp.is_some() && others && self.habits == Habits::Librdkafka {
+            self.settling.insert(batch.partition.clone());
+        }
     }
 
     /// The batch has its fate. `given_up`: it failed, and its sequence with it.
@@ -168,9 +212,10 @@ pub(crate) enum Verdict {
     AgainUnderNextEpoch,
 }
 
-/// Reads a broker's answer for one batch, with librdkafka's rules (`rd_kafka_handle_idempotent_Produce_error`), but for
-/// one: a batch that is out of order because an earlier one is being sent again is sent again behind it under its old
-/// sequence, as Java's client does, where librdkafka begins a new epoch.
+/// Reads a broker's answer for one batch: librdkafka's `rd_kafka_handle_idempotent_Produce_error`, or Java's
+/// `TransactionManager.canRetry`. They differ where sequences do not fit:
+/// - out of order behind a batch that failed: librdkafka begins a new epoch, Java sends it again under its sequence;
+/// - out of order at the head, and an unknown producer at a later attempt: fatal to librdkafka, a new epoch to Java.
 pub(crate) fn judge(sequences: &Sequences, batch: &Batch, error_code: i16, base_offset: Offset) -> Verdict {
     let what = || {
         let (at, count) = (&batch.partition, batch.count());
@@ -188,18 +233,16 @@ pub(crate) fn judge(sequences: &Sequences, batch: &Batch, error_code: i16, base_
         code::DUPLICATE_SEQUENCE_NUMBER => Verdict::Written(None),
         // The broker did not write it, now or before: else it would have known the sequence as a repetition.
         code::OUT_OF_ORDER_SEQUENCE_NUMBER if batch.stamp.is_some() => {
-            if sequences.is_draining() || !sequences.is_first(batch) {
-                Verdict::Again { counts: false, maybe_written: false }
-            } else {
-                fatal()
+            match (sequences.habits, sequences.is_first(batch)) {
+                _ if sequences.is_draining() => Verdict::Again { counts: false, maybe_written: false },
+                (Habits::Java, false) => Verdict::Again { counts: false, maybe_written: false },
+                (Habits::Java, true) | (Habits::Librdkafka, false) => Verdict::AgainUnderNextEpoch,
+                (Habits::Librdkafka, true) => fatal(),
             }
         }
         code::UNKNOWN_PRODUCER_ID if batch.stamp.is_some() => {
-            if batch.attempts <= 1 && sequences.is_first(batch) {
-                Verdict::AgainUnderNextEpoch
-            } else {
-                fatal()
-            }
+            let harmless = batch.attempts <= 1 && sequences.is_first(batch);
+            if harmless || sequences.habits == Habits::Java { Verdict::AgainUnderNextEpoch } else { fatal() }
         }
         code::INVALID_PRODUCER_EPOCH => {
             Verdict::Fatal(Error::new(ErrorCode::Broker(error_code), ErrorClass::Fenced, what()))
@@ -208,7 +251,11 @@ pub(crate) fn judge(sequences: &Sequences, batch: &Batch, error_code: i16, base_
             Verdict::Again { counts: true, maybe_written: true }
         }
         _ if error::class_of(error_code) == ErrorClass::Retriable => {
-            Verdict::Again { counts: true, maybe_written: batch.maybe_written }
+            // To librdkafka an answer that asks for metadata proves that nothing was written, so it costs no retry.
+            let counts = sequences.habits == Habits::Java
+                || error_code == code::KAFKA_STORAGE_ERROR
+                || !error::wants_metadata(error_code);
+            Verdict::Again { counts, maybe_written: batch.maybe_written }
         }
         _ => Verdict::Failed(error::answered(error_code, what())),
     }
@@ -229,7 +276,11 @@ mod tests {
     }
 
     fn ready() -> Sequences {
-        let mut sequences = Sequences::new(true);
+        with(Habits::Librdkafka)
+    }
+
+    fn with(habits: Habits) -> Sequences {
+        let mut sequences = Sequences::new(habits, true);
         sequences.begin(7, 0);
         sequences
     }
@@ -238,6 +289,7 @@ mod tests {
         let mut batch = queue.take(&at(0)).unwrap();
         assert!(sequences.may_send(&batch));
         sequences.number(&mut batch);
+        sequences.leaves(&batch);
         batch.attempts += 1;
         batch
     }
@@ -257,8 +309,8 @@ mod tests {
     fn nothing_goes_out_before_there_is_a_producer_id() {
         let mut queue = queue(1);
         let batch = queue.take(&at(0)).unwrap();
-        assert!(!Sequences::new(true).may_send(&batch));
-        assert!(Sequences::new(false).may_send(&batch));
+        assert!(!Sequences::new(Habits::Java, true).may_send(&batch));
+        assert!(Sequences::new(Habits::Java, false).may_send(&batch));
     }
 
     #[test]
@@ -285,14 +337,47 @@ mod tests {
     }
 
     #[test]
-    fn out_of_order_behind_another_is_sent_again_and_at_the_head_is_fatal() {
-        let (mut sequences, mut queue) = (ready(), queue(2));
-        let first = sent(&mut sequences, &mut queue);
-        let second = sent(&mut sequences, &mut queue);
-        let judged = judge(&sequences, &second, code::OUT_OF_ORDER_SEQUENCE_NUMBER, -1);
-        assert_eq!(judged, Verdict::Again { counts: false, maybe_written: false });
-        let judged = judge(&sequences, &first, code::OUT_OF_ORDER_SEQUENCE_NUMBER, -1);
-        assert!(matches!(judged, Verdict::Fatal(error) if error.class == ErrorClass::Fatal));
+    fn out_of_order_is_read_as_each_client_reads_it() {
+        let again = Verdict::Again { counts: false, maybe_written: false };
+        for (habits, behind) in [(Habits::Librdkafka, Verdict::AgainUnderNextEpoch), (Habits::Java, again)] {
+            let (mut sequences, mut queue) = (with(habits), queue(2));
+            let first = sent(&mut sequences, &mut queue);
+            let second = sent(&mut sequences, &mut queue);
+            assert_eq!(judge(&sequences, &second, code::OUT_OF_ORDER_SEQUENCE_NUMBER, -1), behind);
+            let head = judge(&sequences, &first, code::OUT_OF_ORDER_SEQUENCE_NUMBER, -1);
+            match habits {
+                Habits::Librdkafka => {
+                    assert!(matches!(head, Verdict::Fatal(error) if error.class == ErrorClass::Fatal));
+                }
+                Habits::Java => assert_eq!(head, Verdict::AgainUnderNextEpoch),
+            }
+        }
+    }
+
+    #[test]
+    fn librdkafka_waits_for_all_of_a_partition_before_it_sends_one_again() {
+        for (habits, waits) in [(Habits::Librdkafka, true), (Habits::Java, false)] {
+            let (mut sequences, mut queue) = (with(habits), queue(2));
+            let first = sent(&mut sequences, &mut queue);
+            let second = sent(&mut sequences, &mut queue);
+            sequences.returns(&first);
+            sequences.settle(&first);
+            assert_eq!(sequences.may_send(&first), !waits, "{habits:?}: the second is still there");
+            sequences.returns(&second);
+            assert!(sequences.may_send(&first), "{habits:?}");
+        }
+    }
+
+    #[test]
+    fn a_moved_leader_costs_a_retry_with_java_only() {
+        for (habits, costs) in [(Habits::Librdkafka, false), (Habits::Java, true)] {
+            let (mut sequences, mut queue) = (with(habits), queue(1));
+            let batch = sent(&mut sequences, &mut queue);
+            let moved = judge(&sequences, &batch, code::NOT_LEADER_OR_FOLLOWER, -1);
+            assert_eq!(moved, Verdict::Again { counts: costs, maybe_written: false }, "{habits:?}");
+            let broken = judge(&sequences, &batch, code::KAFKA_STORAGE_ERROR, -1);
+            assert_eq!(broken, Verdict::Again { counts: true, maybe_written: false }, "{habits:?}");
+        }
     }
 
     #[test]
@@ -302,6 +387,8 @@ mod tests {
         assert_eq!(judge(&sequences, &first, code::UNKNOWN_PRODUCER_ID, -1), Verdict::AgainUnderNextEpoch);
         first.attempts += 1;
         assert!(matches!(judge(&sequences, &first, code::UNKNOWN_PRODUCER_ID, -1), Verdict::Fatal(_)));
+        let sequences = with(Habits::Java);
+        assert_eq!(judge(&sequences, &first, code::UNKNOWN_PRODUCER_ID, -1), Verdict::AgainUnderNextEpoch);
     }
 
     #[test]
