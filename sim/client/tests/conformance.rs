@@ -3,6 +3,9 @@
 //!
 //! Every feature that this pair has is on; a case that is skipped is listed with its reason.
 
+#[path = "claims/mod.rs"]
+mod claims;
+
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,7 +14,7 @@ use async_trait::async_trait;
 use broker::conformance::{Case, FREQUENT_CLEANUP, Feature, Features, Outcome, Subject, cases};
 use broker::{Broker, Error, Properties};
 use context::real::RealHost;
-use context::{Context, NoRecorder, Program, Seed};
+use context::{BoxFuture, Context, NoRecorder, Program, Seed};
 use kafka::{Cluster, ClusterConfig};
 use libtest_mimic::{Arguments, Failed, Trial};
 use shakedown_client::WireBroker;
@@ -30,15 +33,22 @@ fn main() -> ExitCode {
         trials.push(Trial::test(format!("world::{}", case.name), move || judge(in_the_world(case))));
         trials.push(Trial::test(format!("tcp::{}", case.name), move || judge(over_tcp(case, number))));
     }
+    if features().transactions == Feature::On {
+        for habits in ["librdkafka", "java"] {
+            for (name, claim) in claims::CLAIMS {
+                trials.push(Trial::test(format!("world::{habits}::{name}"), move || {
+                    hold_in_the_world(habits, *claim);
+                    Ok(())
+                }));
+            }
+        }
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 /// What this client over the simulated Kafka can do.
 fn features() -> Features {
-    Features {
-        transactions: Feature::Off("the simulated Kafka has no transactions yet".into()),
-        ..Features::all()
-    }
+    Features::all()
 }
 
 fn skipped(case: &Case) -> Option<String> {
@@ -124,6 +134,38 @@ fn cluster(config: ClusterConfig) -> Cluster {
 
 fn host(cluster: &Cluster, node: i32) -> String {
     cluster.broker_name(node).expect("the case names a broker of the cluster").to_owned()
+}
+
+/// Runs a claim about transactions; it panics where it does not hold.
+fn hold_in_the_world(habits: &'static str, claim: fn(claims::Desk) -> BoxFuture<'static, ()>) {
+    let cluster = cluster(ClusterConfig::simulated(3));
+    let mut world = world::build(
+        Engine::Jump,
+        WorldConfig { seed: Seed(7), latency: LatencyRange::millis(1, 5), recorder: Arc::new(NoRecorder) },
+    )
+    .expect("built with tokio_unstable");
+    for (name, program) in cluster.hosts() {
+        world.add_host(&name, program);
+    }
+    let held = Arc::new(Mutex::new(false));
+    world.add_host("tester", {
+        let (bootstrap, held) = (cluster.bootstrap_servers(), held.clone());
+        context::program(move |context| {
+            let properties = Properties::new().set("bootstrap.servers", &bootstrap);
+            let broker = Arc::new(WireBroker::new(context.clone(), properties));
+            let desk = claims::Desk { context, broker, habits, run: "claim".into() };
+            let held = held.clone();
+            async move {
+                claim(desk).await;
+                *lock(&held) = true;
+            }
+        })
+    });
+    let end = world.now() + Duration::from_secs(15 * 60);
+    while !*lock(&held) {
+        assert!(world.now() < end, "it did not end within 15 simulated minutes");
+        world.run_until(world.now() + Duration::from_millis(100));
+    }
 }
 
 fn in_the_world(case: Case) -> Outcome {
