@@ -33,14 +33,16 @@ fn main() -> ExitCode {
         trials.push(Trial::test(format!("world::{}", case.name), move || judge(in_the_world(case))));
         trials.push(Trial::test(format!("tcp::{}", case.name), move || judge(over_tcp(case, number))));
     }
-    if features().transactions == Feature::On {
-        for habits in ["librdkafka", "java"] {
-            for (name, claim) in claims::CLAIMS {
-                trials.push(Trial::test(format!("world::{habits}::{name}"), move || {
-                    hold_in_the_world(habits, *claim);
-                    Ok(())
-                }));
+    for habits in ["librdkafka", "java"] {
+        for (name, claim) in claims::CLAIMS {
+            if features().transactions != Feature::On && WITH_OFFSETS.contains(name) {
+                println!("skipped: {name} (the simulated Kafka has no transactional offsets yet)");
+                continue;
             }
+            trials.push(Trial::test(format!("world::{habits}::{name}"), move || {
+                hold_in_the_world(habits, *claim);
+                Ok(())
+            }));
         }
     }
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -48,8 +50,17 @@ fn main() -> ExitCode {
 
 /// What this client over the simulated Kafka can do.
 fn features() -> Features {
-    Features::all()
+    Features {
+        transactions: Feature::Off("the simulated Kafka has no transactional offsets yet".into()),
+        ..Features::all()
+    }
 }
+
+/// The claims that need transactional offsets.
+const WITH_OFFSETS: &[&str] = &[
+    "offsets_count_when_their_transaction_commits",
+    "a_member_that_its_group_went_on_without_commits_nothing",
+];
 
 fn skipped(case: &Case) -> Option<String> {
     match features().lacking(case) {

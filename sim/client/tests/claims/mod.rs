@@ -348,5 +348,8 @@ async fn a_transaction_that_takes_too_long_is_ended_by_its_coordinator(desk: Des
     })
     .await;
     let error = producer.commit_transaction(PATIENCE).await.expect_err("it was aborted");
-    assert_eq!(error.class, ErrorClass::Fenced, "{error}");
+    // In the first protocol its epoch is fenced. In the second its epoch is the one before the abort's, so the commit looks
+    // like the repetition of another end: INVALID_TXN_STATE. Seen on Kafka 4.1.0.
+    let expected = if desk.habits == "java" { ErrorClass::Fatal } else { ErrorClass::Fenced };
+    assert_eq!(error.class, expected, "{error}");
 }
