@@ -1,9 +1,10 @@
 //! One replica of one partition in a broker's memory: whether it leads, what is committed, and what producers it knows.
 //!
 //! What is on disk is the [`Log`], handed in with each call; this is what a process loses when it dies and rebuilds when
-//! it loads the log. Start reading at [`Partition::append`]. With one replica the high watermark is the log's end;
-//! followers come with replication.
+//! it loads the log. Start reading at [`Partition::lead`] and [`Partition::append`]. What a leader knows of its followers
+//! is in [`leadership`]; fetching from a leader is the broker's (`broker::replica_fetcher`).
 
+pub mod leadership;
 mod transactions;
 
 use bytes::Bytes;
@@ -16,15 +17,21 @@ use crate::log::producer_state::{Origin, ProducerState, Verdict};
 use crate::log::validator::{RecordError, Refused, Validated, validate};
 use crate::log::verification::VerificationGuard;
 use crate::log::{Log, LogConfig, SegmentRules};
-use crate::metadata::PartitionImage;
+use crate::metadata::{NodeId, PartitionImage};
+
+use leadership::Judgement;
+pub use leadership::Leadership;
 
 /// One replica.
 #[derive(Clone, Debug)]
 pub struct Partition {
-    /// Whether this broker leads it.
-    pub leads: bool,
-    /// The epoch of its leader, as this broker has learnt it.
+    /// What this broker knows as its leader; `None` while another leads, or nobody.
+    pub leadership: Option<Leadership>,
+    /// The epoch of its leader, as this broker has learnt it; -1 before it has.
     pub leader_epoch: i32,
+    /// Grows with every change of leader or in-sync replicas; as far as this broker has learnt, from the metadata or as
+    /// the controller's answer to its leader.
+    pub partition_epoch: i32,
     /// Readers see what is before it.
     pub high_watermark: i64,
     /// The producers, and their transactions.
@@ -92,19 +99,59 @@ impl From<Refused> for AppendError {
 }
 
 impl Partition {
-    /// Loads a replica from its log. Producers silent for `producer_id_expiration_ms` are forgotten.
-    pub fn load(
-        now: Timestamp,
-        log: &mut Log,
-        image: &PartitionImage,
-        leads: bool,
-        producer_id_expiration_ms: i32,
-    ) -> Partition {
+    /// Loads a replica from its log, with the high watermark that was written down last. Producers silent for
+    /// `producer_id_expiration_ms` are forgotten. What it is, the metadata says next.
+    pub fn load(now: Timestamp, log: &mut Log, producer_id_expiration_ms: i32) -> Partition {
         let (now_ms, expiration_ms) = (now.as_millis() as i64, i64::from(producer_id_expiration_ms));
-        let high_watermark = log.end_offset();
+        let high_watermark = log.checkpointed_high_watermark();
         let mut producers = ProducerState::load(log, now_ms, expiration_ms);
         producers.high_watermark_moved(high_watermark);
-        Partition { leads, leader_epoch: image.leader_epoch, high_watermark, producers }
+        Partition { leadership: None, leader_epoch: -1, partition_epoch: -1, high_watermark, producers }
+    }
+
+    /// Whether this broker leads it.
+    pub fn leads(&self) -> bool {
+        self.leadership.is_some()
+    }
+
+    /// The metadata says that this broker, `node`, leads (`Partition.makeLeader`). Whether that is news: a new epoch.
+    pub fn lead(&mut self, now: Timestamp, node: NodeId, log: &mut Log, image: &PartitionImage) -> bool {
+        if image.partition_epoch < self.partition_epoch {
+            // It has the controller's answer to its own question already, and the metadata log is behind that.
+            return false;
+        }
+        self.partition_epoch = image.partition_epoch;
+        let is_new_epoch = image.leader_epoch > self.leader_epoch || self.leadership.is_none();
+        if let Some(leadership) = &mut self.leadership {
+            leadership.committed(node, &image.replicas, &image.in_sync);
+        }
+        if is_new_epoch {
+            let start = log.end_offset();
+            // A follower may ask for an epoch of which no record came here; it must be told where ours began.
+            log.assign_epoch(image.leader_epoch);
+            match &mut self.leadership {
+                Some(leadership) => leadership.begin_again(now, start),
+                None => {
+                    let begun = Leadership::begin(node, now, start, &image.replicas, &image.in_sync);
+                    self.leadership = Some(begun);
+                }
+            }
+            self.leader_epoch = image.leader_epoch;
+        }
+        is_new_epoch
+    }
+
+    /// The metadata says that another leads, or nobody (`Partition.makeFollower`). Whether that is a new epoch, under which
+    /// fetching begins anew.
+    pub fn follow(&mut self, image: &PartitionImage) -> bool {
+        if image.partition_epoch < self.partition_epoch {
+            return false;
+        }
+        let is_new_epoch = image.leader_epoch > self.leader_epoch;
+        self.leadership = None;
+        self.leader_epoch = image.leader_epoch;
+        self.partition_epoch = image.partition_epoch;
+        is_new_epoch
     }
 
     /// Appends what a client sent: one batch, checked as Kafka's `LogValidator` checks it. `verified` is what allows a
@@ -123,7 +170,7 @@ impl Partition {
         batch: &Bytes,
         verified: Option<VerificationGuard>,
     ) -> Result<Appended, AppendError> {
-        assert!(self.leads, "only a leader appends");
+        assert!(self.leads(), "only a leader appends");
         let now_ms = now.as_millis() as i64;
         let Validated { header, batch } = validate(now_ms, &rules.log, batch)?;
         match self.producers.check(&header, Origin::Client, rules.verify_transactions, verified) {
@@ -165,7 +212,7 @@ impl Partition {
         batch: &Bytes,
         verified: Option<VerificationGuard>,
     ) -> Result<BatchHeader, ResponseError> {
-        assert!(self.leads, "only a leader appends");
+        assert!(self.leads(), "only a leader appends");
         self.check_own(batch, rules.verify_transactions, verified)?;
         let append_time = rules.append_time(now);
         let stamped = stamp(batch, log.end_offset(), self.leader_epoch, append_time);
@@ -181,14 +228,75 @@ impl Partition {
     ) -> BatchHeader {
         let header = log.append(now, stamped, rules);
         self.remember(log, &header);
-        self.advance_high_watermark(log.end_offset());
         header
     }
 
-    /// What all in sync hold is committed; it never goes back.
-    fn advance_high_watermark(&mut self, held_by_all_in_sync: i64) {
-        self.high_watermark = self.high_watermark.max(held_by_all_in_sync);
+    /// Moves the high watermark to what all in sync have; whether it moved. It never goes back under one leader.
+    pub fn advance_high_watermark(&mut self, log: &Log, by: &Judgement<'_>) -> bool {
+        let Some(leadership) = &self.leadership else { return false };
+        let log_end = log.end_offset();
+        let Some(held) = leadership.held_by_all_in_sync(log_end, by) else { return false };
+        let moved = held > self.high_watermark;
+        self.high_watermark = self.high_watermark.max(held);
         self.producers.high_watermark_moved(self.high_watermark);
+        assert!(self.high_watermark <= log_end, "high watermark beyond the log");
+        moved
+    }
+
+    /// Appends what the leader sent, batch by batch, as it is. Batches of an epoch that this replica has not heard of are
+    /// left (KAFKA-18723): they come again.
+    ///
+    /// # Errors
+    /// `CORRUPT_MESSAGE` at the first batch that is damaged or does not continue the log; those before it are appended.
+    pub fn append_as_follower(
+        &mut self,
+        now: Timestamp,
+        log: &mut Log,
+        rules: &AppendRules,
+        mut records: Bytes,
+    ) -> Result<(), ResponseError> {
+        assert!(!self.leads(), "a leader takes no records from another");
+        while !records.is_empty() {
+            let corrupt = |_| ResponseError::CorruptMessage;
+            let header = BatchHeader::parse(&records).map_err(corrupt)?;
+            header.check(&records).map_err(corrupt)?;
+            if header.base_offset < log.end_offset() {
+                return Err(ResponseError::CorruptMessage);
+            }
+            if header.leader_epoch > self.leader_epoch {
+                return Ok(());
+            }
+            self.store(now, log, records.split_to(header.size()), &rules.log);
+        }
+        Ok(())
+    }
+
+    /// What the leader says is committed, as far as this replica has it. It may go back: a leader that was just elected
+    /// knows less.
+    pub fn follow_high_watermark(&mut self, log: &Log, leaders: i64) {
+        self.high_watermark = leaders.clamp(log.start_offset(), log.end_offset());
+        self.producers.high_watermark_moved(self.high_watermark);
+    }
+
+    /// What the leader deleted is deleted here.
+    pub fn follow_start_offset(&mut self, log: &mut Log, leaders: i64) {
+        // As far as it is committed here: the rest follows with the high watermark.
+        log.raise_start_offset(leaders.min(self.high_watermark), self.high_watermark)
+            .expect("it is not beyond the high watermark");
+    }
+
+    /// Drops what the leader does not have.
+    pub fn truncate(&mut self, now: Timestamp, log: &mut Log, offset: i64, producer_id_expiration_ms: i32) {
+        log.truncate_to(offset);
+        self.high_watermark = self.high_watermark.min(log.end_offset());
+        self.truncated(now, log, producer_id_expiration_ms);
+    }
+
+    /// Drops everything: the leader's log begins after the end of this one.
+    pub fn start_over(&mut self, now: Timestamp, log: &mut Log, offset: i64, producer_id_expiration_ms: i32) {
+        log.truncate_fully_and_start_at(offset);
+        self.high_watermark = offset;
+        self.truncated(now, log, producer_id_expiration_ms);
     }
 
     /// Compares the epoch that a client believes in with the leader's; -1 is no belief.
@@ -208,10 +316,12 @@ impl Partition {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use super::*;
     use crate::log::batch::assemble;
     use crate::log::record;
+    use crate::metadata::MetadataImage;
 
     struct Fixture {
         partition: Partition,
@@ -219,13 +329,20 @@ mod tests {
         rules: AppendRules,
     }
 
+    /// Broker 1 leads alone.
+    fn image(leader_epoch: i32) -> PartitionImage {
+        let partition_epoch = leader_epoch;
+        PartitionImage { leader_epoch, partition_epoch, ..PartitionImage::new(vec![1], vec![1]) }
+    }
+
     fn fixture(topic: &[(&str, &str)]) -> Fixture {
         let config: BTreeMap<String, String> =
             topic.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
-        let image = PartitionImage { leader_epoch: 4, ..PartitionImage::new(vec![1], vec![1]) };
         let mut log = Log::default();
+        let mut partition = Partition::load(Timestamp::from_millis(1_000), &mut log, 86_400_000);
+        assert!(partition.lead(Timestamp::from_millis(1_000), 1, &mut log, &image(4)));
         Fixture {
-            partition: Partition::load(Timestamp::from_millis(5_000), &mut log, &image, true, 86_400_000),
+            partition,
             rules: AppendRules::new(&Settings::default(), &TopicSettings::parse(&config).unwrap()),
             log,
         }
@@ -255,6 +372,10 @@ mod tests {
         assert_eq!(at.append(&batch(None, 1)).unwrap().base_offset, 0);
         assert_eq!(at.append(&batch(None, 1)).unwrap().base_offset, 1);
         assert_eq!(at.log.epoch_of(1), Some(4));
+        let image = MetadataImage::default();
+        let (now, lag_max) = (Timestamp::from_millis(5_000), Duration::from_secs(30));
+        let by = Judgement { now, lag_max, min_in_sync: 2, image: &image };
+        assert!(at.partition.advance_high_watermark(&at.log, &by), "one replica is all that can be in sync");
         assert_eq!(at.partition.high_watermark, 2);
     }
 
@@ -273,8 +394,8 @@ mod tests {
     fn producers_are_known_again_after_a_restart() {
         let mut at = fixture(&[]);
         at.append(&idempotent(0, 0)).unwrap();
-        let image = PartitionImage { leader_epoch: 6, ..PartitionImage::new(vec![1], vec![1]) };
-        at.partition = Partition::load(Timestamp::from_millis(5_000), &mut at.log, &image, true, 86_400_000);
+        at.partition = Partition::load(Timestamp::from_millis(5_000), &mut at.log, 86_400_000);
+        at.partition.lead(Timestamp::from_millis(6_000), 1, &mut at.log, &image(6));
         assert!(at.append(&idempotent(0, 0)).unwrap().duplicate);
     }
 

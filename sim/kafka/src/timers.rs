@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use context::Timestamp;
 
-/// Deadlines, soonest first. Nothing is cancelled: whoever set a timer checks, when it fires, whether it still matters.
+/// Deadlines, soonest first. Whoever set a timer checks, when it fires, whether it still matters; those that mostly do not
+/// come to fire are cancelled.
 #[derive(Clone, Debug)]
 pub(crate) struct Timers<T> {
     set: BTreeSet<(Timestamp, T)>,
@@ -17,6 +18,10 @@ impl<T: Ord> Timers<T> {
 
     pub(crate) fn set(&mut self, at: Timestamp, timer: T) {
         self.set.insert((at, timer));
+    }
+
+    pub(crate) fn cancel(&mut self, at: Timestamp, timer: T) {
+        self.set.remove(&(at, timer));
     }
 
     /// The next that is due.

@@ -137,6 +137,14 @@ fn request(bench: &mut Bench, api: ApiKey, version: i16) -> RequestKind {
                 delete_topics_request::DeleteTopicState::default().with_name(Some(topic_name("gone")));
             DeleteTopicsRequest::default().with_topics(vec![state]).into()
         }
+        ApiKey::OffsetForLeaderEpoch => {
+            use offset_for_leader_epoch_request::*;
+            let partition =
+                OffsetForLeaderPartition::default().with_current_leader_epoch(-1).with_leader_epoch(0);
+            let topic = OffsetForLeaderTopic::default().with_topic(topic_name("orders"));
+            let topic = topic.with_partitions(vec![partition]);
+            OffsetForLeaderEpochRequest::default().with_topics(vec![topic]).into()
+        }
         ApiKey::InitProducerId => InitProducerIdRequest::default().with_transactional_id(None).into(),
         ApiKey::AddPartitionsToTxn => {
             use add_partitions_to_txn_request::*;
@@ -200,6 +208,7 @@ fn every_version_that_is_told_of_is_answered() {
                 | ApiKey::Fetch
                 | ApiKey::ListOffsets
                 | ApiKey::WriteTxnMarkers
+                | ApiKey::OffsetForLeaderEpoch
                 | ApiKey::DescribeProducers => leader(&bench),
                 ApiKey::JoinGroup => bench.coordinator(&format!("joined-{version}")),
                 _ => coordinator,
@@ -263,6 +272,7 @@ fn error_of(response: &ResponseKind) -> i16 {
         ResponseKind::ElectLeaders(response) => {
             response.replica_election_results[0].partition_result[0].error_code
         }
+        ResponseKind::OffsetForLeaderEpoch(response) => response.topics[0].partitions[0].error_code,
         ResponseKind::InitProducerId(response) => response.error_code,
         ResponseKind::AddPartitionsToTxn(response) => {
             let batched = response.results_by_transaction.first().map(|result| &result.topic_results);
@@ -293,7 +303,11 @@ fn errors_are_answered_in_every_version_too() {
             let reply = bench.reply(connection).expect("an answer");
             let Reply::Response(response) = reply else { panic!("{:?} {version}: {reply:?}", served.api) };
             let expected: &[i16] = match served.api {
-                ApiKey::Produce | ApiKey::Fetch | ApiKey::ListOffsets | ApiKey::DescribeProducers => &[6],
+                ApiKey::Produce
+                | ApiKey::Fetch
+                | ApiKey::ListOffsets
+                | ApiKey::OffsetForLeaderEpoch
+                | ApiKey::DescribeProducers => &[6],
                 _ => &[0, 3, 14, 15, 16, 25, 36, 79, 84],
             };
             assert!(expected.contains(&error_of(&response)), "{:?} {version}: {response:?}", served.api);

@@ -10,16 +10,19 @@ use bytes::Bytes;
 use context::Timestamp;
 use kafka_protocol::ResponseError;
 
+use super::produce::ProducedPart;
 use super::{Broker, Timer, Turn};
 use crate::log::verification::VerificationGuard;
 use crate::metadata::PartitionKey;
-use crate::partition::{AppendRules, Appended};
+use crate::partition::{AppendRules, Appended, Leadership};
 
 /// What goes on when records are committed, or cannot be.
 #[derive(Clone, Debug)]
 pub(super) enum Then {
     /// Nobody waits.
     Nothing,
+    /// One partition of a produce with `acks=all`.
+    Produce(ProducedPart),
     /// A record of the transaction coordinator.
     Transaction(u64),
     /// The marker of a transaction, and its place in the coordinator's request.
@@ -30,6 +33,7 @@ pub(super) enum Then {
 struct Wait {
     key: PartitionKey,
     required_offset: i64,
+    deadline: Timestamp,
     then: Then,
 }
 
@@ -96,7 +100,10 @@ impl Broker {
         deadline: Timestamp,
         then: Then,
     ) -> Result<Appended, ResponseError> {
-        self.led(key)?;
+        let in_sync = self.led(key)?.leadership.as_ref().map_or(0, |leadership| leadership.in_sync().len());
+        if self.lacks_replicas(key, in_sync) {
+            return Err(ResponseError::NotEnoughReplicas);
+        }
         let partition = self.partitions.get_mut(&key).expect("a partition that is led is here");
         let log = turn.disk.logs.get_mut(&key).expect("a partition that is led has a log");
         let rules = AppendRules::new(&self.settings, &self.image.topics[&key.topic].settings);
@@ -107,6 +114,7 @@ impl Broker {
             required_offset: header.next_offset(),
             duplicate: false,
         };
+        self.advance_high_watermark(turn, key);
         self.partition_changed(turn, key);
         self.when_committed(turn, key, appended.required_offset, deadline, then);
         Ok(appended)
@@ -124,7 +132,7 @@ impl Broker {
         if let Some(result) = self.committed(key, required_offset) {
             return self.go_on(turn, then, result);
         }
-        let id = self.waits.add(Wait { key, required_offset, then });
+        let id = self.waits.add(Wait { key, required_offset, deadline, then });
         self.timers.set(deadline, Timer::Commit(id));
     }
 
@@ -134,6 +142,7 @@ impl Broker {
             let required_offset = self.waits.by_id[&id].required_offset;
             let Some(result) = self.committed(key, required_offset) else { return };
             let wait = self.waits.take(id).expect("it was just there");
+            self.timers.cancel(wait.deadline, Timer::Commit(id));
             self.go_on(turn, wait.then, result);
         }
     }
@@ -145,19 +154,30 @@ impl Broker {
         }
     }
 
-    /// How a wait ends; `None` if it goes on.
-    fn committed(&self, key: PartitionKey, required_offset: i64) -> Option<Result<(), ResponseError>> {
-        match self.led(key) {
-            Err(error) => Some(Err(error)),
-            Ok(partition) if partition.high_watermark >= required_offset => Some(Ok(())),
-            Ok(_) => None,
+    /// How a wait ends; `None` if it goes on. What was committed while too few were in sync is an error all the same: the
+    /// in-sync replicas shrank after the append.
+    pub(super) fn committed(
+        &self,
+        key: PartitionKey,
+        required_offset: i64,
+    ) -> Option<Result<(), ResponseError>> {
+        let partition = match self.led(key) {
+            Err(error) => return Some(Err(error)),
+            Ok(partition) if partition.high_watermark < required_offset => return None,
+            Ok(partition) => partition,
+        };
+        let in_sync = partition.leadership.as_ref().map_or(0, Leadership::maximal_in_sync);
+        if self.lacks_replicas(key, in_sync) {
+            return Some(Err(ResponseError::NotEnoughReplicasAfterAppend));
         }
+        Some(Ok(()))
     }
 
     /// Carries on with what waited.
     fn go_on(&mut self, turn: &mut Turn<'_>, then: Then, result: Result<(), ResponseError>) {
         match then {
             Then::Nothing => {}
+            Then::Produce(part) => self.produce_committed(turn, part, result),
             Then::Transaction(id) => self.transaction_appended(turn, id, result),
             Then::Marker { request, slot } => self.marker_done(turn, request, slot, result),
         }

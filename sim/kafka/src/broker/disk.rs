@@ -12,6 +12,8 @@ use crate::metadata::PartitionKey;
 pub struct BrokerDisk {
     /// By topic id and number.
     pub logs: BTreeMap<PartitionKey, Log>,
+    /// The broker epoch of the process that ended cleanly, until the next one starts (Kafka's `.kafka_cleanshutdown`).
+    pub clean_shutdown: Option<i64>,
 }
 
 impl BrokerDisk {

@@ -1,52 +1,180 @@
-//! Fetch (1), versions 4 to 17: records for readers, with a long poll.
+//! Fetch (1), versions 4 to 17: records for readers and for followers, with a long poll.
 //!
-//! - Whole batches, from the one that holds the offset asked for, up to the high watermark; for readers of committed
-//!   data up to the last stable offset, with the aborted transactions that they must leave out.
+//! - Whole batches, from the one that holds the offset asked for: for readers up to the high watermark, for readers of
+//!   committed data up to the last stable offset, with the aborted transactions that they must leave out; for followers
+//!   up to the log's end.
 //! - The first batch found comes whatever its size, so that a reader with small limits moves on.
-//! - With less than `min_bytes` the answer waits for more, for an error, or for `max_wait_ms`.
-//! - Fetch sessions are not kept: each answer says session 0, which tells a client to ask in full each time.
-//! - A reader whose last epoch ended before the offset it asks for is told where (KIP-320).
+//! - With less than `min_bytes` the answer waits for more, for an error, or for `max_wait_ms`. A reader between high
+//!   watermark and log end, as after a change of the leader, is answered at once with nothing.
+//! - Whoever's last epoch ended before the offset it asks for is told where (KIP-320 for readers, KIP-595 for followers).
+//! - A follower's fetch tells the leader how far it is: that moves the high watermark and the in-sync replicas. It learns
+//!   the new high watermark with its next fetch.
+//! - Sessions are in [`super::fetch_session`].
 //!
-//! Version notes: log start offset from 5 on, leader epochs checked from 9 on, diverging epochs and the present leader
-//! from 12 on, topic ids from 13 on, endpoints of leaders from 16 on.
+//! Version notes: sessions from 7 on, log start offset from 5 on, leader epochs checked from 9 on, diverging epochs and
+//! the present leader from 12 on, topic ids from 13 on, the follower's broker epoch from 15 on, endpoints of leaders from
+//! 16 on.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use context::Timestamp;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_request::FetchPartition;
 use kafka_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, ProducerId};
+use rand::RngExt as _;
 
+use super::fetch_session::{Asked, Scope};
 use super::{Broker, Timer, Turn, text};
 use crate::ConnectionId;
 use crate::config::millis;
 use crate::log::Log;
 use crate::log::batch::BatchHeader;
-use crate::metadata::PartitionKey;
+use crate::metadata::{NodeId, PartitionKey};
+use crate::partition::Partition;
+use crate::partition::leadership::FollowerFetch;
 use crate::wire::Call;
 
 /// The isolation level of readers of committed records.
 pub(super) const READ_COMMITTED: i8 = 1;
 
+/// The fetches that wait for records.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WaitingFetches {
+    next: u64,
+    by_id: BTreeMap<u64, WaitingFetch>,
+    /// Of readers, by what they wait for.
+    readers: BTreeMap<PartitionKey, BTreeSet<u64>>,
+    /// Of followers: few, each with many partitions.
+    followers: BTreeSet<u64>,
+}
+
 /// A fetch that waits for records.
 #[derive(Clone, Debug)]
-pub(super) struct WaitingFetch {
+struct WaitingFetch {
     connection: ConnectionId,
     call: Call,
-    request: FetchRequest,
-    keys: Vec<PartitionKey>,
+    reading: Reading,
+    scope: Scope,
+    /// By partition.
+    watches: Vec<Watch>,
+    until: Timestamp,
+}
+
+/// What a waiting fetch looks at in one partition.
+#[derive(Clone, Copy, Debug)]
+struct Watch {
+    key: PartitionKey,
+    offset: i64,
+    max_bytes: usize,
+    current_leader_epoch: i32,
+    last_fetched_epoch: i32,
+}
+
+/// Who reads, and how much.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    version: i16,
+    min_bytes: usize,
+    max_bytes: usize,
+    /// Committed records only (`isolation.level=read_committed`).
+    committed_only: bool,
+    follower: Option<FollowerId>,
+}
+
+/// A follower, as its fetch names it.
+#[derive(Clone, Copy, Debug)]
+struct FollowerId {
+    node: NodeId,
+    broker_epoch: i64,
 }
 
 /// What a fetch found.
+#[derive(Default)]
 struct Found {
-    response: FetchResponse,
+    answers: Vec<PartitionData>,
+    watches: Vec<Watch>,
+    /// How far a follower is, where it fetches without an error.
+    progress: Vec<(PartitionKey, FollowerFetch)>,
+    endpoints: Vec<NodeEndpoint>,
     bytes: usize,
     /// An error, or an answer that must not wait.
     urgent: bool,
-    /// The reader wants committed records only (`isolation.level=read_committed`).
-    committed_only: bool,
-    keys: Vec<PartitionKey>,
+}
+
+impl WaitingFetches {
+    fn add(&mut self, waiting: WaitingFetch) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        if waiting.reading.follower.is_some() {
+            self.followers.insert(id);
+        } else {
+            for watch in &waiting.watches {
+                self.readers.entry(watch.key).or_default().insert(id);
+            }
+        }
+        self.by_id.insert(id, waiting);
+        id
+    }
+
+    fn take(&mut self, id: u64) -> Option<WaitingFetch> {
+        let waiting = self.by_id.remove(&id)?;
+        if !self.followers.remove(&id) {
+            for watch in &waiting.watches {
+                if let Some(ids) = self.readers.get_mut(&watch.key) {
+                    ids.remove(&id);
+                    if ids.is_empty() {
+                        self.readers.remove(&watch.key);
+                    }
+                }
+            }
+        }
+        Some(waiting)
+    }
+
+    /// Who waits for a partition.
+    fn of(&self, key: PartitionKey) -> Vec<u64> {
+        let readers = self.readers.get(&key).into_iter().flatten();
+        let followers = self.followers.iter().filter(|id| self.by_id[id].watch(key).is_some());
+        readers.chain(followers).copied().collect()
+    }
+}
+
+impl WaitingFetch {
+    fn watch(&self, key: PartitionKey) -> Option<&Watch> {
+        let index = self.watches.binary_search_by_key(&key, |watch| watch.key).ok()?;
+        Some(&self.watches[index])
+    }
+}
+
+impl Reading {
+    fn new(version: i16, request: &FetchRequest, max_bytes: i32) -> Reading {
+        let (node, broker_epoch) = if version >= 15 {
+            (request.replica_state.replica_id.0, request.replica_state.replica_epoch)
+        } else {
+            (request.replica_id.0, -1)
+        };
+        let max_bytes = request.max_bytes.min(max_bytes).max(0) as usize;
+        Reading {
+            version,
+            min_bytes: (request.min_bytes.max(0) as usize).min(max_bytes),
+            max_bytes,
+            committed_only: request.isolation_level == READ_COMMITTED,
+            follower: (node >= 0).then_some(FollowerId { node, broker_epoch }),
+        }
+    }
+
+    /// What is read is before it.
+    fn upper(&self, partition: &Partition, log: &Log) -> i64 {
+        match self {
+            Reading { follower: Some(_), .. } => log.end_offset(),
+            Reading { committed_only: true, .. } => partition.last_stable_offset(log),
+            _ => partition.high_watermark,
+        }
+    }
 }
 
 impl Broker {
@@ -57,67 +185,144 @@ impl Broker {
         call: Call,
         request: FetchRequest,
     ) {
-        if request.session_id != 0 {
-            let code = ResponseError::FetchSessionIdNotFound.code();
-            return turn.respond(connection, &call, FetchResponse::default().with_error_code(code));
+        let scope = match self.sessions.scope(turn.now, call.version, &request) {
+            Ok(scope) => scope,
+            Err(error) => {
+                let response = FetchResponse::default().with_error_code(error.code());
+                return turn.respond(connection, &call, response);
+            }
+        };
+        let reading = Reading::new(call.version, &request, self.settings.fetch_max_bytes);
+        let mut found = self.find(turn, &reading, &scope);
+        let progress = std::mem::take(&mut found.progress);
+        let must_wait = !found.urgent
+            && found.bytes < reading.min_bytes
+            && request.max_wait_ms > 0
+            && !found.watches.is_empty();
+        if must_wait {
+            let until = turn.now + millis(request.max_wait_ms);
+            let mut watches = found.watches;
+            watches.sort_unstable_by_key(|watch| watch.key);
+            let id = self.waiting.add(WaitingFetch { connection, call, reading, scope, watches, until });
+            self.timers.set(until, Timer::Fetch(id));
+        } else {
+            self.answer_fetch(turn, connection, &call, &reading, scope, found);
         }
-        let found = self.find(turn, &call, &request);
-        let enough = usize::try_from(request.min_bytes).unwrap_or(0);
-        if found.urgent || found.bytes >= enough || request.max_wait_ms <= 0 || found.keys.is_empty() {
-            return turn.respond(connection, &call, found.response);
+        for (key, fetch) in progress {
+            self.follower_fetched(turn, key, fetch);
         }
-        let until = turn.now + millis(request.max_wait_ms);
-        let id = self.next_fetch;
-        self.next_fetch += 1;
-        self.waiting.insert(id, WaitingFetch { connection, call, request, keys: found.keys });
-        self.timers.set(until, Timer::Fetch(id));
     }
 
     pub(super) fn fetch_due(&mut self, turn: &mut Turn<'_>, id: u64) {
         // It may have been answered by records that came first.
-        if let Some(waiting) = self.waiting.remove(&id) {
-            let found = self.find(turn, &waiting.call, &waiting.request);
-            turn.respond(waiting.connection, &waiting.call, found.response);
+        if let Some(waiting) = self.waiting.take(id) {
+            self.answer_waiting(turn, waiting);
         }
     }
 
     /// Records came to a partition, its high watermark moved, or its leader changed: looks again at what waits for it.
     pub(super) fn partition_changed(&mut self, turn: &mut Turn<'_>, key: PartitionKey) {
         self.settle_waits(turn, key);
-        let concerned = self.waiting.iter().filter(|(_, waiting)| waiting.keys.contains(&key));
-        let ids: Vec<u64> = concerned.map(|(&id, _)| id).collect();
-        for id in ids {
-            let waiting = &self.waiting[&id];
-            let found = self.find(turn, &waiting.call, &waiting.request);
-            if found.urgent || found.bytes >= usize::try_from(waiting.request.min_bytes).unwrap_or(0) {
-                let waiting = self.waiting.remove(&id).expect("it was just there");
-                turn.respond(waiting.connection, &waiting.call, found.response);
+        for id in self.waiting.of(key) {
+            if self.is_ready(turn, &self.waiting.by_id[&id], key) {
+                let waiting = self.waiting.take(id).expect("it was just there");
+                self.timers.cancel(waiting.until, Timer::Fetch(id));
+                self.answer_waiting(turn, waiting);
             }
         }
     }
 
-    fn find(&self, turn: &Turn<'_>, call: &Call, request: &FetchRequest) -> Found {
-        let mut found = Found {
-            response: FetchResponse::default(),
-            bytes: 0,
-            urgent: false,
-            committed_only: request.isolation_level == READ_COMMITTED,
-            keys: Vec::new(),
+    fn answer_waiting(&mut self, turn: &mut Turn<'_>, waiting: WaitingFetch) {
+        let found = self.find(turn, &waiting.reading, &waiting.scope);
+        self.answer_fetch(turn, waiting.connection, &waiting.call, &waiting.reading, waiting.scope, found);
+    }
+
+    /// Whether a fetch that waits is done with waiting, now that `key` has changed (`DelayedFetch.tryComplete`).
+    fn is_ready(&self, turn: &Turn<'_>, waiting: &WaitingFetch, key: PartitionKey) -> bool {
+        let reading = &waiting.reading;
+        let readable = |watch: &Watch| {
+            let partition = self.led(watch.key).ok()?;
+            partition.check_epoch(watch.current_leader_epoch).ok()?;
+            let log = &turn.disk.logs[&watch.key];
+            let upper = reading.upper(partition, log);
+            if watch.offset > upper || !matches!(diverging_epoch(log, watch.into()), Ok(None)) {
+                return None;
+            }
+            Some(log.bytes_between(watch.offset, upper, reading.min_bytes).min(watch.max_bytes))
         };
-        let max_bytes = request.max_bytes.min(self.settings.fetch_max_bytes).max(0) as usize;
-        for topic in &request.topics {
-            let mut answered = FetchableTopicResponse::default();
-            for asked in &topic.partitions {
-                let room = max_bytes.saturating_sub(found.bytes);
-                let data = self.read_partition(turn, call, topic, asked, room, &mut found);
-                answered.partitions.push(data);
+        let Some(watch) = waiting.watch(key) else { return false };
+        match readable(watch) {
+            None => true,
+            Some(bytes) if bytes >= reading.min_bytes => true,
+            Some(0) => false,
+            Some(_) => {
+                let all: Option<usize> = waiting.watches.iter().map(readable).sum();
+                all.is_none_or(|bytes| bytes >= reading.min_bytes)
             }
-            if call.version >= 13 {
-                answered.topic_id = topic.topic_id
-            } else {
-                answered.topic = topic.topic.clone()
+        }
+    }
+
+    /// Answers with what was found; a session is told only news.
+    fn answer_fetch(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: ConnectionId,
+        call: &Call,
+        reading: &Reading,
+        scope: Scope,
+        found: Found,
+    ) {
+        let Some(asked) = self.sessions.asked(&scope) else {
+            let response =
+                FetchResponse::default().with_error_code(ResponseError::InvalidFetchSessionEpoch.code());
+            return turn.respond(connection, call, response);
+        };
+        let mut response = FetchResponse::default().with_node_endpoints(found.endpoints);
+        let asked: Vec<Asked> = match &scope {
+            Scope::Alone(_) => Vec::new(),
+            _ => asked.into_iter().cloned().collect(),
+        };
+        let (asked, news) = match scope {
+            Scope::Alone(asked) => (asked, None),
+            Scope::New(_) => {
+                let slots = self.settings.max_incremental_fetch_session_cache_slots.max(0) as usize;
+                let rng = &mut self.rng;
+                let draw = || rng.random_range(1..=i32::MAX);
+                let kind = (call.version >= 13, reading.follower.is_some());
+                let answered = asked.iter().cloned().zip(&found.answers).collect();
+                response.session_id = self.sessions.open(turn.now, (slots, draw), kind, answered);
+                (asked, None)
             }
-            found.response.responses.push(answered);
+            Scope::Session { id, .. } => {
+                response.session_id = id;
+                (asked, Some(self.sessions.news(id, &found.answers)))
+            }
+        };
+        for (index, (asked, data)) in asked.into_iter().zip(found.answers).enumerate() {
+            if news.as_ref().is_some_and(|news| !news[index]) {
+                continue;
+            }
+            match response.responses.last_mut() {
+                Some(topic) if topic.topic_id == asked.topic_id && topic.topic == asked.topic => {
+                    topic.partitions.push(data);
+                }
+                _ => response.responses.push(
+                    FetchableTopicResponse::default()
+                        .with_topic(asked.topic)
+                        .with_topic_id(asked.topic_id)
+                        .with_partitions(vec![data]),
+                ),
+            }
+        }
+        turn.respond(connection, call, response);
+    }
+
+    fn find(&self, turn: &Turn<'_>, reading: &Reading, scope: &Scope) -> Found {
+        let mut found = Found::default();
+        for asked in self.sessions.asked(scope).unwrap_or_default() {
+            let room = reading.max_bytes.saturating_sub(found.bytes);
+            let data = self.read_partition(turn, reading, asked, room, &mut found);
+            found.answers.push(data);
         }
         found
     }
@@ -125,29 +330,37 @@ impl Broker {
     fn read_partition(
         &self,
         turn: &Turn<'_>,
-        call: &Call,
-        topic: &FetchTopic,
-        asked: &FetchPartition,
+        reading: &Reading,
+        asked: &Asked,
         room: usize,
         found: &mut Found,
     ) -> PartitionData {
+        let by_id = reading.version >= 13;
+        let Asked { topic, topic_id, partition: asked } = asked;
         let data = PartitionData::default().with_partition_index(asked.partition);
-        let key = match self.asked_topic(call.version >= 13, &topic.topic, topic.topic_id) {
+        let key = match self.asked_topic(by_id, topic, *topic_id) {
             Ok(image) => PartitionKey { topic: image.id, index: asked.partition },
             Err(error) => {
                 found.urgent = true;
                 return failed(data, error);
             }
         };
-        found.keys.push(key);
+        found.watches.push(Watch {
+            key,
+            offset: asked.fetch_offset,
+            max_bytes: asked.partition_max_bytes.max(0) as usize,
+            current_leader_epoch: asked.current_leader_epoch,
+            last_fetched_epoch: asked.last_fetched_epoch,
+        });
         let read = self.led(key).and_then(|partition| {
             partition.check_epoch(asked.current_leader_epoch)?;
+            self.check_follower(partition, reading, asked)?;
             let log = &turn.disk.logs[&key];
             if asked.last_fetched_epoch >= 0 && log.end_of_epoch(asked.last_fetched_epoch).is_none() {
                 return Err(ResponseError::OffsetOutOfRange);
             }
             // A reader beyond the end may have read what a power loss took: that tells it more than being out of range.
-            let diverging = diverging_epoch(log, asked).filter(|_| call.version >= 12);
+            let diverging = if reading.version >= 12 { diverging_epoch(log, asked.into())? } else { None };
             let in_range = (log.start_offset()..=log.end_offset()).contains(&asked.fetch_offset);
             if diverging.is_none() && !in_range {
                 return Err(ResponseError::OffsetOutOfRange);
@@ -158,49 +371,77 @@ impl Broker {
             Ok(read) => read,
             Err(error) => {
                 found.urgent = true;
-                return self.with_leader(call, key, error, failed(data, error), found);
+                return self.with_leader(reading.version, key, error, failed(data, error), found);
             }
         };
-        let last_stable_offset = partition.last_stable_offset(log);
         let mut data = data
             .with_high_watermark(partition.high_watermark)
-            .with_last_stable_offset(last_stable_offset)
+            .with_last_stable_offset(partition.last_stable_offset(log))
             .with_aborted_transactions(None);
-        if call.version >= 5 {
+        if reading.version >= 5 {
             data.log_start_offset = log.start_offset();
         }
         if let Some(diverging) = diverging {
             found.urgent = true;
             return data.with_diverging_epoch(diverging);
         }
+        if let Some(FollowerId { node, broker_epoch }) = reading.follower {
+            let (offset, start_offset) = (asked.fetch_offset, asked.log_start_offset);
+            found.progress.push((key, FollowerFetch { node, broker_epoch, offset, start_offset }));
+        }
+        let upper = reading.upper(partition, log);
+        found.urgent |= asked.fetch_offset > upper;
         let limit = room.min(asked.partition_max_bytes.max(0) as usize);
-        let upper = if found.committed_only { last_stable_offset } else { partition.high_watermark };
         let records = log.read(asked.fetch_offset, upper, limit, found.bytes == 0);
         found.bytes += records.len();
-        if found.committed_only {
+        if reading.committed_only && reading.follower.is_none() {
             data.aborted_transactions = Some(aborted_transactions(log, asked.fetch_offset, &records));
         }
         data.with_records(Some(records))
     }
 
+    /// A follower must hold a replica, and be the incarnation that the metadata knows, or a newer one.
+    fn check_follower(
+        &self,
+        partition: &Partition,
+        reading: &Reading,
+        asked: &FetchPartition,
+    ) -> Result<(), ResponseError> {
+        let Some(FollowerId { node, broker_epoch }) = reading.follower else { return Ok(()) };
+        let leadership = partition.leadership.as_ref().expect("it is led");
+        if !leadership.followers().contains_key(&node) {
+            // With the right epoch it may know of a reassignment that this broker does not know yet.
+            let believes = asked.current_leader_epoch >= 0;
+            return Err(if believes {
+                ResponseError::UnknownLeaderEpoch
+            } else {
+                ResponseError::NotLeaderOrFollower
+            });
+        }
+        let known = self.image.brokers.get(&node).map(|broker| broker.epoch);
+        if broker_epoch != -1 && known.is_some_and(|known| known > broker_epoch) {
+            return Err(ResponseError::NotLeaderOrFollower);
+        }
+        Ok(())
+    }
+
     /// Tells a client that came to the wrong broker, or with an old epoch, who leads now.
     fn with_leader(
         &self,
-        call: &Call,
+        version: i16,
         key: PartitionKey,
         error: ResponseError,
         data: PartitionData,
         found: &mut Found,
     ) -> PartitionData {
-        if call.version < 12
+        if version < 12
             || !matches!(error, ResponseError::NotLeaderOrFollower | ResponseError::FencedLeaderEpoch)
         {
             return data;
         }
         let (leader, epoch) = self.leader_and_epoch(key);
-        let endpoints = &mut found.response.node_endpoints;
-        let listed = endpoints.iter().any(|endpoint| endpoint.node_id.0 == leader);
-        if call.version >= 16
+        let listed = found.endpoints.iter().any(|endpoint| endpoint.node_id.0 == leader);
+        if version >= 16
             && !listed
             && let Some(broker) = self.image.brokers.get(&leader).filter(|broker| !broker.fenced)
         {
@@ -208,7 +449,7 @@ impl Broker {
                 .with_node_id(BrokerId(leader))
                 .with_host(text(&broker.host))
                 .with_port(i32::from(broker.port));
-            endpoints.push(endpoint);
+            found.endpoints.push(endpoint);
         }
         let current = LeaderIdAndEpoch::default().with_leader_id(BrokerId(leader)).with_leader_epoch(epoch);
         data.with_current_leader(current)
@@ -238,12 +479,37 @@ fn aborted_transactions(log: &Log, fetch_offset: i64, records: &Bytes) -> Vec<Ab
     told.collect()
 }
 
-/// Where the log parts from the one that the reader has read.
-fn diverging_epoch(log: &Log, asked: &FetchPartition) -> Option<EpochEndOffset> {
-    if asked.last_fetched_epoch < 0 {
-        return None;
+/// Where a reader is: its next offset, and the epoch of what it has before it.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    offset: i64,
+    epoch: i32,
+}
+
+impl From<&FetchPartition> for Position {
+    fn from(asked: &FetchPartition) -> Position {
+        Position { offset: asked.fetch_offset, epoch: asked.last_fetched_epoch }
     }
-    let (epoch, end_offset) = log.end_of_epoch(asked.last_fetched_epoch)?;
-    let diverges = epoch < asked.last_fetched_epoch || end_offset < asked.fetch_offset;
-    diverges.then(|| EpochEndOffset::default().with_epoch(epoch).with_end_offset(end_offset))
+}
+
+impl From<&Watch> for Position {
+    fn from(watch: &Watch) -> Position {
+        Position { offset: watch.offset, epoch: watch.last_fetched_epoch }
+    }
+}
+
+/// Where the log parts from the one that the reader has read.
+///
+/// # Errors
+/// `OFFSET_OUT_OF_RANGE` if its epoch is not known here, or the log begins after its offset.
+fn diverging_epoch(log: &Log, reader: Position) -> Result<Option<EpochEndOffset>, ResponseError> {
+    if reader.epoch < 0 {
+        return Ok(None);
+    }
+    let (epoch, end_offset) = log.end_of_epoch(reader.epoch).ok_or(ResponseError::OffsetOutOfRange)?;
+    if reader.offset < log.start_offset() {
+        return Err(ResponseError::OffsetOutOfRange);
+    }
+    let diverges = epoch < reader.epoch || end_offset < reader.offset;
+    Ok(diverges.then(|| EpochEndOffset::default().with_epoch(epoch).with_end_offset(end_offset)))
 }

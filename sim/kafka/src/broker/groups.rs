@@ -245,8 +245,9 @@ impl Broker {
         let encoded: Vec<_> = records.iter().map(GroupRecord::encode).collect();
         let batch = record::write_batch(turn.now_ms(), &encoded);
         let deadline = turn.now + millis(self.settings.offsets_commit_timeout_ms);
-        self.append_own(turn, key, &batch, deadline, Then::Nothing)
-            .expect("a coordinator leads its partition");
+        if let Err(error) = self.append_own(turn, key, &batch, deadline, Then::Nothing) {
+            turn.note(format!("group {group} is not written down: {error}"));
+        }
     }
 
     /// A marker that ends a producer's transaction was appended at `offset` of a partition of the offsets topic, and waits

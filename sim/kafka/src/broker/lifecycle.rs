@@ -3,10 +3,11 @@
 //! As Kafka's `BrokerLifecycleManager`: a heartbeat every 10 ms while it catches up, then one every
 //! `broker.heartbeat.interval.ms`; a refused registration is tried again after the same interval.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use context::Timestamp;
 use kafka_protocol::messages::broker_registration_request::Listener;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{
@@ -16,17 +17,16 @@ use kafka_protocol::messages::{
 };
 use uuid::Uuid;
 
+use super::in_sync::Proposal;
+use super::replica_fetcher::FetchPosition;
 use super::verification::Round;
 use super::{Broker, Timer, Turn, text};
 use crate::CLUSTER_ID;
 use crate::config::millis;
 use crate::controller::{METADATA_TOPIC, decode_batch};
 use crate::core::{Address, ConnectionId, Lane, Link, Output, Peer};
-use crate::group::OFFSETS_TOPIC;
 use crate::log::batch::BatchHeader;
 use crate::metadata::{MetadataRecord, NodeId, PartitionKey};
-use crate::partition::Partition;
-use crate::transaction::TRANSACTION_TOPIC;
 use crate::wire::{self, Call, Malformed};
 
 /// How often a broker that is catching up tells how far it is.
@@ -36,7 +36,11 @@ const CATCH_UP_INTERVAL: Duration = Duration::from_millis(10);
 const METADATA_WAIT_MS: i32 = 4_000;
 /// How soon a failed metadata fetch is tried again, as `controller.quorum.retry.backoff.ms`, rounded up.
 const METADATA_RETRY: Duration = Duration::from_millis(50);
-/// How often pages are written back: Linux' `dirty_writeback_centisecs`.
+/// How long a broker waits for its leaderships to be moved before it ends: `BrokerServer.shutdown` waits five minutes.
+const CONTROLLED_SHUTDOWN_MAX: Duration = Duration::from_secs(300);
+/// How soon a broker asks again, once, whether it may end.
+const SHUTDOWN_INTERVAL: Duration = Duration::from_millis(50);
+/// How often pages are written back and high watermarks written down (Kafka's default for these, too): Linux' `dirty_writeback_centisecs`.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +63,18 @@ pub(super) struct Lifecycle {
     fenced: bool,
     /// One registration or heartbeat at a time.
     communicating: bool,
+    /// The epoch under which the process before this one ended cleanly; -1 if it did not (KIP-966).
+    previous_epoch: i64,
+    shutdown: Option<Shutdown>,
+}
+
+/// A process that was asked to end, and waits for the controller to move its leaderships away.
+#[derive(Clone, Copy, Debug)]
+struct Shutdown {
+    /// When it ends all the same.
+    until: Timestamp,
+    /// The controller knows.
+    is_known: bool,
 }
 
 /// What a request to a peer was about.
@@ -76,6 +92,21 @@ pub(super) enum Pending {
     Verification {
         node: NodeId,
         round: Round,
+    },
+    /// A follower's fetch.
+    Replicated {
+        leader: NodeId,
+        asked: BTreeMap<PartitionKey, FetchPosition>,
+    },
+    /// The end or the start of a leader's log.
+    LeadersOffset {
+        leader: NodeId,
+        key: PartitionKey,
+        which: i64,
+    },
+    /// Changes of in-sync replicas.
+    InSync {
+        proposals: BTreeMap<PartitionKey, Proposal>,
     },
     /// A client's own request.
     Forwarded {
@@ -96,19 +127,43 @@ impl Broker {
     }
 
     pub(super) fn start(&mut self, turn: &mut Turn<'_>, incarnation: Uuid) {
-        self.life = Lifecycle { incarnation, ..Lifecycle::default() };
+        let previous_epoch = turn.disk.clean_shutdown.take().unwrap_or(-1);
+        self.life = Lifecycle { incarnation, previous_epoch, ..Lifecycle::default() };
         self.transactions.coordinator.start(turn.now_ms());
         turn.disk.load();
         self.communicate(turn);
         self.fetch_metadata(turn);
         self.timers.set(turn.now + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
         self.expire_producers(turn);
+        self.watch_in_sync(turn.now);
     }
 
-    /// Ends the process: all is flushed.
+    /// The process is asked to end. One that serves has its leaderships moved away first (KIP-183's controlled shutdown).
     pub(super) fn shut_down(&mut self, turn: &mut Turn<'_>) {
+        if self.life.shutdown.is_some() {
+            return;
+        }
+        let until = turn.now + CONTROLLED_SHUTDOWN_MAX;
+        self.life.shutdown = Some(Shutdown { until, is_known: false });
+        if self.life.stage == Stage::Running {
+            turn.note(format!("broker {} asks to shut down", self.node));
+            self.communicate(turn);
+        } else {
+            self.stop(turn);
+        }
+    }
+
+    /// Ends the process cleanly.
+    fn stop(&mut self, turn: &mut Turn<'_>) {
+        self.checkpoint_high_watermarks(turn);
         turn.disk.shut_down();
+        turn.disk.clean_shutdown = Some(self.broker_epoch());
         turn.out.push(Output::Stopped);
+    }
+
+    /// Whether it has caught up, and makes its replicas what the metadata says.
+    pub(super) fn acts_on_metadata(&self) -> bool {
+        matches!(self.life.stage, Stage::Ready | Stage::Running)
     }
 
     /// Asks a peer that the image knows; the answer comes to [`Broker::answered`].
@@ -141,6 +196,11 @@ impl Broker {
             }
             Pending::Markers { node } => self.markers_written(turn, node, frame),
             Pending::Verification { node, round } => self.coordinator_answered(turn, node, round, frame),
+            Pending::Replicated { leader, asked } => self.replicated(turn, leader, &asked, frame),
+            Pending::LeadersOffset { leader, key, which } => {
+                self.leaders_offset(turn, leader, key, which, frame);
+            }
+            Pending::InSync { proposals } => self.in_sync_answered(turn, proposals, frame),
             Pending::Forwarded { connection, call, body } => {
                 self.forwarded(turn, connection, &call, &body, frame)
             }
@@ -164,7 +224,8 @@ impl Broker {
                 .with_cluster_id(text(CLUSTER_ID))
                 .with_incarnation_id(self.life.incarnation)
                 .with_listeners(vec![listener])
-                .with_log_dirs(vec![self.life.incarnation]);
+                .with_log_dirs(vec![self.life.incarnation])
+                .with_previous_broker_epoch(self.life.previous_epoch);
             let frame = wire::request(ApiKey::BrokerRegistration, 4, 0, &request);
             return self.ask(turn, Link::controller(Lane::Heartbeat), Pending::Registration, frame);
         }
@@ -172,7 +233,8 @@ impl Broker {
             .with_broker_id(BrokerId(self.node))
             .with_broker_epoch(self.life.epoch)
             .with_current_metadata_offset(self.image.next_offset - 1)
-            .with_want_fence(self.life.stage == Stage::CatchingUp);
+            .with_want_fence(self.life.stage == Stage::CatchingUp)
+            .with_want_shut_down(self.life.shutdown.is_some());
         let frame = wire::request(ApiKey::BrokerHeartbeat, 1, 0, &request);
         self.ask(turn, Link::controller(Lane::Heartbeat), Pending::Heartbeat, frame);
     }
@@ -195,6 +257,15 @@ impl Broker {
         let answer = frame.and_then(|frame| wire::response::<BrokerHeartbeatResponse>(&frame, 1).ok());
         let answer = answer.filter(|answer| answer.error_code == 0);
         let mut next = millis(self.settings.broker_heartbeat_interval_ms);
+        if let Some(shutdown) = &mut self.life.shutdown {
+            if turn.now >= shutdown.until || answer.as_ref().is_some_and(|answer| answer.should_shut_down) {
+                return self.stop(turn);
+            }
+            if answer.is_some() && !shutdown.is_known {
+                shutdown.is_known = true;
+                next = SHUTDOWN_INTERVAL;
+            }
+        }
         if let Some(answer) = answer {
             match self.life.stage {
                 Stage::CatchingUp if answer.is_caught_up => {
@@ -248,93 +319,10 @@ impl Broker {
         }
     }
 
-    fn apply_metadata(&mut self, turn: &mut Turn<'_>, records: Vec<MetadataRecord>) {
-        let mut touched: BTreeSet<PartitionKey> = BTreeSet::new();
-        for record in records {
-            match &record {
-                MetadataRecord::Partition { key, .. } | MetadataRecord::PartitionChange { key, .. } => {
-                    touched.insert(*key);
-                }
-                MetadataRecord::RemoveTopic { id } => self.remove_topic(turn, *id, &mut touched),
-                _ => {}
-            }
-            self.image.apply(&record);
-        }
-        if matches!(self.life.stage, Stage::Ready | Stage::Running) {
-            for key in touched {
-                self.follow_image(turn, key);
-            }
-            self.reroute_markers(turn);
-        }
-    }
-
-    /// The first time that a process acts on the metadata; replicas of topics that were deleted meanwhile go.
-    fn follow_whole_image(&mut self, turn: &mut Turn<'_>) {
-        let image = &self.image;
-        turn.disk.logs.retain(|key, _| image.topics.contains_key(&key.topic));
-        let topics = self.image.topics.values();
-        let keys = topics.flat_map(|topic| (0..).zip(&topic.partitions).map(|(index, _)| (topic.id, index)));
-        let keys: Vec<_> = keys.map(|(topic, index)| PartitionKey { topic, index }).collect();
-        for key in keys {
-            self.follow_image(turn, key);
-        }
-    }
-
-    fn remove_topic(&mut self, turn: &mut Turn<'_>, id: Uuid, touched: &mut BTreeSet<PartitionKey>) {
-        let name = self.image.topics.get(&id).map(|topic| topic.name.clone());
-        touched.extend(self.partitions.keys().copied().filter(|key| key.topic == id));
-        turn.disk.logs.retain(|key, _| key.topic != id);
-        if let Some(name) = name {
-            self.forget_topic(turn, &name);
-        }
-    }
-
-    /// Makes this broker's replica what the image says it is.
-    fn follow_image(&mut self, turn: &mut Turn<'_>, key: PartitionKey) {
-        let here = self.image.partition(key).filter(|image| image.replicas.contains(&self.node));
-        let Some(image) = here else {
-            self.partitions.remove(&key);
-            self.transactions_gone(key);
-            return self.partition_changed(turn, key);
-        };
-        let leads = image.leader == self.node;
-        let log = turn.disk.logs.entry(key).or_default();
-        let known = self.partitions.get(&key).map(|known| (known.leads, known.leader_epoch));
-        if known == Some((leads, image.leader_epoch)) {
-            return;
-        }
-        if leads {
-            log.assign_epoch(image.leader_epoch);
-        }
-        let expiration_ms = self.settings.producer_id_expiration_ms;
-        let replica = self.partitions.entry(key);
-        let replica = replica.or_insert_with(|| Partition::load(turn.now, log, image, leads, expiration_ms));
-        replica.leads = leads;
-        replica.leader_epoch = image.leader_epoch;
-        let name = self.image.topics[&key.topic].name.clone();
-        if &*name == OFFSETS_TOPIC {
-            match (leads, known.is_some_and(|(led, _)| led)) {
-                (true, false) => self.load_groups(turn, key),
-                (false, true) => self.unload_groups(turn, key.index),
-                _ => {}
-            }
-        } else if &*name == TRANSACTION_TOPIC {
-            // A new epoch of the same leader is a new coordinator too (`BrokerMetadataPublisher`).
-            match (leads, known.is_some_and(|(led, _)| led)) {
-                (true, _) => self.load_transactions(turn, key, self.partitions[&key].leader_epoch),
-                (false, true) => self.transactions_gone(key),
-                _ => {}
-            }
-        } else if leads {
-            let epoch = self.partitions[&key].leader_epoch;
-            turn.note(format!("broker {} leads {name}/{} with epoch {epoch}", self.node, key.index));
-        }
-        self.partition_changed(turn, key);
-    }
-
     /// Writes pages back.
     pub(super) fn keep_house(&mut self, turn: &mut Turn<'_>) {
         turn.disk.logs.values_mut().for_each(|log| log.write_back(turn.now));
+        self.checkpoint_high_watermarks(turn);
         self.timers.set(turn.now + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
     }
 

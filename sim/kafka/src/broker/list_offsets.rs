@@ -4,6 +4,9 @@
 //! the record with the largest time, -5 (tiered) is never there. A time finds the first record with it or a later one,
 //! if readers see that.
 //!
+//! Just after a change of the leader its high watermark may be below what was committed before: until it has reached the
+//! start of its epoch, the latest offset is OFFSET_NOT_AVAILABLE, and so is what would be found beyond (KIP-207).
+//!
 //! Version notes: leader epochs from 4 on; -3 from 7, -4 from 8, -5 from 9 on.
 
 use kafka_protocol::ResponseError;
@@ -21,10 +24,10 @@ use crate::log::{Log, TimestampAndOffset};
 use crate::metadata::PartitionKey;
 use crate::wire::Call;
 
-const LATEST: i64 = -1;
+pub(super) const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
-const EARLIEST_LOCAL: i64 = -4;
+pub(super) const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 
 impl Broker {
@@ -37,9 +40,12 @@ impl Broker {
     ) {
         let mut response = ListOffsetsResponse::default();
         for topic in &request.topics {
-            let committed_only = request.isolation_level == READ_COMMITTED;
+            let reader = Reader {
+                is_follower: request.replica_id.0 >= 0,
+                committed_only: request.isolation_level == READ_COMMITTED,
+            };
             let found = topic.partitions.iter();
-            let found = found.map(|asked| self.list_offset(turn, call, (&topic.name, asked), committed_only));
+            let found = found.map(|asked| self.list_offset(turn, call, (&topic.name, asked), reader));
             let found = found.collect();
             response.topics.push(
                 ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(found),
@@ -53,7 +59,7 @@ impl Broker {
         turn: &Turn<'_>,
         call: &Call,
         (name, asked): (&TopicName, &ListOffsetsPartition),
-        committed_only: bool,
+        reader: Reader,
     ) -> ListOffsetsPartitionResponse {
         let mut response = ListOffsetsPartitionResponse::default()
             .with_partition_index(asked.partition_index)
@@ -67,9 +73,24 @@ impl Broker {
             let partition = self.led(key)?;
             partition.check_epoch(asked.current_leader_epoch)?;
             let log = &turn.disk.logs[&key];
-            let readable =
-                if committed_only { partition.last_stable_offset(log) } else { partition.high_watermark };
-            Ok(find(log, readable, partition.leader_epoch, asked.timestamp))
+            let readable = match reader {
+                Reader { is_follower: true, .. } => log.end_offset(),
+                Reader { committed_only: true, .. } => partition.last_stable_offset(log),
+                _ => partition.high_watermark,
+            };
+            let found = find(log, readable, partition.leader_epoch, asked.timestamp);
+            let begins = partition.leadership.as_ref().map_or(0, |leadership| leadership.epoch_start_offset);
+            // What was committed under the leader before may be found no more, or not yet (KIP-207).
+            let is_new = !reader.is_follower && begins > partition.high_watermark;
+            let is_end = asked.timestamp == LATEST || (found.is_none() && asked.timestamp != LATEST_TIERED);
+            if is_new && is_end {
+                return Err(if call.version >= 5 {
+                    ResponseError::OffsetNotAvailable
+                } else {
+                    ResponseError::LeaderNotAvailable
+                });
+            }
+            Ok(found)
         });
         match found {
             Ok(Some(found)) => {
@@ -84,6 +105,15 @@ impl Broker {
         }
         response
     }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+struct Reader {
+    /// It sees the log's end, as no client does.
+    is_follower: bool,
+    /// It wants committed records only.
+    committed_only: bool,
 }
 
 struct FoundOffset {

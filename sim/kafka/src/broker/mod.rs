@@ -8,7 +8,7 @@
 //! A broker opens its client port only when it was unfenced, as Kafka does: until then connects are refused. Cut off
 //! from the controller later, it goes on answering from what it knows.
 //!
-//! Absent: followers, quotas, SASL.
+//! Absent: quotas, SASL.
 
 mod add_partitions_to_txn;
 mod api_versions;
@@ -20,14 +20,19 @@ mod describe_transactions;
 mod disk;
 mod end_txn;
 mod fetch;
+mod fetch_session;
 mod find_coordinator;
 mod groups;
+mod in_sync;
 mod init_producer_id;
 mod lifecycle;
 mod list_offsets;
 mod metadata;
+mod offset_for_leader_epoch;
 mod own_links;
 mod produce;
+mod replica_fetcher;
+mod replicas;
 mod transactions;
 mod verification;
 mod write_txn_markers;
@@ -55,9 +60,13 @@ use crate::wire::{BROKER_APIS, Call, Request, Unreadable};
 
 use commit::Waits;
 pub use disk::BrokerDisk;
-use fetch::WaitingFetch;
+use fetch::WaitingFetches;
+use fetch_session::FetchSessions;
+use in_sync::InSyncChanges;
 use lifecycle::{Lifecycle, Pending};
 use own_links::OwnLinks;
+use produce::Producing;
+use replica_fetcher::Fetchers;
 use transactions::{TransactionTimer, Transactions};
 use verification::Verifications;
 use write_txn_markers::MarkerRequests;
@@ -69,6 +78,9 @@ enum Timer {
     Housekeeping,
     Fetch(u64),
     Commit(u64),
+    Replicate(NodeId),
+    AlterPartition,
+    Lagging,
     Group(crate::group::Timer),
     Transaction(TransactionTimer),
     RetryVerification(u64),
@@ -111,8 +123,11 @@ pub struct Broker {
     life: Lifecycle,
     pending: BTreeMap<Link, VecDeque<Pending>>,
     partitions: BTreeMap<PartitionKey, Partition>,
-    waiting: BTreeMap<u64, WaitingFetch>,
-    next_fetch: u64,
+    waiting: WaitingFetches,
+    sessions: FetchSessions,
+    fetchers: Fetchers,
+    in_sync_changes: InSyncChanges,
+    producing: Producing,
     waits: Waits,
     verifications: Verifications,
     marker_requests: MarkerRequests,
@@ -145,8 +160,11 @@ impl Broker {
             life: Lifecycle::default(),
             pending: BTreeMap::new(),
             partitions: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            next_fetch: 0,
+            waiting: WaitingFetches::default(),
+            sessions: FetchSessions::default(),
+            fetchers: Fetchers::default(),
+            in_sync_changes: InSyncChanges::default(),
+            producing: Producing::default(),
             waits: Waits::default(),
             verifications: Verifications::default(),
             marker_requests: MarkerRequests::default(),
@@ -193,6 +211,9 @@ impl Broker {
                 Timer::Housekeeping => self.keep_house(turn),
                 Timer::Fetch(id) => self.fetch_due(turn, id),
                 Timer::Commit(id) => self.commit_due(turn, id),
+                Timer::Replicate(leader) => self.rest_is_over(turn, leader),
+                Timer::AlterPartition => self.ask_for_in_sync(turn),
+                Timer::Lagging => self.look_for_lagging(turn),
                 Timer::Group(timer) => self.group_timer(turn, timer),
                 Timer::Transaction(timer) => self.transaction_timer(turn, timer),
                 Timer::RetryVerification(id) => self.retry_verification(turn, id),
@@ -226,9 +247,7 @@ impl Broker {
             RequestKind::CreateTopics(_)
             | RequestKind::DeleteTopics(_)
             | RequestKind::CreatePartitions(_)
-            | RequestKind::ElectLeaders(_) => {
-                self.forward(turn, connection, call, body, frame)
-            }
+            | RequestKind::ElectLeaders(_) => self.forward(turn, connection, call, body, frame),
             RequestKind::Produce(request) => self.produce(turn, connection, call, request),
             RequestKind::WriteTxnMarkers(request) => self.write_txn_markers(turn, connection, call, request),
             RequestKind::DescribeProducers(request) => {
@@ -236,6 +255,9 @@ impl Broker {
             }
             RequestKind::Fetch(request) => self.fetch(turn, connection, call, request),
             RequestKind::ListOffsets(request) => self.list_offsets(turn, connection, &call, &request),
+            RequestKind::OffsetForLeaderEpoch(request) => {
+                self.offset_for_leader_epoch(turn, connection, &call, &request)
+            }
             RequestKind::InitProducerId(request) => self.init_producer_id(turn, connection, call, &request),
             RequestKind::AddPartitionsToTxn(request) => {
                 self.add_partitions_to_txn(turn, connection, call, request)
@@ -277,7 +299,7 @@ impl Broker {
         }
         self.partitions
             .get(&key)
-            .filter(|partition| partition.leads)
+            .filter(|partition| partition.leads())
             .ok_or(ResponseError::NotLeaderOrFollower)
     }
 

@@ -1,26 +1,65 @@
 //! Produce (0), versions 3 to 13 (0 to 2 are told of and refused, see [`crate::wire::BROKER_APIS`]).
 //!
-//! One batch a partition, stored as it came but for offset, epoch and perhaps time. `acks=0` has no answer; an error
-//! then closes the connection, which is all that the client can be told. With one replica `acks=1` and `acks=all` are
-//! the same. Transactional batches are verified first, see [`super::verification`].
+//! One batch a partition, stored as it came but for offset, epoch and perhaps time.
+//!
+//! - `acks=0` has no answer; an error then closes the connection, which is all that the client can be told.
+//! - `acks=1` is answered when this broker, the leader, has the batch.
+//! - `acks=all` is answered when all in sync have it, for all partitions of the request together; a partition that is not
+//!   committed at the request's timeout gets REQUEST_TIMED_OUT, and its records stay. With fewer in sync than
+//!   `min.insync.replicas` nothing is appended: NOT_ENOUGH_REPLICAS; if they became fewer after the append,
+//!   NOT_ENOUGH_REPLICAS_AFTER_APPEND.
+//!
+//! Transactional batches are verified first, see [`super::verification`].
 //!
 //! Version notes: log start offset from 5 on, error message from 8 on, the present leader (KIP-951) from 10 on, topic
 //! ids from 13 on.
 
+use std::collections::BTreeMap;
+
+use context::Timestamp;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
-use kafka_protocol::messages::{BrokerId, ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{BrokerId, ProduceRequest, ProduceResponse, TopicName};
+use uuid::Uuid;
 
+use super::commit::Then;
 use super::verification::{Verified, has_transactional_batches};
 use super::{Broker, Turn, text};
+use crate::config::millis;
 use crate::core::{ConnectionId, Output};
 use crate::log::validator::RecordError;
 use crate::metadata::PartitionKey;
-use crate::partition::{AppendError, AppendRules, Appended};
+use crate::partition::{AppendError, AppendRules, Appended, Leadership};
 use crate::wire::Call;
+
+/// The produces with `acks=all` that wait for their in-sync replicas.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Producing {
+    next: u64,
+    by_id: BTreeMap<u64, WaitingProduce>,
+}
+
+/// A produce, its answer written as far as it is known.
+#[derive(Clone, Debug)]
+struct WaitingProduce {
+    connection: ConnectionId,
+    call: Call,
+    response: ProduceResponse,
+    /// Partitions that are not committed yet.
+    open: usize,
+}
+
+/// One partition of a produce that waits: the topic's and the partition's place in the answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProducedPart {
+    produce: u64,
+    topic: usize,
+    partition: usize,
+    key: PartitionKey,
+}
 
 impl Broker {
     pub(super) fn produce(
@@ -48,19 +87,35 @@ impl Broker {
         let refusal = refusal(&request).or_else(|| verified.refused.clone());
         let mut response = ProduceResponse::default();
         let mut changed = Vec::new();
+        let mut waits: Vec<(i64, ProducedPart)> = Vec::new();
         let mut error = None;
         for topic in request.topic_data {
             let mut answered = TopicProduceResponse::default();
             for data in &topic.partition_data {
                 let result = match &refusal {
                     Some(refusal) => Err(refusal.clone()),
-                    None => self.append(turn, call, (&topic, data), verified, &mut changed),
+                    None => self.append(turn, call, (&topic, data), (verified, request.acks), &mut changed),
                 };
-                if let Err(refused) = &result {
-                    error = Some(refused.code);
-                    self.hint_leader(call, &topic, data.index, refused.code, &mut response.node_endpoints);
+                match &result {
+                    Err(refused) => {
+                        error = Some(refused.code);
+                        self.hint_leader(
+                            call,
+                            (&topic.name, topic.topic_id),
+                            data.index,
+                            refused.code,
+                            &mut response.node_endpoints,
+                        );
+                    }
+                    Ok((key, appended)) if request.acks == -1 => {
+                        let (topic, partition) =
+                            (response.responses.len(), answered.partition_responses.len());
+                        let part = ProducedPart { produce: self.producing.next, topic, partition, key: *key };
+                        waits.push((appended.required_offset, part));
+                    }
+                    Ok(_) => {}
                 }
-                answered.partition_responses.push(self.produced(call, &topic, data.index, result));
+                answered.partition_responses.push(self.produced(turn, call, &topic, data.index, result));
             }
             if call.version >= 13 {
                 answered.topic_id = topic.topic_id
@@ -68,6 +123,9 @@ impl Broker {
                 answered.name = topic.name
             }
             response.responses.push(answered);
+        }
+        for key in &changed {
+            self.advance_high_watermark(turn, *key);
         }
         match (request.acks, error) {
             (0, None) => turn.out.push(Output::Done { connection }),
@@ -77,10 +135,70 @@ impl Broker {
                     reason: format!("a produce with acks=0 failed: {error}"),
                 });
             }
+            (-1, _) if !waits.is_empty() => {
+                let until = turn.now + millis(request.timeout_ms.max(0));
+                self.wait_for_replicas(turn, (connection, call), response, waits, until);
+            }
             _ => turn.respond(connection, call, response),
         }
         for key in changed {
             self.partition_changed(turn, key);
+        }
+    }
+
+    /// Answers when all partitions are committed, or cannot be. Most often without followers that is at once.
+    fn wait_for_replicas(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (connection, call): (ConnectionId, &Call),
+        response: ProduceResponse,
+        waits: Vec<(i64, ProducedPart)>,
+        until: Timestamp,
+    ) {
+        let all_done =
+            |(offset, part): &(i64, ProducedPart)| self.committed(part.key, *offset) == Some(Ok(()));
+        if waits.iter().all(all_done) {
+            return turn.respond(connection, call, response);
+        }
+        let id = self.producing.next;
+        self.producing.next += 1;
+        let open = waits.len();
+        let waiting = WaitingProduce { connection, call: call.clone(), response, open };
+        self.producing.by_id.insert(id, waiting);
+        for (offset, part) in waits {
+            self.when_committed(turn, part.key, offset, until, Then::Produce(part));
+        }
+    }
+
+    /// One partition of a produce is committed, or cannot be.
+    pub(super) fn produce_committed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        part: ProducedPart,
+        result: Result<(), ResponseError>,
+    ) {
+        let mut produce = self.producing.by_id.remove(&part.produce).expect("a produce waits for its parts");
+        if let Err(code) = result {
+            let WaitingProduce { call, response, .. } = &mut produce;
+            let topic = &mut response.responses[part.topic];
+            let data = &mut topic.partition_responses[part.partition];
+            data.error_code = code.code();
+            if call.version >= 8 {
+                data.error_message = Some(text(&code.to_string()));
+            }
+            if call.version >= 10 && code == ResponseError::NotLeaderOrFollower {
+                let (leader, epoch) = self.leader_and_epoch(part.key);
+                data.current_leader =
+                    LeaderIdAndEpoch::default().with_leader_id(BrokerId(leader)).with_leader_epoch(epoch);
+            }
+            let asked = (&topic.name, topic.topic_id);
+            self.hint_leader(call, asked, part.key.index, code, &mut response.node_endpoints);
+        }
+        produce.open -= 1;
+        if produce.open == 0 {
+            turn.respond(produce.connection, &produce.call, produce.response);
+        } else {
+            self.producing.by_id.insert(part.produce, produce);
         }
     }
 
@@ -89,9 +207,9 @@ impl Broker {
         turn: &mut Turn<'_>,
         call: &Call,
         (topic, data): (&TopicProduceData, &PartitionProduceData),
-        verified: &Verified,
+        (verified, acks): (&Verified, i16),
         changed: &mut Vec<PartitionKey>,
-    ) -> Result<Appended, AppendError> {
+    ) -> Result<(PartitionKey, Appended), AppendError> {
         let plain = |code: ResponseError| AppendError::new(code, code.to_string());
         let image = self.asked_topic(call.version >= 13, &topic.name, topic.topic_id).map_err(plain)?;
         if super::is_internal(&image.name) {
@@ -102,7 +220,11 @@ impl Broker {
             return Err(error);
         }
         let rules = AppendRules::new(&self.settings, &image.settings);
-        self.led(key).map_err(plain)?;
+        let in_sync = self.led(key).map_err(plain)?.leadership.as_ref().map_or(&[][..], Leadership::in_sync);
+        if acks == -1 && self.lacks_replicas(key, in_sync.len()) {
+            let message = format!("too few replicas are in sync: {in_sync:?}");
+            return Err(AppendError::new(ResponseError::NotEnoughReplicas, message));
+        }
         let partition = self.partitions.get_mut(&key).expect("a partition that is led is here");
         let log = turn.disk.logs.get_mut(&key).expect("a partition that is led has a log");
         let batch = data.records.clone().unwrap_or_default();
@@ -110,23 +232,24 @@ impl Broker {
         if !appended.duplicate {
             changed.push(key);
         }
-        Ok(appended)
+        Ok((key, appended))
     }
 
     fn produced(
         &self,
+        turn: &Turn<'_>,
         call: &Call,
         topic: &TopicProduceData,
         index: i32,
-        result: Result<Appended, AppendError>,
+        result: Result<(PartitionKey, Appended), AppendError>,
     ) -> PartitionProduceResponse {
         let mut response = PartitionProduceResponse::default().with_index(index);
         match result {
-            Ok(appended) => {
+            Ok((key, appended)) => {
                 response.base_offset = appended.base_offset;
                 response.log_append_time_ms = appended.append_time_ms;
                 if call.version >= 5 {
-                    response.log_start_offset = 0;
+                    response.log_start_offset = turn.disk.logs[&key].start_offset();
                 }
             }
             Err(AppendError { code, message, record_errors }) => {
@@ -153,7 +276,7 @@ impl Broker {
     fn hint_leader(
         &self,
         call: &Call,
-        topic: &TopicProduceData,
+        (name, id): (&TopicName, Uuid),
         index: i32,
         code: ResponseError,
         endpoints: &mut Vec<NodeEndpoint>,
@@ -161,7 +284,7 @@ impl Broker {
         if call.version < 10 || code != ResponseError::NotLeaderOrFollower {
             return;
         }
-        let Ok(image) = self.asked_topic(call.version >= 13, &topic.name, topic.topic_id) else { return };
+        let Ok(image) = self.asked_topic(call.version >= 13, name, id) else { return };
         let (leader, _) = self.leader_and_epoch(PartitionKey { topic: image.id, index });
         if endpoints.iter().any(|endpoint| endpoint.node_id.0 == leader) {
             return;

@@ -345,7 +345,8 @@ impl Verified {
     pub(super) fn produce_error(&self, version: i16, key: PartitionKey) -> Option<AppendError> {
         let &error = self.errors.get(&key)?;
         let unable = || {
-            let message = format!("it could not be verified that the partition is in the transaction: {error}");
+            let message =
+                format!("it could not be verified that the partition is in the transaction: {error}");
             AppendError::new(ResponseError::NotEnoughReplicas, message)
         };
         Some(match error {

@@ -74,7 +74,7 @@ impl Partition {
         (epoch, sequence): (i16, i32),
         bumps_epoch: bool,
     ) -> Result<Option<VerificationGuard>, ResponseError> {
-        if !self.leads {
+        if !self.leads() {
             return Err(ResponseError::NotLeaderOrFollower);
         }
         let now_ms = now.as_millis() as i64;

@@ -378,6 +378,13 @@ mod tests {
                     delete_topics_request::DeleteTopicState::default().with_name(Some(topic())),
                 ])
                 .into(),
+            ApiKey::OffsetForLeaderEpoch => {
+                use offset_for_leader_epoch_request::*;
+                let partition = OffsetForLeaderPartition::default().with_leader_epoch(3);
+                let asked = OffsetForLeaderTopic::default().with_topic(topic());
+                let asked = asked.with_partitions(vec![partition.clone(), partition]);
+                OffsetForLeaderEpochRequest::default().with_topics(vec![asked]).into()
+            }
             ApiKey::InitProducerId => InitProducerIdRequest::default()
                 .with_transactional_id(Some(TransactionalId(text("t"))))
                 .into(),
@@ -414,16 +421,14 @@ mod tests {
             }
             ApiKey::WriteTxnMarkers => {
                 use write_txn_markers_request::*;
-                let of_topic = WritableTxnMarkerTopic::default()
-                    .with_name(topic())
-                    .with_partition_indexes(vec![1, 2]);
+                let of_topic =
+                    WritableTxnMarkerTopic::default().with_name(topic()).with_partition_indexes(vec![1, 2]);
                 let marker = WritableTxnMarker::default().with_topics(vec![of_topic]);
                 WriteTxnMarkersRequest::default().with_markers(vec![marker]).into()
             }
             ApiKey::DescribeProducers => {
                 use describe_producers_request::*;
-                let of_topic =
-                    TopicRequest::default().with_name(topic()).with_partition_indexes(vec![1, 2]);
+                let of_topic = TopicRequest::default().with_name(topic()).with_partition_indexes(vec![1, 2]);
                 DescribeProducersRequest::default().with_topics(vec![of_topic]).into()
             }
             ApiKey::DescribeCluster => DescribeClusterRequest::default().into(),
@@ -431,7 +436,9 @@ mod tests {
                 use create_partitions_request::*;
                 let assignment = CreatePartitionsAssignment::default().with_broker_ids(vec![BrokerId(1)]);
                 let topics = vec![
-                    CreatePartitionsTopic::default().with_name(topic()).with_assignments(Some(vec![assignment])),
+                    CreatePartitionsTopic::default()
+                        .with_name(topic())
+                        .with_assignments(Some(vec![assignment])),
                 ];
                 CreatePartitionsRequest::default().with_topics(topics).into()
             }

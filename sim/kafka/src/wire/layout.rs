@@ -82,6 +82,7 @@ pub(super) fn layout(api: ApiKey) -> Option<Layout> {
         ApiKey::ApiVersions => (3, API_VERSIONS),
         ApiKey::CreateTopics => (5, CREATE_TOPICS),
         ApiKey::DeleteTopics => (4, DELETE_TOPICS),
+        ApiKey::OffsetForLeaderEpoch => (4, OFFSET_FOR_LEADER_EPOCH),
         ApiKey::InitProducerId => (2, INIT_PRODUCER_ID),
         ApiKey::AddPartitionsToTxn => (3, ADD_PARTITIONS_TO_TXN),
         ApiKey::AddOffsetsToTxn => (3, ADD_OFFSETS_TO_TXN),
@@ -212,6 +213,9 @@ const CREATE_TOPICS: &[Field] = &[
 
 const DELETE_TOPICS: &[Field] =
     &[from(6, List(&[all(Text), all(UUID)])), between(0, 5, Each(&Text)), all(INT)];
+
+const OFFSET_FOR_LEADER_EPOCH: &[Field] =
+    &[from(3, INT), all(List(&[all(Text), all(List(&[all(INT), from(2, INT), all(INT)]))]))];
 
 const INIT_PRODUCER_ID: &[Field] = &[all(Text), all(INT), from(3, LONG), from(3, SHORT)];
 
