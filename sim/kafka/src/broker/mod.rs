@@ -185,7 +185,7 @@ impl Broker {
 
     /// The last stable offset of a partition that it leads.
     pub fn last_stable_offset(&self, key: PartitionKey, disk: &BrokerDisk) -> Option<i64> {
-        let partition = self.partitions.get(&key).filter(|partition| partition.leads)?;
+        let partition = self.partitions.get(&key).filter(|partition| partition.leads())?;
         Some(partition.last_stable_offset(disk.logs.get(&key)?))
     }
 
