@@ -150,13 +150,11 @@ pub enum Verdict {
 impl ProducerState {
     /// What a process knows that has just loaded a log. Producers silent for `expiration_ms` are forgotten.
     pub fn load(log: &mut Log, now_ms: i64, expiration_ms: i64) -> ProducerState {
+        // Recovery has a state of its own, which ends with a snapshot at the log's end; loading begins with that
+        // (`LogLoader.recoverSegment`). So one batch of each producer is all that is remembered after any restart.
+        ProducerState::default().truncated(log, now_ms, expiration_ms);
         let mut state = ProducerState::default();
         state.truncated(log, now_ms, expiration_ms);
-        // Recovery ends with a snapshot, and loading begins with it (`LogLoader.recoverLog`).
-        for producer in state.producers.values_mut() {
-            *producer = producer.with_last_batch();
-        }
-        state.forget_expired(now_ms, expiration_ms);
         state
     }
 
@@ -308,9 +306,28 @@ impl ProducerState {
         }
     }
 
-    /// Remembers a batch that was appended, by a leader or from one; `marker` is what a control batch holds. Gives the
-    /// transaction that it aborted, for the index.
-    pub fn appended(&mut self, batch: &BatchHeader, marker: Option<Marker>) -> Option<AbortedTransaction> {
+    /// Remembers a batch that was just appended, by a leader or from one, and keeps the log's index and snapshots with it.
+    ///
+    /// # Panics
+    /// If it is not the log's last.
+    pub fn remember(&mut self, log: &mut Log, header: &BatchHeader) {
+        assert_eq!(header.next_offset(), log.end_offset(), "a batch is remembered when it is appended");
+        if log.active_base_offset() == header.base_offset {
+            // The roll came before the batch.
+            self.end_offset = header.base_offset;
+            self.take_snapshot(log);
+        }
+        let marker = header.is_control().then(|| {
+            let stored = log.batches_from(header.base_offset).next();
+            Marker::read(header, &stored.expect("a batch that was just appended is there").bytes)
+        });
+        if let Some(aborted) = self.appended(header, marker.flatten()) {
+            log.aborted.push(aborted);
+        }
+    }
+
+    /// Remembers a batch; `marker` is what a control batch holds. Gives the transaction that it aborted, for the index.
+    fn appended(&mut self, batch: &BatchHeader, marker: Option<Marker>) -> Option<AbortedTransaction> {
         self.end_offset = batch.next_offset();
         if !batch.has_producer() {
             return None;
@@ -434,111 +451,6 @@ fn find_duplicate<'a>(producer: &'a Producer, batch: &BatchHeader) -> Option<&'a
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn batch(epoch: i16, sequence: i32, count: i32, base_offset: i64) -> BatchHeader {
-        BatchHeader {
-            base_offset,
-            batch_length: 100,
-            leader_epoch: 0,
-            crc: 0,
-            attributes: 0,
-            last_offset_delta: count - 1,
-            base_timestamp: 10,
-            max_timestamp: 10,
-            producer_id: 1,
-            producer_epoch: epoch,
-            base_sequence: sequence,
-            record_count: count,
-        }
-    }
-
-    /// A client's batch, with no verification asked for.
-    fn check(state: &ProducerState, batch: &BatchHeader) -> Result<Verdict, ResponseError> {
-        state.check(batch, Origin::Client, false, None)
-    }
-
-    fn appended(state: &mut ProducerState, batch: &BatchHeader) {
-        assert_eq!(state.appended(batch, None), None);
-    }
-
-    const OUT_OF_ORDER: Result<Verdict, ResponseError> = Err(ResponseError::OutOfOrderSequenceNumber);
-
-    #[test]
-    fn a_retry_within_the_window_gets_the_first_offset() {
-        let mut state = ProducerState::default();
-        for index in 0..6 {
-            appended(&mut state, &batch(0, index * 2, 2, i64::from(index) * 2));
-        }
-        assert_eq!(
-            check(&state, &batch(0, 2, 2, 0)),
-            Ok(Verdict::Duplicate { base_offset: 2, last_offset: 3, max_timestamp: 10 })
-        );
-        assert_eq!(check(&state, &batch(0, 0, 2, 0)), OUT_OF_ORDER, "the sixth last is forgotten");
-        assert_eq!(check(&state, &batch(0, 2, 1, 0)), OUT_OF_ORDER, "half a batch is no retry");
-        assert_eq!(check(&state, &batch(0, 12, 1, 0)), Ok(Verdict::Append));
-        assert_eq!(check(&state, &batch(0, 13, 1, 0)), OUT_OF_ORDER);
-    }
-
-    #[test]
-    fn a_new_epoch_begins_at_zero_and_fences_the_old() {
-        let mut state = ProducerState::default();
-        appended(&mut state, &batch(3, 0, 1, 0));
-        assert_eq!(check(&state, &batch(4, 1, 1, 0)), OUT_OF_ORDER);
-        assert_eq!(check(&state, &batch(4, 0, 1, 0)), Ok(Verdict::Append));
-        appended(&mut state, &batch(4, 0, 1, 1));
-        assert_eq!(check(&state, &batch(3, 1, 1, 0)), Err(ResponseError::InvalidProducerEpoch));
-    }
-
-    #[test]
-    fn an_unknown_producer_may_begin_anywhere() {
-        let mut state = ProducerState::default();
-        assert_eq!(check(&state, &batch(0, 17, 1, 0)), Ok(Verdict::Append));
-        appended(&mut state, &batch(0, 17, 1, 0));
-        state.expire(1_000, 500);
-        assert_eq!(state.count(), 0);
-        assert_eq!(check(&state, &batch(0, 99, 1, 0)), Ok(Verdict::Append));
-    }
-
-    #[test]
-    fn sequences_wrap() {
-        let mut state = ProducerState::default();
-        appended(&mut state, &batch(0, i32::MAX, 1, 0));
-        assert_eq!(check(&state, &batch(0, 0, 1, 0)), Ok(Verdict::Append));
-        let mut state = ProducerState::default();
-        appended(&mut state, &batch(0, i32::MAX - 1, 4, 0));
-        assert_eq!(check(&state, &batch(0, 2, 1, 0)), Ok(Verdict::Append));
-    }
-
-    proptest! {
-        /// The model keeps every batch ever appended, and looks at the last five.
-        #[test]
-        fn the_window_is_the_last_five_batches(tries in proptest::collection::vec((0..3_i16, 0..12_i32, 1..3_i32), 1..60)) {
-            let mut state = ProducerState::default();
-            let mut all: Vec<BatchHeader> = Vec::new();
-            let mut end = 0;
-            for (epoch, sequence, count) in tries {
-                let tried = batch(epoch, sequence, count, end);
-                let current = all.last().map(|last| last.producer_epoch);
-                let recent: Vec<_> = all.iter().rev().filter(|b| Some(b.producer_epoch) == current).take(5).collect();
-                let same = recent.iter().find(|b| (b.producer_epoch, b.base_sequence, b.record_count) == (epoch, sequence, count));
-                let expected = match (current, same) {
-                    (None, _) => Ok(Verdict::Append),
-                    (_, Some(same)) => Ok(Verdict::Duplicate { base_offset: same.base_offset, last_offset: same.last_offset(), max_timestamp: 10 }),
-                    (Some(current), _) if epoch < current => Err(ResponseError::InvalidProducerEpoch),
-                    (Some(current), _) if epoch > current => if sequence == 0 { Ok(Verdict::Append) } else { OUT_OF_ORDER },
-                    _ => if sequence == recent[0].last_sequence() + 1 { Ok(Verdict::Append) } else { OUT_OF_ORDER },
-                };
-                prop_assert_eq!(check(&state, &tried), expected);
-                if expected == Ok(Verdict::Append) {
-                    appended(&mut state, &tried);
-                    end += i64::from(count);
-                    all.push(tried);
-                }
-            }
-        }
-    }
-}
+mod model;
+#[cfg(test)]
+mod tests;

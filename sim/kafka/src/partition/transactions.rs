@@ -27,18 +27,7 @@ impl Partition {
     /// # Panics
     /// If it is not the log's last.
     pub fn remember(&mut self, log: &mut Log, header: &BatchHeader) {
-        assert_eq!(header.next_offset(), log.end_offset(), "a batch is remembered when it is appended");
-        if log.active_base_offset() == header.base_offset {
-            // The roll came before the batch.
-            self.producers.take_snapshot(log);
-        }
-        let marker = header.is_control().then(|| {
-            let stored = log.batches_from(header.base_offset).next();
-            Marker::read(header, &stored.expect("a batch that was just appended is there").bytes)
-        });
-        if let Some(aborted) = self.producers.appended(header, marker.flatten()) {
-            log.aborted.push(aborted);
-        }
+        self.producers.remember(log, header);
     }
 
     /// The log was cut at its end: what is known of producers goes back with it.
