@@ -89,7 +89,8 @@ async fn main() -> ExitCode {
         }
     }
     for habits in ["librdkafka", "java"] {
-        for (name, claim) in claims::CLAIMS.iter().filter(|(name, _)| name.contains(&only)) {
+        let all = claims::CLAIMS.iter().chain(claims::ADMIN_CLAIMS);
+        for (name, claim) in all.filter(|(name, _)| name.contains(&only)) {
             let desk =
                 claims::Desk { context: context.clone(), broker: bed.broker(), habits, run: bed.run.clone() };
             match context.spawn("claim", claim(desk)).await {

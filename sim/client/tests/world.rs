@@ -80,6 +80,84 @@ fn a_lost_answer_and_a_retry_write_once_with_idempotence() {
     assert_eq!(log, ["warm", "a", "b", "c"]);
 }
 
+/// The answer to a commit is held for longer than the client waits for it: it closes the connection and asks again.
+fn with_a_lost_commit(habits: &'static str) -> (Vec<String>, Duration) {
+    let (ready, end) = (Slot::<bool>::default(), Slot::<Option<(Vec<String>, Duration)>>::default());
+    let mut bed = {
+        let (ready, end) = (ready.clone(), end.clone());
+        Bed::new(3, 5, move |desk: Desk| {
+            let (ready, end) = (ready.clone(), end.clone());
+            async move {
+                desk.topic("t", 1).await;
+                let properties = [
+                    ("shakedown.client.habits", habits),
+                    ("transactional.id", "id"),
+                    ("linger.ms", "0"),
+                    ("socket.timeout.ms", "1000"),
+                ];
+                let producer = desk.producer(&properties).await;
+                let patience = Duration::from_secs(60);
+                producer.init_transactions(patience).await.expect("registered");
+                producer.begin_transaction().await.expect("begun");
+                producer.send(record("t", "a")).await.expect("sent");
+                ready.set(true);
+                while ready.get() {
+                    desk.context.sleep(Duration::from_millis(1)).await;
+                }
+                let asked_at = desk.context.now();
+                producer.commit_transaction(patience).await.expect("committed in the end");
+                let took = desk.context.now().since(asked_at);
+                producer.begin_transaction().await.expect("it goes on");
+                producer.send(record("t", "b")).await.expect("sent");
+                producer.abort_transaction(patience).await.expect("aborted");
+                let mut seen = Vec::new();
+                while seen.is_empty() {
+                    seen = values(&desk.all("t").await);
+                }
+                end.set(Some((seen, took)));
+            }
+        })
+    };
+    bed.run_until("the transaction is open", || ready.get());
+    bed.hold_answers();
+    ready.set(false);
+    bed.run_for(Duration::from_millis(2_500));
+    bed.release_answers();
+    bed.finish();
+    end.get().expect("it was set")
+}
+
+#[test]
+fn a_commit_whose_answer_is_lost_is_asked_again_and_happens_once() {
+    for habits in ["librdkafka", "java"] {
+        let (seen, took) = with_a_lost_commit(habits);
+        assert_eq!(seen, ["a"], "{habits}");
+        assert!(took >= Duration::from_millis(2_500), "{habits}: {took:?}");
+    }
+}
+
+#[test]
+fn compressed_records_come_back() {
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        let seen = Slot::<Vec<String>>::default();
+        let log = seen.clone();
+        let mut bed = Bed::new(1, 5, move |desk: Desk| {
+            let log = log.clone();
+            async move {
+                desk.topic("t", 1).await;
+                let producer = desk.producer(&[("compression.type", codec), ("linger.ms", "20")]).await;
+                let sent: Vec<_> = (0..50).map(|_| producer.send(record("t", "the same again"))).collect();
+                for delivery in sent {
+                    delivery.await.expect("sent");
+                }
+                log.set(values(&desk.all("t").await));
+            }
+        });
+        bed.finish();
+        assert_eq!(seen.get(), vec!["the same again"; 50], "{codec}");
+    }
+}
+
 #[test]
 fn a_record_whose_time_runs_out_is_reported_while_the_link_is_cut() {
     let (ready, took) = (Slot::<bool>::default(), Slot::<Option<Duration>>::default());

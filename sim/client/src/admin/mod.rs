@@ -26,7 +26,7 @@ use crate::attempts::Attempts;
 use crate::cluster::{Cluster, NodeId, Peer};
 use crate::connection::{Answered, Failed};
 use crate::coordinator::Coordinator;
-use crate::error::{self, timed_out};
+use crate::error::{self, code, timed_out};
 use crate::offsets::{self, group_offsets, list_offsets};
 use crate::properties::Settings;
 
@@ -121,6 +121,9 @@ impl WireAdmin {
     }
 }
 
+/// No such topic or partition.
+const UNKNOWN_TOPIC: ErrorCode = ErrorCode::Broker(code::UNKNOWN_TOPIC_OR_PARTITION);
+
 /// With what the broker said why.
 fn with_reason(error: Error, reason: Option<StrBytes>) -> Error {
     match reason {
@@ -142,6 +145,8 @@ macro_rules! until_done {
         loop {
             match $once.await {
                 Ok(done) => return Ok(done),
+                // Retriable elsewhere; here it is the answer.
+                Err(error) if error.code == UNKNOWN_TOPIC => return Err(error),
                 Err(error) => attempts.after(error).await?,
             }
         }

@@ -18,7 +18,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::{WireAdmin, timeout_ms, with_reason};
+use super::{UNKNOWN_TOPIC, WireAdmin, timeout_ms, with_reason};
 use crate::cluster::{NodeId, Peer, Topic, topic_error, topic_name};
 use crate::error::{self, class_of, code, timed_out, transport};
 use crate::offsets::by_topic;
@@ -190,8 +190,7 @@ impl WireAdmin {
                 Err(failed) => failed.error,
             };
             match error.code {
-                // Retriable elsewhere; here it is the answer.
-                broker::ErrorCode::Broker(code::UNKNOWN_TOPIC_OR_PARTITION) => return Err(error),
+                UNKNOWN_TOPIC => return Err(error),
                 _ => attempts.after(error).await?,
             }
         }
@@ -308,7 +307,10 @@ impl WireAdmin {
                 }
                 Err(failed) => failed.error,
             };
-            attempts.after(error).await?;
+            match error.code {
+                UNKNOWN_TOPIC => return Err(error),
+                _ => attempts.after(error).await?,
+            }
         }
     }
 

@@ -1,4 +1,7 @@
-//! Claims about transactions, over any cluster: the simulated one, and real Kafka through `examples/conformance.rs`.
+//! Claims about transactions and about the admin client, over any cluster: the simulated one, and real Kafka through
+//! `examples/conformance.rs`.
+
+mod admin;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -43,7 +46,10 @@ claims![
     a_member_that_its_group_went_on_without_commits_nothing,
     a_failed_record_fails_its_transaction_and_the_next_one_works,
     a_transaction_that_takes_too_long_is_ended_by_its_coordinator,
+    a_call_whose_time_is_up_goes_on_and_is_resumed,
 ];
+
+pub(crate) use admin::CLAIMS as ADMIN_CLAIMS;
 
 impl Desk {
     fn name(&self, what: &str) -> String {
@@ -352,4 +358,22 @@ async fn a_transaction_that_takes_too_long_is_ended_by_its_coordinator(desk: Des
     // like the repetition of another end: INVALID_TXN_STATE. Seen on Kafka 4.1.0.
     let expected = if desk.habits == "java" { ErrorClass::Fatal } else { ErrorClass::Fenced };
     assert_eq!(error.class, expected, "{error}");
+}
+
+async fn a_call_whose_time_is_up_goes_on_and_is_resumed(desk: Desk) {
+    let topic = desk.topic("resumed", 1).await;
+    // It lingers for longer than the caller waits.
+    let producer = desk.producer("resumed", &[("linger.ms", "200")]).await;
+    producer.begin_transaction().await.expect("begun");
+    let sent = producer.send(record(&topic, "a"));
+    let error = producer.commit_transaction(Duration::ZERO).await.expect_err("its time is up");
+    assert_eq!((error.code, error.class), (ErrorCode::TimedOut, ErrorClass::Retriable), "{error}");
+    let error = producer.begin_transaction().await.expect_err("the commit is under way");
+    assert_eq!(error.class, ErrorClass::Retriable, "{error}");
+    let error = producer.abort_transaction(PATIENCE).await.expect_err("the commit is under way");
+    assert_eq!(error.class, ErrorClass::Retriable, "{error}");
+    commit(&producer).await;
+    sent.await.expect("committed");
+    desk.eventually("it is read", || async { desk.read(&topic, "read_committed").await == ["a"] }).await;
+    producer.begin_transaction().await.expect("the call has ended");
 }
