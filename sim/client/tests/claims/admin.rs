@@ -129,7 +129,10 @@ async fn groups_are_listed_described_and_deleted(desk: Desk) {
     assert_eq!(described[1].state, "Dead");
     let error = admin.delete_groups(&[&group]).await.expect_err("it has a member");
     assert_eq!(code(&error), 68, "{error}");
-    let error = admin.delete_group_offsets(&group, &[at.clone()]).await.expect_err("its topic is being read");
+    let error = admin
+        .delete_group_offsets(&group, std::slice::from_ref(&at))
+        .await
+        .expect_err("its topic is being read");
     assert_eq!(code(&error), 86, "{error}");
     consumer.close().await.expect("closed");
     admin.delete_group_offsets(&group, &[at]).await.expect("forgotten");
@@ -172,7 +175,7 @@ async fn a_preferred_leader_that_leads_already_needs_no_election(desk: Desk) {
     let topic = desk.topic("elect", 1).await;
     let at = TopicPartition::new(topic.clone(), 0);
     let admin = admin(&desk).await;
-    admin.elect_leaders(ElectionType::Preferred, &[at.clone()]).await.expect("nothing to do");
+    admin.elect_leaders(ElectionType::Preferred, std::slice::from_ref(&at)).await.expect("nothing to do");
     let nowhere = TopicPartition::new("no-such-topic", 0);
     let error = admin.elect_leaders(ElectionType::Preferred, &[nowhere]).await.expect_err("there is none");
     assert_eq!(code(&error), 3, "{error}");

@@ -270,7 +270,7 @@ async fn offsets_count_when_their_transaction_commits(desk: Desk) {
             false => producer.abort_transaction(PATIENCE).await.expect("aborted"),
         }
     }
-    let committed = consumer.committed(&[at.clone()], PATIENCE).await.expect("it knows");
+    let committed = consumer.committed(std::slice::from_ref(&at), PATIENCE).await.expect("it knows");
     assert_eq!(committed.iter().map(|(_, position)| position.offset).collect::<Vec<_>>(), [3]);
     desk.eventually("the record of the aborted one is not read", || async {
         desk.read(&output, "read_committed").await == ["3"]
@@ -287,7 +287,10 @@ async fn member(desk: &Desk, group: &str, topic: &Arc<str>) -> Box<dyn Consumer>
         ("isolation.level", "read_committed"),
     ]);
     let mut consumer = desk.broker.consumer(&properties).await.expect("sound properties");
-    consumer.subscribe(&[topic.clone()], Box::new(NoRebalanceListener)).await.expect("it has a group");
+    consumer
+        .subscribe(std::slice::from_ref(topic), Box::new(NoRebalanceListener))
+        .await
+        .expect("it has a group");
     consumer
 }
 
