@@ -1,9 +1,14 @@
 //! What a cluster is made from: where its nodes live, and Kafka's own settings by Kafka's own names.
 //!
-//! Only settings that change what this cluster does are known; any other name is an error rather than a silence.
+//! Only settings that change what this cluster does are known, and a list of those that real clients set although they
+//! cannot see what they do ([`unseen`]); any other name is an error rather than a silence.
 
-use std::collections::BTreeMap;
+mod unseen;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+pub use unseen::{UNSEEN_BROKER_SETTINGS, UNSEEN_TOPIC_SETTINGS, Unseen};
 
 /// The client port of simulated brokers.
 pub const BROKER_PORT: u16 = 9092;
@@ -190,14 +195,42 @@ pub enum Kind {
     List(&'static [&'static str]),
 }
 
+impl Kind {
+    /// Kafka's number for the type (`DescribeConfigsResponse.ConfigType`).
+    pub fn code(&self) -> i8 {
+        match self {
+            Kind::Boolean => 1,
+            Kind::Choice(_) => 2,
+            Kind::Int(..) => 3,
+            Kind::Long(..) => 5,
+            Kind::Double(..) => 6,
+            Kind::List(_) => 7,
+        }
+    }
+
+    /// Whether a setting may have that value.
+    fn check(&self, name: &str, value: &str) -> Result<(), ConfigError> {
+        match *self {
+            Kind::Int(..) | Kind::Long(..) => i64::read(name, value, self).map(drop),
+            Kind::Double(..) => f64::read(name, value, self).map(drop),
+            Kind::Boolean => bool::read(name, value, self).map(drop),
+            Kind::Choice(words) if words.contains(&value.trim()) => Ok(()),
+            Kind::List(words) if value.split(',').all(|word| words.contains(&word.trim())) => Ok(()),
+            Kind::Choice(words) | Kind::List(words) => {
+                Err(bad(name, value, format!("`{}`", words.join("` or `"))))
+            }
+        }
+    }
+}
+
 /// Whether a setting may change while a broker runs (Kafka's dynamic update modes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dynamic {
     /// Only with a restart.
     ReadOnly,
-    /// For each broker, or for all as its default.
+    /// For one broker at a time.
     PerBroker,
-    /// For all brokers at once.
+    /// For all brokers, or for one.
     ClusterWide,
 }
 
@@ -249,6 +282,10 @@ macro_rules! broker_settings {
         #[derive(Clone, Debug, PartialEq)]
         pub struct Settings {
             $($(#[doc = $doc])+ pub $field: $type,)+
+            /// The names that were given, and not left to their defaults.
+            given: BTreeSet<&'static str>,
+            /// Those of [`UNSEEN_BROKER_SETTINGS`] that were given.
+            unseen: BTreeMap<&'static str, String>,
         }
 
         /// Every broker setting that is known here.
@@ -267,6 +304,8 @@ macro_rules! broker_settings {
             fn default() -> Settings {
                 Settings {
                     $($field: <$type as FromDefault>::from_default($name, $default, &$kind),)+
+                    given: BTreeSet::new(),
+                    unseen: BTreeMap::new(),
                 }
             }
         }
@@ -274,8 +313,17 @@ macro_rules! broker_settings {
         impl Settings {
             fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
                 match name {
-                    $($name => self.$field = Value::read(name, value, &$kind)?,)+
-                    _ => return Err(unknown(name, SETTING_NAMES)),
+                    $($name => {
+                        self.$field = Value::read(name, value, &$kind)?;
+                        self.given.insert($name);
+                    })+
+                    _ => {
+                        let setting = unseen::find(UNSEEN_BROKER_SETTINGS, name);
+                        let setting = setting.ok_or_else(|| unknown(name, SETTING_NAMES))?;
+                        setting.kind.check(name, value)?;
+                        self.unseen.insert(setting.name, value.to_owned());
+                        self.given.insert(setting.name);
+                    }
                 }
                 Ok(())
             }
@@ -287,7 +335,12 @@ macro_rules! broker_settings {
             pub fn shown(&self, name: &str) -> Option<String> {
                 match name {
                     $($name => Value::show(&self.$field),)+
-                    _ => panic!("`{name}` is not in the table of broker settings"),
+                    _ => {
+                        let setting = unseen::find(UNSEEN_BROKER_SETTINGS, name);
+                        let setting =
+                            setting.unwrap_or_else(|| panic!("`{name}` is not in the table of broker settings"));
+                        self.unseen.get(name).cloned().or_else(|| setting.default.map(str::to_owned))
+                    }
                 }
             }
         }
@@ -317,7 +370,11 @@ macro_rules! topic_settings {
             fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
                 match name {
                     $($name => self.$field = Some(Value::read(name, value, &$kind)?),)+
-                    _ => return Err(unknown(name, TOPIC_SETTING_NAMES)),
+                    // Nothing comes of it: the text is told of again from where the topic's settings are kept.
+                    _ => match unseen::find(UNSEEN_TOPIC_SETTINGS, name) {
+                        Some(setting) => setting.kind.check(name, value)?,
+                        None => return Err(unknown(name, TOPIC_SETTING_NAMES)),
+                    },
                 }
                 Ok(())
             }
@@ -556,6 +613,11 @@ impl Settings {
             settings.set(name, value)?;
         }
         Ok(settings)
+    }
+
+    /// Whether a setting was given, rather than left to its default.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.given.contains(name)
     }
 
     /// How long records are kept, in milliseconds: the finest unit that is set wins. -1 is for ever.

@@ -29,7 +29,7 @@ pub use cluster::Cluster;
 pub use config::{
     BROKER_PORT, CONTROLLER_PORT, CleanupPolicy, ClusterConfig, Compression, ConfigError, Dynamic, Endpoint,
     Features, Kind, SETTING_NAMES, SETTINGS, Setting, Settings, TOPIC_SETTING_NAMES, TOPIC_SETTINGS,
-    TimestampType, TopicSetting, TopicSettings,
+    TimestampType, TopicSetting, TopicSettings, UNSEEN_BROKER_SETTINGS, UNSEEN_TOPIC_SETTINGS, Unseen,
 };
 pub use core::ConnectionId;
 pub use metadata::NodeId;
