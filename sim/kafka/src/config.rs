@@ -651,6 +651,21 @@ impl TopicSettings {
     }
 }
 
+impl TopicSettings {
+    /// Whether the settings go together (`LogConfig.validateValues`).
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the one that does not.
+    pub fn check(&self, broker: &Settings) -> Result<(), ConfigError> {
+        let (min, max) = (self.min_compaction_lag_ms(broker), self.max_compaction_lag_ms(broker));
+        if min > max {
+            let expected = format!("at most `max.compaction.lag.ms`, {max}");
+            return Err(bad("min.compaction.lag.ms", &min.to_string(), expected));
+        }
+        Ok(())
+    }
+}
+
 /// What is done with old records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CleanupPolicy {

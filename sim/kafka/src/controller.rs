@@ -4,6 +4,7 @@
 //! - [`brokers`]: who is registered, fenced, shutting down, and whose session is over.
 //! - [`partitions`] and [`elections`]: what becomes of leaders and in-sync replicas.
 //! - [`topics`] and [`placement`]: which topics there are, and where.
+//! - [`configs`]: settings that change.
 //!
 //! A controller that starts on a log with live brokers is another node of the quorum taking over: it serves after an
 //! election of some seconds, drawn from the seed, and gives every live broker a whole session.
@@ -32,6 +33,7 @@ use crate::timers::Timers;
 use crate::wire::{CONTROLLER_APIS, Call, Request};
 
 mod brokers;
+mod configs;
 mod elections;
 mod partitions;
 mod placement;
@@ -220,6 +222,10 @@ impl Controller {
             RequestKind::AlterPartition(request) => {
                 self.alter_partition(now, &call, &request, disk, out).into()
             }
+            RequestKind::IncrementalAlterConfigs(request) => {
+                self.incremental_alter_configs(now, &request, disk, out).into()
+            }
+            RequestKind::AlterConfigs(request) => self.alter_configs(now, &request, disk, out).into(),
             RequestKind::ElectLeaders(request) => self.elect_leaders(now, &request, disk, out).into(),
             RequestKind::Fetch(request) => return self.fetch(now, connection, call, &request, disk, out),
             _ => unreachable!("only the controller's APIs are read"),

@@ -182,6 +182,31 @@ fn request(bench: &mut Bench, api: ApiKey, version: i16) -> RequestKind {
                 TopicRequest::default().with_name(topic_name("orders")).with_partition_indexes(vec![0]);
             DescribeProducersRequest::default().with_topics(vec![asked]).into()
         }
+        ApiKey::DescribeLogDirs => DescribeLogDirsRequest::default().with_topics(None).into(),
+        ApiKey::DescribeTopicPartitions => DescribeTopicPartitionsRequest::default().into(),
+        ApiKey::DescribeConfigs => {
+            use describe_configs_request::DescribeConfigsResource;
+            let topic = DescribeConfigsResource::default()
+                .with_resource_type(2)
+                .with_resource_name(text("orders"))
+                .with_configuration_keys(None);
+            DescribeConfigsRequest::default().with_resources(vec![topic]).into()
+        }
+        ApiKey::AlterConfigs => {
+            use alter_configs_request::*;
+            let config = AlterableConfig::default().with_name(text("flush.ms")).with_value(Some(text("5")));
+            let topic =
+                AlterConfigsResource::default().with_resource_type(2).with_resource_name(text("orders"));
+            AlterConfigsRequest::default().with_resources(vec![topic.with_configs(vec![config])]).into()
+        }
+        ApiKey::IncrementalAlterConfigs => {
+            use incremental_alter_configs_request::*;
+            let config = AlterableConfig::default().with_name(text("flush.ms")).with_value(Some(text("5")));
+            let topic =
+                AlterConfigsResource::default().with_resource_type(2).with_resource_name(text("orders"));
+            let resources = vec![topic.with_configs(vec![config])];
+            IncrementalAlterConfigsRequest::default().with_resources(resources).into()
+        }
         ApiKey::CreatePartitions => {
             use create_partitions_request::CreatePartitionsTopic;
             let more = CreatePartitionsTopic::default().with_name(topic_name("gone")).with_count(2);
@@ -268,6 +293,11 @@ fn error_of(response: &ResponseKind) -> i16 {
         ResponseKind::ApiVersions(response) => response.error_code,
         ResponseKind::CreateTopics(response) => response.topics[0].error_code,
         ResponseKind::DeleteTopics(response) => response.responses[0].error_code,
+        ResponseKind::DescribeLogDirs(response) => response.results[0].error_code,
+        ResponseKind::DescribeTopicPartitions(response) => response.topics[0].error_code,
+        ResponseKind::DescribeConfigs(response) => response.results[0].error_code,
+        ResponseKind::AlterConfigs(response) => response.responses[0].error_code,
+        ResponseKind::IncrementalAlterConfigs(response) => response.responses[0].error_code,
         ResponseKind::CreatePartitions(response) => response.results[0].error_code,
         ResponseKind::ElectLeaders(response) => {
             response.replica_election_results[0].partition_result[0].error_code
@@ -646,14 +676,15 @@ fn clients_are_told_the_finalized_features() {
         (finalized, response.supported_features.len())
     };
     let elr = ("eligible.leader.replicas.version".to_owned(), 1);
+    let metadata = ("metadata.version".to_owned(), 27);
     let at = |level| ("transaction.version".to_owned(), level);
     let mut bench = Bench::new(1, &[]);
-    assert_eq!(features(&mut bench, 3), (vec![elr.clone(), at(2)], 0));
-    assert_eq!(features(&mut bench, 4), (vec![elr.clone(), at(2)], 2));
+    assert_eq!(features(&mut bench, 3), (vec![elr.clone(), metadata.clone(), at(2)], 1));
+    assert_eq!(features(&mut bench, 4), (vec![elr.clone(), metadata.clone(), at(2)], 4));
     let mut bench = Bench::with_features(1, &[], &[("transaction.version", 1)]);
-    assert_eq!(features(&mut bench, 4).0, vec![elr.clone(), at(1)]);
+    assert_eq!(features(&mut bench, 4).0, vec![elr.clone(), metadata.clone(), at(1)]);
     let mut bench = Bench::with_features(1, &[], &[("transaction.version", 0)]);
-    assert_eq!(features(&mut bench, 4).0, vec![elr]);
+    assert_eq!(features(&mut bench, 4).0, vec![elr, metadata]);
 }
 
 #[test]

@@ -36,23 +36,29 @@ impl Broker {
         if version < 3 {
             return response;
         }
+        // Name, oldest and newest level that 4.1 supports, and the level of this cluster.
         let levels = [
-            ("eligible.leader.replicas.version", 1, self.features.eligible_leader_replicas_version),
-            ("transaction.version", 2, self.features.transaction_version),
+            ("eligible.leader.replicas.version", 0, 1, self.features.eligible_leader_replicas_version),
+            ("kraft.version", 0, 1, 0),
+            ("metadata.version", 7, 27, 27),
+            ("transaction.version", 0, 2, self.features.transaction_version),
         ];
-        if version >= 4 {
-            let supported = |&(name, max, _): &(&str, i16, i16)| {
-                SupportedFeatureKey::default().with_name(text(name)).with_max_version(max)
-            };
-            response.supported_features = levels.iter().map(supported).collect();
-        }
-        let finalized = |&(name, _, level): &(&str, i16, i16)| {
-            let feature = FinalizedFeatureKey::default().with_name(text(name));
-            feature.with_min_version_level(level).with_max_version_level(level)
-        };
-        // Level 0 is told by leaving the feature out.
-        response.finalized_features =
-            levels.iter().filter(|(_, _, level)| *level > 0).map(finalized).collect();
+        // Older clients cannot read that a level begins at 0 (KAFKA-17492).
+        let supported =
+            levels.iter().filter(|(_, min, ..)| version >= 4 || *min > 0).map(|&(name, min, max, _)| {
+                SupportedFeatureKey::default()
+                    .with_name(text(name))
+                    .with_min_version(min)
+                    .with_max_version(max)
+            });
+        response.supported_features = supported.collect();
+        let finalized = levels.iter().filter(|(.., level)| *level > 0).map(|&(name, .., level)| {
+            FinalizedFeatureKey::default()
+                .with_name(text(name))
+                .with_min_version_level(level)
+                .with_max_version_level(level)
+        });
+        response.finalized_features = finalized.collect();
         response.finalized_features_epoch = self.image.next_offset - 1;
         response
     }

@@ -53,9 +53,9 @@ struct Told {
     kind: Kind,
     read_only: bool,
     doc: &'static str,
-    /// What holds, if nothing below says so.
+    /// What holds.
     value: Option<String>,
-    /// The first of them holds.
+    /// Where it could come from; it comes from the first.
     synonyms: Vec<Value>,
 }
 
@@ -98,15 +98,20 @@ impl Broker {
                     Ok(node) if node == self.node && asked.resource_type == BROKER => self.told_of_broker(),
                     Ok(node) if node == self.node => Vec::new(),
                     Ok(_) => {
-                        return refuse(format!("Unexpected broker id, expected {} but received {name}", self.node));
+                        return refuse(format!(
+                            "Unexpected broker id, expected {} but received {name}",
+                            self.node
+                        ));
                     }
                     Err(_) => return refuse(format!("Node id must be an integer, but it is: {name}")),
                 }
             }
             BROKER => {
                 let mut told = self.told_of_broker();
-                told.iter_mut().for_each(|told| told.synonyms.retain(|value| value.source == Source::Brokers));
+                told.iter_mut()
+                    .for_each(|told| told.synonyms.retain(|value| value.source == Source::Brokers));
                 told.retain(|told| !told.synonyms.is_empty());
+                told.iter_mut().for_each(|told| told.value.clone_from(&told.synonyms[0].value));
                 told
             }
             other => return refuse(format!("Unsupported resource type: {other}")),
@@ -132,10 +137,10 @@ impl Broker {
         });
         let unseen = UNSEEN_TOPIC_SETTINGS.iter().map(|setting| {
             let name = setting.name;
-            let value = topic.config.get(name).cloned();
-            let mut synonyms: Vec<Value> = own(name, value).into_iter().collect();
+            let mut synonyms: Vec<Value> = own(name, topic.config.get(name).cloned()).into_iter().collect();
             synonyms.extend(setting.broker.into_iter().flat_map(|broker| self.values_of(broker)));
-            let value = setting.default.map(str::to_owned);
+            let value =
+                synonyms.first().map_or(setting.default.map(str::to_owned), |first| first.value.clone());
             Told { name, kind: setting.kind, read_only: false, doc: setting.doc, value, synonyms }
         });
         let mut told: Vec<Told> = seen.chain(unseen).collect();
@@ -149,10 +154,11 @@ impl Broker {
             kind,
             read_only: dynamic == Dynamic::ReadOnly,
             doc,
-            value: None,
+            value: self.settings.shown(name),
             synonyms: broker_names(name).into_iter().flat_map(|name| self.values_of(name)).collect(),
         };
-        let seen = SETTINGS.iter().map(|setting| told(setting.name, setting.kind, setting.dynamic, setting.doc));
+        let seen =
+            SETTINGS.iter().map(|setting| told(setting.name, setting.kind, setting.dynamic, setting.doc));
         let unseen = UNSEEN_BROKER_SETTINGS
             .iter()
             .map(|setting| told(setting.name, setting.kind, setting.dynamic, setting.doc));
@@ -178,10 +184,20 @@ impl Broker {
             kind: if name.ends_with(".id") { Kind::Int(0, i64::from(i32::MAX)) } else { Kind::Choice(&[]) },
             read_only: true,
             doc,
-            value: None,
+            value: Some(value.clone()),
             synonyms: vec![Value { name, value: Some(value), source: Source::Static }],
         })
         .collect()
+    }
+
+    /// Settings of this broker may have changed.
+    pub(super) fn settings_changed(&mut self, resource: &ConfigResource) {
+        let (all, own) = (ConfigResource::Brokers, ConfigResource::Broker(self.node));
+        if *resource == all || *resource == own {
+            let settings = self.own_settings.with(self.image.broker_config(&all));
+            let settings = settings.and_then(|settings| settings.with(self.image.broker_config(&own)));
+            self.settings = settings.expect("the controller checks settings");
+        }
     }
 
     /// The values of a broker's setting, the one that holds first.
@@ -218,18 +234,10 @@ fn broker_names(name: &'static str) -> Vec<&'static str> {
 
 impl Told {
     fn entry(self, call: &Call, request: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
-        let first = self.synonyms.first();
-        // A unit that is not given stands for the coarser ones, whose numbers are others.
-        let own = first.filter(|first| first.name == self.name || self.value.is_none());
-        let value = self.value.clone().or_else(|| {
-            let same = self.synonyms.iter().find(|value| value.name == self.name);
-            same.and_then(|value| value.value.clone())
-        });
-        let value = own.filter(|own| own.source == Source::Topic).map_or(value, |own| own.value.clone());
-        let source = first.map_or(Source::Default, |first| first.source);
+        let source = self.synonyms.first().map_or(Source::Default, |first| first.source);
         let mut entry = DescribeConfigsResourceResult::default()
             .with_name(text(self.name))
-            .with_value(value.as_deref().map(text))
+            .with_value(self.value.as_deref().map(text))
             .with_read_only(self.read_only)
             .with_config_source(source as i8)
             .with_is_sensitive(false);

@@ -1,10 +1,13 @@
-//! CreateTopics (19) and DeleteTopics (20): passed on to the controller, and its answer passed back.
+//! CreateTopics (19), DeleteTopics (20), AlterConfigs (33), CreatePartitions (37), ElectLeaders (43) and
+//! IncrementalAlterConfigs (44): passed on to the controller, and its answer passed back.
 //!
 //! Kafka wraps them in Envelope requests; between our own nodes the request goes as it came. If the controller does not
 //! answer, each topic is told so with REQUEST_TIMED_OUT.
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::alter_configs_request::AlterConfigsResource;
+use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse as LegacyAltered;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -12,9 +15,11 @@ use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
+use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse as Altered;
 use kafka_protocol::messages::{
-    ApiKey, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsResponse,
-    ElectLeadersResponse, RequestKind, ResponseKind, TopicName,
+    AlterConfigsResponse, ApiKey, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteTopicsResponse, ElectLeadersResponse, IncrementalAlterConfigsResponse, RequestKind, ResponseKind,
+    TopicName,
 };
 
 use super::lifecycle::Pending;
@@ -139,6 +144,26 @@ fn timed_out(call: &Call, body: &RequestKind) -> ResponseKind {
             });
             let results = named.chain(states).map(|result| result.with_error_code(code));
             DeleteTopicsResponse::default().with_responses(results.collect()).into()
+        }
+        RequestKind::AlterConfigs(request) => {
+            let result = |asked: &AlterConfigsResource| {
+                LegacyAltered::default()
+                    .with_resource_type(asked.resource_type)
+                    .with_resource_name(asked.resource_name.clone())
+                    .with_error_code(code)
+            };
+            AlterConfigsResponse::default()
+                .with_responses(request.resources.iter().map(result).collect())
+                .into()
+        }
+        RequestKind::IncrementalAlterConfigs(request) => {
+            let results = request.resources.iter().map(|asked| {
+                Altered::default()
+                    .with_resource_type(asked.resource_type)
+                    .with_resource_name(asked.resource_name.clone())
+                    .with_error_code(code)
+            });
+            IncrementalAlterConfigsResponse::default().with_responses(results.collect()).into()
         }
         RequestKind::CreatePartitions(request) => {
             let result = |topic: &CreatePartitionsTopic| {

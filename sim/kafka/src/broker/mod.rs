@@ -13,9 +13,12 @@
 mod add_partitions_to_txn;
 mod api_versions;
 mod commit;
+mod configs;
 mod create_topics;
 mod describe_cluster;
+mod describe_log_dirs;
 mod describe_producers;
+mod describe_topic_partitions;
 mod describe_transactions;
 mod disk;
 mod end_txn;
@@ -116,6 +119,9 @@ pub struct Broker {
     node: NodeId,
     endpoint: Endpoint,
     controller: Address,
+    /// As the cluster was configured at its start.
+    own_settings: Settings,
+    /// With what was set since, as far as this broker knows.
     settings: Settings,
     features: Features,
     rng: Rng,
@@ -172,6 +178,7 @@ impl Broker {
             coordinator: Coordinator::new(settings.clone()),
             transactions: Transactions::new(&settings, features),
             own_links: OwnLinks::default(),
+            own_settings: settings.clone(),
             settings,
             timers: Timers::new(),
             woken_at: None,
@@ -244,9 +251,16 @@ impl Broker {
             RequestKind::ApiVersions(request) => self.api_versions(turn, connection, &call, &request),
             RequestKind::Metadata(request) => self.metadata(turn, connection, &call, &request),
             RequestKind::DescribeCluster(request) => self.describe_cluster(turn, connection, &call, &request),
+            RequestKind::DescribeTopicPartitions(request) => {
+                self.describe_topic_partitions(turn, connection, &call, &request)
+            }
+            RequestKind::DescribeLogDirs(request) => self.describe_log_dirs(turn, connection, &call, &request),
+            RequestKind::DescribeConfigs(request) => self.describe_configs(turn, connection, &call, &request),
             RequestKind::CreateTopics(_)
             | RequestKind::DeleteTopics(_)
             | RequestKind::CreatePartitions(_)
+            | RequestKind::AlterConfigs(_)
+            | RequestKind::IncrementalAlterConfigs(_)
             | RequestKind::ElectLeaders(_) => self.forward(turn, connection, call, body, frame),
             RequestKind::Produce(request) => self.produce(turn, connection, call, request),
             RequestKind::WriteTxnMarkers(request) => self.write_txn_markers(turn, connection, call, request),

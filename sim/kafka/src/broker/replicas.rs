@@ -28,6 +28,9 @@ impl Broker {
                 _ => {}
             }
             self.image.apply(&record);
+            if let MetadataRecord::Config { resource, .. } = &record {
+                self.settings_changed(resource);
+            }
         }
         if self.acts_on_metadata() {
             for key in touched {

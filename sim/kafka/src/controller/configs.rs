@@ -11,14 +11,16 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse as LegacyResult;
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{
-    AlterConfigsRequest, AlterConfigsResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    AlterConfigsRequest, AlterConfigsResponse, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
 use super::topics::{CONFIG_VALUE_LEN_MAX, Refusal, repeated, shortened, value_too_long};
 use super::{Controller, ControllerDisk, Output, check_name};
 use crate::config::{
-    Dynamic, Kind, SETTINGS, Settings, TOPIC_SETTINGS, TopicSettings, UNSEEN_BROKER_SETTINGS, UNSEEN_TOPIC_SETTINGS,
+    Dynamic, Kind, SETTINGS, Settings, TOPIC_SETTINGS, TopicSettings, UNSEEN_BROKER_SETTINGS,
+    UNSEEN_TOPIC_SETTINGS,
 };
 use crate::metadata::{ConfigResource, MetadataRecord, NodeId};
 
@@ -52,7 +54,8 @@ impl Controller {
         disk: &mut ControllerDisk,
         out: &mut Vec<Output>,
     ) -> IncrementalAlterConfigsResponse {
-        let twice = repeated(request.resources.iter().map(|asked| (asked.resource_type, &asked.resource_name)));
+        let twice =
+            repeated(request.resources.iter().map(|asked| (asked.resource_type, &asked.resource_name)));
         let mut responses = Vec::new();
         for asked in &request.resources {
             let (kind, name) = (asked.resource_type, &asked.resource_name);
@@ -62,9 +65,18 @@ impl Controller {
                     1 => Op::Delete,
                     2 => Op::Append,
                     3 => Op::Subtract,
-                    other => return Err((ResponseError::InvalidRequest, format!("Unknown operation type {other}."))),
+                    other => {
+                        return Err((
+                            ResponseError::InvalidRequest,
+                            format!("Unknown operation type {other}."),
+                        ));
+                    }
                 };
-                Ok(Wish { name: config.name.as_str(), op, value: config.value.as_ref().map(|value| value.as_str()) })
+                Ok(Wish {
+                    name: config.name.as_str(),
+                    op,
+                    value: config.value.as_ref().map(|value| value.as_str()),
+                })
             });
             let done = if twice.contains(&(kind, name)) {
                 Err((ResponseError::InvalidRequest, "Each resource must appear at most once.".into()))
@@ -95,13 +107,17 @@ impl Controller {
         disk: &mut ControllerDisk,
         out: &mut Vec<Output>,
     ) -> AlterConfigsResponse {
-        let twice = repeated(request.resources.iter().map(|asked| (asked.resource_type, &asked.resource_name)));
+        let twice =
+            repeated(request.resources.iter().map(|asked| (asked.resource_type, &asked.resource_name)));
         let mut responses = Vec::new();
         for asked in &request.resources {
             let (kind, name) = (asked.resource_type, &asked.resource_name);
             let values = asked.configs.iter().map(|config| match &config.value {
                 Some(value) => Ok((config.name.to_string(), value.to_string())),
-                None => Err((ResponseError::InvalidRequest, format!("Null value not supported for : {}", config.name.as_str()))),
+                None => Err((
+                    ResponseError::InvalidRequest,
+                    format!("Null value not supported for : {}", config.name.as_str()),
+                )),
             });
             let done = if twice.contains(&(kind, name)) {
                 Err((ResponseError::InvalidRequest, "Each resource must appear at most once.".into()))
@@ -111,7 +127,8 @@ impl Controller {
                     self.alter_config(now, resource, config, request.validate_only, disk, out)
                 })
             };
-            let mut response = LegacyResult::default().with_resource_type(kind).with_resource_name(name.clone());
+            let mut response =
+                LegacyResult::default().with_resource_type(kind).with_resource_name(name.clone());
             if let Err((error, message)) = done {
                 response.error_code = error.code();
                 response.error_message = Some(StrBytes::from_string(shortened(message)));
@@ -149,7 +166,11 @@ impl Controller {
     }
 
     /// What a resource's settings are after some wishes.
-    fn altered(&self, resource: &ConfigResource, wishes: &[Wish<'_>]) -> Result<BTreeMap<String, String>, Refusal> {
+    fn altered(
+        &self,
+        resource: &ConfigResource,
+        wishes: &[Wish<'_>],
+    ) -> Result<BTreeMap<String, String>, Refusal> {
         let mut config = self.config_of(resource).clone();
         let mut seen = BTreeSet::new();
         for wish in wishes {
@@ -170,10 +191,12 @@ impl Controller {
                 Op::Append | Op::Subtract => {
                     if !is_list(resource, wish.name) {
                         let op = if wish.op == Op::Append { "APPEND" } else { "SUBTRACT" };
-                        let message = format!("Can't {op} to key {} because its type is not LIST.", wish.name);
+                        let message =
+                            format!("Can't {op} to key {} because its type is not LIST.", wish.name);
                         return Err((ResponseError::InvalidConfig, message));
                     }
-                    let before = config.get(wish.name).cloned().or_else(|| self.default_of(resource, wish.name));
+                    let before =
+                        config.get(wish.name).cloned().or_else(|| self.default_of(resource, wish.name));
                     let before = before.unwrap_or_default();
                     let mut words: Vec<&str> = before.split(',').filter(|word| !word.is_empty()).collect();
                     let asked: Vec<&str> = value.split(',').collect();
@@ -273,13 +296,17 @@ impl Controller {
                     return refuse(format!("Cannot update these configs dynamically: {name}"));
                 }
                 // What is not known and goes was never here.
-                None if after.contains_key(name) => return refuse(format!("Unknown broker config name: {name}")),
+                None if after.contains_key(name) => {
+                    return refuse(format!("Unknown broker config name: {name}"));
+                }
                 None => {}
             }
             if name == MIN_ISR && self.elr_enabled() {
                 let message = match (per_broker, after.contains_key(name)) {
                     (true, _) => "Broker-level min.insync.replicas cannot be altered while ELR is enabled.",
-                    (false, false) => "Cluster-level min.insync.replicas cannot be removed while ELR is enabled.",
+                    (false, false) => {
+                        "Cluster-level min.insync.replicas cannot be removed while ELR is enabled."
+                    }
                     (false, true) => continue,
                 };
                 return Err((ResponseError::InvalidConfig, message.into()));
@@ -301,7 +328,8 @@ fn dynamic(name: &str) -> Option<Dynamic> {
 fn is_list(resource: &ConfigResource, name: &str) -> bool {
     let kind = match resource {
         ConfigResource::Topic(_) => {
-            let known = TOPIC_SETTINGS.iter().find(|setting| setting.name == name).map(|setting| setting.kind);
+            let known =
+                TOPIC_SETTINGS.iter().find(|setting| setting.name == name).map(|setting| setting.kind);
             known.or_else(|| {
                 UNSEEN_TOPIC_SETTINGS.iter().find(|setting| setting.name == name).map(|setting| setting.kind)
             })

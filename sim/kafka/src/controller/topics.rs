@@ -33,7 +33,7 @@ const NAME_LEN_MAX: usize = 249;
 const PARTITIONS_PER_REQUEST_MAX: i64 = 10_000;
 
 /// The longest value of a setting (`ConfigurationControlManager.validateAlterConfig`).
-const CONFIG_VALUE_LEN_MAX: usize = 32_767;
+pub(super) const CONFIG_VALUE_LEN_MAX: usize = 32_767;
 
 /// Why a request is refused: Kafka's code, and words for whoever asked.
 pub(super) type Refusal = (ResponseError, String);
@@ -162,7 +162,8 @@ impl Controller {
             }
             config.insert(setting.name.to_string(), value.to_string());
         }
-        TopicSettings::parse(&config).map_err(|error| (ResponseError::InvalidConfig, error.to_string()))?;
+        let parsed = TopicSettings::parse(&config).and_then(|settings| settings.check(&self.settings));
+        parsed.map_err(|error| (ResponseError::InvalidConfig, error.to_string()))?;
         Ok(config)
     }
 
@@ -399,7 +400,7 @@ impl Controller {
 }
 
 /// What a list names more than once.
-fn repeated<T: Ord>(all: impl Iterator<Item = T>) -> BTreeSet<T> {
+pub(super) fn repeated<T: Ord>(all: impl Iterator<Item = T>) -> BTreeSet<T> {
     let mut seen = BTreeSet::new();
     let mut repeated = BTreeSet::new();
     for one in all {

@@ -142,6 +142,10 @@ impl<'a> Walk<'a> {
             Kind::Each(element) => (0..self.count()?).try_for_each(|_| self.value(element)),
             Kind::List(fields) => (0..self.count()?).try_for_each(|_| self.structure(fields)),
             Kind::One(fields) => self.structure(fields),
+            Kind::Maybe(fields) => match self.take(1)?[0] as i8 {
+                ..0 => Ok(()),
+                _ => self.structure(fields),
+            },
         }
     }
 
@@ -432,6 +436,37 @@ mod tests {
                 DescribeProducersRequest::default().with_topics(vec![of_topic]).into()
             }
             ApiKey::DescribeCluster => DescribeClusterRequest::default().into(),
+            ApiKey::DescribeLogDirs => {
+                use describe_log_dirs_request::*;
+                let asked = DescribableLogDirTopic::default().with_topic(topic()).with_partitions(vec![1, 2]);
+                DescribeLogDirsRequest::default().with_topics(Some(vec![asked])).into()
+            }
+            ApiKey::DescribeTopicPartitions => {
+                use describe_topic_partitions_request::*;
+                let cursor = Cursor::default().with_topic_name(topic());
+                DescribeTopicPartitionsRequest::default()
+                    .with_topics(vec![TopicRequest::default().with_name(topic())])
+                    .with_cursor(Some(cursor))
+                    .into()
+            }
+            ApiKey::DescribeConfigs => {
+                use describe_configs_request::*;
+                let keys = Some(vec![text("a"), text("b")]);
+                let asked = DescribeConfigsResource::default().with_configuration_keys(keys);
+                DescribeConfigsRequest::default().with_resources(vec![asked]).into()
+            }
+            ApiKey::AlterConfigs => {
+                use alter_configs_request::*;
+                let config = AlterableConfig::default().with_name(text("a")).with_value(Some(text("b")));
+                let asked = AlterConfigsResource::default().with_configs(vec![config]);
+                AlterConfigsRequest::default().with_resources(vec![asked]).into()
+            }
+            ApiKey::IncrementalAlterConfigs => {
+                use incremental_alter_configs_request::*;
+                let config = AlterableConfig::default().with_name(text("a")).with_value(Some(text("b")));
+                let asked = AlterConfigsResource::default().with_configs(vec![config]);
+                IncrementalAlterConfigsRequest::default().with_resources(vec![asked]).into()
+            }
             ApiKey::CreatePartitions => {
                 use create_partitions_request::*;
                 let assignment = CreatePartitionsAssignment::default().with_broker_ids(vec![BrokerId(1)]);

@@ -20,6 +20,8 @@ pub(super) enum Kind {
     List(&'static [Field]),
     /// One structure.
     One(&'static [Field]),
+    /// One structure, after a byte that says whether it is there.
+    Maybe(&'static [Field]),
 }
 
 /// A field of a structure.
@@ -40,7 +42,7 @@ pub(super) struct Layout {
     pub(super) fields: &'static [Field],
 }
 
-use Kind::{Blob, Each, Fixed, List, One, Text};
+use Kind::{Blob, Each, Fixed, List, Maybe, One, Text};
 
 const BYTE: Kind = Fixed(1);
 const SHORT: Kind = Fixed(2);
@@ -90,6 +92,11 @@ pub(super) fn layout(api: ApiKey) -> Option<Layout> {
         ApiKey::DescribeTransactions => (0, DESCRIBE_TRANSACTIONS),
         ApiKey::ListTransactions => (0, LIST_TRANSACTIONS),
         ApiKey::WriteTxnMarkers => (1, WRITE_TXN_MARKERS),
+        ApiKey::DescribeLogDirs => (2, DESCRIBE_LOG_DIRS),
+        ApiKey::DescribeTopicPartitions => (0, DESCRIBE_TOPIC_PARTITIONS),
+        ApiKey::DescribeConfigs => (4, DESCRIBE_CONFIGS),
+        ApiKey::AlterConfigs => (2, ALTER_CONFIGS),
+        ApiKey::IncrementalAlterConfigs => (1, INCREMENTAL_ALTER_CONFIGS),
         ApiKey::CreatePartitions => (2, CREATE_PARTITIONS),
         ApiKey::ElectLeaders => (2, ELECT_LEADERS),
         ApiKey::AlterPartition => (0, ALTER_PARTITION),
@@ -243,6 +250,26 @@ const WRITE_TXN_MARKERS: &[Field] = &[all(List(&[
 ]))];
 
 const DESCRIBE_PRODUCERS: &[Field] = &[all(List(&[all(Text), all(Each(&INT))]))];
+const DESCRIBE_LOG_DIRS: &[Field] = &[all(List(&[all(Text), all(Each(&INT))]))];
+
+const DESCRIBE_TOPIC_PARTITIONS: &[Field] = &[
+    all(List(&[all(Text)])),
+    all(INT), // partitions of a page
+    all(Maybe(&[all(Text), all(INT)])),
+];
+
+const DESCRIBE_CONFIGS: &[Field] = &[
+    all(List(&[all(BYTE), all(Text), all(Each(&Text))])),
+    from(1, BYTE), // synonyms
+    from(3, BYTE), // documentation
+];
+
+const ALTER_CONFIGS: &[Field] =
+    &[all(List(&[all(BYTE), all(Text), all(List(&[all(Text), all(Text)]))])), all(BYTE)];
+
+const INCREMENTAL_ALTER_CONFIGS: &[Field] =
+    &[all(List(&[all(BYTE), all(Text), all(List(&[all(Text), all(BYTE), all(Text)]))])), all(BYTE)];
+
 const CREATE_PARTITIONS: &[Field] = &[
     all(List(&[
         all(Text),
