@@ -23,14 +23,14 @@ use kafka_protocol::messages::add_partitions_to_txn_request::{
 };
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ApiKey, ProduceRequest, ProducerId, TopicName,
-    TransactionalId, TxnOffsetCommitRequest,
+    TransactionalId,
 };
 
 use super::lifecycle::Pending;
 use super::{Broker, Timer, Turn};
 use crate::core::{ConnectionId, Lane, Link};
 use crate::group::partition_for;
-use crate::log::batch::{BatchHeader, NO_SEQUENCE};
+use crate::log::batch::BatchHeader;
 use crate::log::verification::VerificationGuard;
 use crate::metadata::{NodeId, PartitionKey};
 use crate::partition::AppendError;
@@ -177,29 +177,6 @@ impl Broker {
                 then,
             },
         );
-    }
-
-    /// Offsets that a group's coordinator is to write for a transaction: verified as a batch without a sequence number.
-    /// What waits finds the guard, or the error, of `key` in what it is given.
-    pub(super) fn verify_offsets(
-        &mut self,
-        turn: &mut Turn<'_>,
-        key: PartitionKey,
-        request: &TxnOffsetCommitRequest,
-        version: i16,
-        then: AfterVerification,
-    ) {
-        let name = TopicName(super::text(crate::group::OFFSETS_TOPIC));
-        let verification = Verification {
-            transactional_id: request.transactional_id.clone(),
-            producer_id: request.producer_id.0,
-            producer_epoch: request.producer_epoch,
-            operation: Operation::of_txn_offset_commit(version),
-            partitions: BTreeMap::from([(key, (name, NO_SEQUENCE))]),
-            since: turn.now,
-            then,
-        };
-        self.verify(turn, verification);
     }
 
     /// Asks the coordinator, if it must be asked, and goes on with what waits.

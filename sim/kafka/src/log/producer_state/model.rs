@@ -81,15 +81,15 @@ impl Model {
     }
 
     fn epoch(&self, producer_id: i64) -> Option<i16> {
-        self.of(producer_id).map(|entry| entry.epoch).last()
+        self.of(producer_id).map(|entry| entry.epoch).next_back()
     }
 
     fn coordinator_epoch(&self, producer_id: i64) -> i32 {
-        let epochs = self.of(producer_id).filter_map(|entry| match entry.kind {
+        let mut epochs = self.of(producer_id).filter_map(|entry| match entry.kind {
             Kind::Marker { coordinator_epoch, .. } => Some(coordinator_epoch),
             Kind::Data { .. } => None,
         });
-        epochs.last().unwrap_or(-1)
+        epochs.next_back().unwrap_or(-1)
     }
 
     /// The first offset of the transaction that was open at `end`.
