@@ -41,7 +41,8 @@ impl Subject for Bed {
     }
 
     fn features(&self) -> Features {
-        Features { restart_broker: Feature::Off("the cluster is someone else's".into()), ..Features::all() }
+        let elsewhere = || Feature::Off("the cluster is someone else's".into());
+        Features { restart_broker: elsewhere(), frequent_cleanup: elsewhere(), ..Features::all() }
     }
 
     async fn kill_broker(&self, _: i32) -> Result<(), Error> {
