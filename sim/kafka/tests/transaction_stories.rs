@@ -3,6 +3,10 @@
 
 mod support;
 
+use kafka_protocol::messages::*;
+use shakedown_kafka::group::partition_for;
+use shakedown_kafka::transaction::TRANSACTION_TOPIC;
+
 use support::Bench;
 use support::transactions::*;
 
@@ -56,7 +60,10 @@ fn a_late_commit(level: i16, protocol: Protocol) -> String {
     let mut story = Story::begin(bench);
 
     story.bench.write_in_transaction(node, ID, first, ("orders", 0), (&["a1"], 0), protocol);
-    story.tell(&format!("writes a1, and sends its commit with epoch {}, which the network holds", first.epoch));
+    story.tell(&format!(
+        "writes a1, and sends its commit with epoch {}, which the network holds",
+        first.epoch
+    ));
     story.bench.advance(30_000);
     let second = story.bench.end_transaction(node, ID, first, true, protocol).unwrap();
     story.tell("hears nothing, connects anew and commits: done");
@@ -179,6 +186,55 @@ fn a_coordinator_that_dies_in_mid_commit() {
     let written = story.bench.write_in_transaction(node, ID, next, at, (&["b1"], 0), Protocol::V2);
     let ended = story.bench.end_transaction(node, ID, next, true, Protocol::V2);
     story.tell(&format!("writes b1: {written}, commits: {}", outcome(ended)));
+    story.bench.advance(100);
+    story.readers_see(elsewhere);
+    insta::assert_snapshot!(story.end());
+}
+
+/// The brokers that hold a partition of the transaction topic.
+fn replicas_of_coordinator(bench: &mut Bench) -> Vec<i32> {
+    let name = Some(support::verbs::topic_name(TRANSACTION_TOPIC));
+    let topic = metadata_request::MetadataRequestTopic::default().with_name(name);
+    let request = MetadataRequest::default().with_topics(Some(vec![topic]));
+    let told = expect!(Metadata, bench.ask(1, ApiKey::Metadata, 12, request));
+    let index = partition_for(ID, told.topics[0].partitions.len()) as i32;
+    let mut partitions = told.topics[0].partitions.iter();
+    let partition = partitions.find(|partition| partition.partition_index == index).unwrap();
+    partition.replica_nodes.iter().map(|node| node.0).collect()
+}
+
+#[test]
+fn a_transaction_across_a_coordinator_failover() {
+    let mut bench = Bench::new(4, &[("transaction.state.log.replication.factor", "3")]);
+    let (old, producer) = bench.transactional_producer(ID);
+    bench.advance(1_000);
+    // The partition's leader holds no replica of the coordinator's log, so that only markers need the way between them.
+    let replicas = replicas_of_coordinator(&mut bench);
+    let leader = (1..=4).find(|node| !replicas.contains(node)).unwrap();
+    bench.create_on("orders", &[leader], &[]);
+    bench.advance(1_000);
+    let (elsewhere, at) = (0, ("orders", 0));
+    let mut story = Story::begin(bench);
+
+    let written = story.bench.write_in_transaction(old, ID, producer, at, (&["a1"], 0), Protocol::V2);
+    story.tell(&format!("writes a1: {written}"));
+    story.bench.hold(support::Host::Broker(old), support::Host::Broker(leader));
+    let next = story.bench.end_transaction(old, ID, producer, true, Protocol::V2);
+    story.tell(&format!("commits: {}; the marker is on its way", outcome(next)));
+    story.coordinator_says();
+    story.readers_see(elsewhere);
+    story.bench.kill(old);
+    story.bench.advance(20_000);
+    story.coordinator_says();
+    story.readers_see(elsewhere);
+    let node = story.bench.transaction_coordinator(ID);
+    let again = story.bench.end_transaction(node, ID, producer, true, Protocol::V2);
+    story.tell(&format!("had not heard, and commits again: {}", outcome(again)));
+    let next = next.unwrap();
+    assert_eq!(again, Ok(next), "the same producer as before");
+    let written = story.bench.write_in_transaction(node, ID, next, at, (&["b1"], 0), Protocol::V2);
+    let aborted = story.bench.end_transaction(node, ID, next, false, Protocol::V2);
+    story.tell(&format!("writes b1: {written}, aborts: {}", outcome(aborted)));
     story.bench.advance(100);
     story.readers_see(elsewhere);
     insta::assert_snapshot!(story.end());
