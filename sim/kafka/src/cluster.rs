@@ -158,6 +158,34 @@ impl Cluster {
         (image.leader != NO_LEADER).then_some(image.leader)
     }
 
+    /// The in-sync replicas of a partition as the controller has them; empty if it does not exist.
+    pub fn in_sync_of(&self, topic: &str, partition: i32) -> Vec<NodeId> {
+        let controller = lock(&self.inner.controller);
+        let image = controller.core.as_ref().and_then(|core| core.image().partition_of(topic, partition));
+        image.map(|(_, image)| image.in_sync.clone()).unwrap_or_default()
+    }
+
+    /// The high watermark of every partition that has a leader, internal topics too, as the leader has it. A leader that
+    /// was just elected, and does not know so yet, is not counted.
+    pub fn high_watermarks(&self) -> BTreeMap<(String, i32), i64> {
+        let mut offsets = BTreeMap::new();
+        let controller = lock(&self.inner.controller);
+        let topics = controller.core.iter().flat_map(|core| core.image().topics.values());
+        for topic in topics {
+            for (index, image) in (0..).zip(&topic.partitions) {
+                if image.leader == NO_LEADER {
+                    continue;
+                }
+                let broker = lock(&self.inner.brokers[image.leader as usize - 1]);
+                let key = PartitionKey { topic: topic.id, index };
+                if let Some(offset) = broker.core.as_ref().and_then(|core| core.high_watermark(key)) {
+                    offsets.insert((topic.name.to_string(), index), offset);
+                }
+            }
+        }
+        offsets
+    }
+
     /// Whether the controller counts a broker among the living: registered and not fenced.
     pub fn is_live(&self, node: NodeId) -> bool {
         let controller = lock(&self.inner.controller);

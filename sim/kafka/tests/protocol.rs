@@ -54,7 +54,7 @@ fn request(bench: &mut Bench, api: ApiKey, version: i16) -> RequestKind {
             let asked =
                 vec![ListOffsetsPartition::default().with_timestamp(-1).with_current_leader_epoch(-1)];
             let topic = ListOffsetsTopic::default().with_name(topic_name("orders")).with_partitions(asked);
-            ListOffsetsRequest::default().with_topics(vec![topic]).into()
+            ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![topic]).into()
         }
         ApiKey::Metadata => {
             MetadataRequest::default().with_topics(if version == 0 { Some(vec![]) } else { None }).into()
@@ -457,7 +457,7 @@ fn listed(bench: &mut Bench, version: i16, timestamp: i64) -> i16 {
     use list_offsets_request::*;
     let partition = ListOffsetsPartition::default().with_timestamp(timestamp).with_current_leader_epoch(-1);
     let topic = ListOffsetsTopic::default().with_name(topic_name("orders")).with_partitions(vec![partition]);
-    let request = ListOffsetsRequest::default().with_topics(vec![topic]);
+    let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![topic]);
     let node = leader(bench);
     let response = expect!(ListOffsets, bench.ask(node, ApiKey::ListOffsets, version, request));
     response.topics[0].partitions[0].error_code
@@ -559,7 +559,7 @@ fn offsets_are_listed_by_time_to_the_record() {
         let partition = ListOffsetsPartition::default().with_timestamp(asked).with_current_leader_epoch(-1);
         let topic =
             ListOffsetsTopic::default().with_name(topic_name("orders")).with_partitions(vec![partition]);
-        let request = ListOffsetsRequest::default().with_topics(vec![topic]);
+        let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![topic]);
         let response = expect!(ListOffsets, bench.ask(node, ApiKey::ListOffsets, 9, request));
         assert_eq!(response.topics[0].partitions[0].offset, offset, "asked for {asked}");
     }

@@ -64,3 +64,154 @@ fn acks_all_waits_for_all_in_sync_and_acks_1_does_not() {
     assert_eq!(produced(&mut bench, all), Some((0, 1)));
     assert_eq!(bench.fetch(1, "orders", 0, 0), (0, 2, vec![0, 1]));
 }
+
+#[test]
+fn a_leader_that_dies_takes_its_unreplicated_tail_along() {
+    let mut bench = bench(&[]);
+    let from = bench.trace.len();
+    tell!(bench, "all have it: {:?}", bench.produce_through(1, &["a"]));
+    bench.cut(Host::Broker(1), Host::Broker(2));
+    bench.cut(Host::Broker(1), Host::Broker(3));
+    // What they had asked for before is answered, with nothing.
+    bench.advance(600);
+    let tail = produce(&mut bench, 1, 1, &["b", "c"]);
+    tell!(bench, "acks=1 while nobody follows: {:?}", produced(&mut bench, tail));
+    bench.kill(1);
+    bench.mend(Host::Broker(1), Host::Broker(2));
+    bench.mend(Host::Broker(1), Host::Broker(3));
+    bench.advance(9_500);
+    let (leader, epoch) = bench.leader_of("orders", 0);
+    tell!(bench, "broker {leader} leads with epoch {epoch}");
+    tell!(bench, "acks=all: {:?}", bench.produce_through(leader, &["d"]));
+    bench.start(1);
+    bench.advance(3_000);
+    tell!(bench, "in sync: {:?}", bench.in_sync_of("orders", 0));
+    tell!(bench, "broker 1 has {:?}", bench.replica(1, "orders", 0));
+    tell!(bench, "broker {leader} has {:?}", bench.replica(leader, "orders", 0));
+    tell!(bench, "a reader sees {:?}", bench.fetch(leader, "orders", 0, 0));
+    insta::assert_snapshot!(told(&bench, from));
+}
+
+#[test]
+fn a_leader_that_is_cut_off_goes_on_until_it_learns() {
+    let mut bench = bench(&[]);
+    bench.produce_through(1, &["a"]);
+    let from = bench.trace.len();
+    bench.isolate(1);
+    let all = produce(&mut bench, 1, -1, &["lost with acks=all"]);
+    bench.advance(10_000);
+    let (leader, epoch) = bench.leader_of("orders", 0);
+    tell!(bench, "the controller has broker {leader} lead with epoch {epoch}");
+    tell!(bench, "broker 1 reads on: {:?}", bench.fetch(1, "orders", 0, 0));
+    let one = produce(&mut bench, 1, 1, &["lost with acks=1"]);
+    tell!(bench, "broker 1 takes acks=1: {:?}", produced(&mut bench, one));
+    tell!(bench, "broker {leader} takes acks=all: {:?}", bench.produce_through(leader, &["b"]));
+    bench.advance(20_000);
+    tell!(bench, "acks=all at broker 1 ends with {:?}", produced(&mut bench, all));
+    bench.rejoin(1);
+    bench.advance(6_000);
+    let zombie = produce(&mut bench, 1, 1, &["c"]);
+    tell!(bench, "broker 1 says to a producer: {:?}", produced(&mut bench, zombie));
+    tell!(bench, "in sync: {:?}", bench.in_sync_of("orders", 0));
+    tell!(bench, "broker 1 has {:?}", bench.replica(1, "orders", 0));
+    tell!(bench, "a reader sees {:?}", bench.fetch(leader, "orders", 0, 0));
+    insta::assert_snapshot!(told(&bench, from));
+}
+
+#[test]
+fn a_follower_that_lags_leaves_the_in_sync_replicas_and_joins_again() {
+    let mut bench = bench(&[]);
+    let from = bench.trace.len();
+    bench.cut(Host::Broker(1), Host::Broker(3));
+    let all = produce(&mut bench, 1, -1, &["a"]);
+    bench.advance(29_000);
+    tell!(bench, "acks=all waits: {:?}", produced(&mut bench, all));
+    bench.advance(17_000);
+    tell!(bench, "acks=all ended with {:?}", produced(&mut bench, all));
+    tell!(bench, "in sync: {:?}", bench.in_sync_of("orders", 0));
+    tell!(bench, "without it: {:?}", bench.produce_through(1, &["b"]));
+    bench.mend(Host::Broker(1), Host::Broker(3));
+    bench.advance(2_000);
+    tell!(bench, "in sync: {:?}", bench.in_sync_of("orders", 0));
+    tell!(bench, "broker 3 has {:?}", bench.replica(3, "orders", 0));
+    insta::assert_snapshot!(told(&bench, from));
+}
+
+#[test]
+fn below_the_minimum_acks_1_is_answered_and_nobody_sees_it() {
+    let mut bench = bench(&[]);
+    bench.produce_through(1, &["a"]);
+    bench.kill(2);
+    bench.kill(3);
+    let from = bench.trace.len();
+    bench.advance(10_000);
+    tell!(bench, "in sync: {:?}", bench.in_sync_of("orders", 0));
+    let one = produce(&mut bench, 1, 1, &["b"]);
+    tell!(bench, "acks=1: {:?}", produced(&mut bench, one));
+    let all = produce(&mut bench, 1, -1, &["c"]);
+    tell!(bench, "acks=all: {:?}", produced(&mut bench, all));
+    tell!(bench, "a reader sees {:?}", bench.fetch(1, "orders", 0, 0));
+    bench.start(2);
+    bench.advance(3_000);
+    tell!(bench, "in sync: {:?}", bench.in_sync_of("orders", 0));
+    tell!(bench, "a reader sees {:?}", bench.fetch(1, "orders", 0, 0));
+    insta::assert_snapshot!(told(&bench, from));
+}
+
+#[test]
+fn a_broker_that_shuts_down_gives_its_leadership_away_first() {
+    let mut bench = bench(&[]);
+    bench.produce_through(1, &["a"]);
+    let from = bench.trace.len();
+    bench.shut_down(1);
+    bench.advance(3_000);
+    let (leader, epoch) = bench.leader_of("orders", 0);
+    tell!(bench, "broker {leader} leads with epoch {epoch}");
+    assert_ne!(leader, 1);
+    assert!(!bench.is_listening(1), "it has stopped");
+    tell!(bench, "acks=all: {:?}", bench.produce_through(leader, &["b"]));
+    bench.start(1);
+    bench.advance(3_000);
+    tell!(bench, "in sync: {:?}", bench.in_sync_of("orders", 0));
+    insta::assert_snapshot!(told(&bench, from));
+}
+
+#[test]
+fn a_produce_that_times_out_stays_in_the_log() {
+    let mut bench = bench(&[]);
+    bench.cut(Host::Broker(1), Host::Broker(3));
+    let request = produce_request("orders", 0, -1, batch(&["a"])).with_timeout_ms(2_000);
+    let late = bench.send(1, ApiKey::Produce, 9, request);
+    bench.advance(2_000);
+    assert_eq!(produced(&mut bench, late), Some((7, 0)), "REQUEST_TIMED_OUT, and where it is");
+    bench.mend(Host::Broker(1), Host::Broker(3));
+    bench.advance(1_000);
+    assert_eq!(bench.fetch(1, "orders", 0, 0).2, [0]);
+}
+
+#[test]
+fn a_new_leader_does_not_tell_the_latest_offset_before_it_knows_it() {
+    let mut bench = bench(&[]);
+    // Followers learn the high watermark with the fetch after the one that moved it: here they do not come to that.
+    let all = produce(&mut bench, 1, -1, &["a"]);
+    assert_eq!(produced(&mut bench, all), Some((0, 0)));
+    bench.kill(1);
+    bench.cut(Host::Broker(2), Host::Broker(3));
+    bench.advance(9_500);
+    let (leader, _) = bench.leader_of("orders", 0);
+    assert_eq!(bench.latest_offset(leader, "orders", 0), (78, -1), "OFFSET_NOT_AVAILABLE");
+    bench.mend(Host::Broker(2), Host::Broker(3));
+    bench.advance(2_000);
+    assert_eq!(bench.latest_offset(leader, "orders", 0), (0, 1));
+}
+
+#[test]
+fn a_follower_asks_in_sessions_and_a_quiet_cluster_only_waits() {
+    let mut bench = bench(&[]);
+    bench.advance(5_000);
+    let before = bench.handled();
+    bench.advance(10_000);
+    let each_second = (bench.handled() - before) / 10;
+    // Two followers ask the leader, each twice a second, and it answers; heartbeats and metadata come on top.
+    assert!(each_second <= 30, "{each_second} inputs a second on a cluster that does nothing");
+}

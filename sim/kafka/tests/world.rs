@@ -108,11 +108,15 @@ struct Ran {
 
 /// Half a minute, in which `fault` happens at 5 s.
 fn run(seed: u64, fault: impl FnOnce(&mut dyn World, &Cluster)) -> Ran {
+    run_on(ClusterConfig::simulated(3), seed, fault)
+}
+
+fn run_on(brokers: ClusterConfig, seed: u64, fault: impl FnOnce(&mut dyn World, &Cluster)) -> Ran {
     let heard = Arc::new(Heard::default());
     let config =
         WorldConfig { seed: Seed(seed), latency: LatencyRange::millis(1, 5), recorder: heard.clone() };
     let mut world = build(Engine::Jump, config).unwrap();
-    let cluster = Cluster::new(ClusterConfig::simulated(3)).unwrap();
+    let cluster = Cluster::new(brokers).unwrap();
     for (name, program) in cluster.hosts() {
         world.add_host(&name, program);
     }
@@ -190,4 +194,29 @@ fn a_paused_leader_is_fenced_and_leads_again_when_it_goes_on() {
     });
     let acknowledged = ran.acknowledged();
     assert!(acknowledged.windows(2).all(|pair| pair[0] < pair[1]), "offsets go up: {acknowledged:?}");
+}
+
+#[test]
+fn what_all_in_sync_have_acknowledged_survives_its_leader() {
+    for seed in 0..10 {
+        let replicated =
+            ClusterConfig::simulated(3).with("default.replication.factor", 3).with("min.insync.replicas", 2);
+        let ran = run_on(replicated, seed, |world, cluster| {
+            let leader = cluster.leader_of("orders", 0).expect("the topic was made");
+            assert_eq!(cluster.in_sync_of("orders", 0).len(), 3);
+            let host = cluster.broker_name(leader).unwrap().to_owned();
+            world.change(&Change::Kill { host: host.clone() }).unwrap();
+            world.change(&Change::Restart { host }).unwrap();
+            world.run_until(EPOCH + Duration::from_secs(16));
+            assert!(cluster.leader_of("orders", 0).is_some_and(|now| now != leader), "another leads");
+        });
+        let acknowledged = ran.acknowledged();
+        assert!(acknowledged.len() > 100, "seed {seed}: {acknowledged:?}");
+        assert!(acknowledged.windows(2).all(|pair| pair[0] < pair[1]), "seed {seed}: {acknowledged:?}");
+        let last = *acknowledged.last().unwrap();
+        let orders = ("orders".to_owned(), 0);
+        assert!(ran.cluster.log_end_offsets()[&orders] > last, "seed {seed}");
+        assert!(ran.cluster.high_watermarks()[&orders] > last, "seed {seed}");
+        assert_eq!(ran.cluster.in_sync_of("orders", 0).len(), 3, "seed {seed}: all are back");
+    }
 }

@@ -190,6 +190,12 @@ impl Broker {
         &self.image
     }
 
+    /// The high watermark of a partition that it leads.
+    pub fn high_watermark(&self, key: PartitionKey) -> Option<i64> {
+        let partition = self.partitions.get(&key).filter(|partition| partition.leads())?;
+        Some(partition.high_watermark)
+    }
+
     /// The last stable offset of a partition that it leads.
     pub fn last_stable_offset(&self, key: PartitionKey, disk: &BrokerDisk) -> Option<i64> {
         let partition = self.partitions.get(&key).filter(|partition| partition.leads())?;

@@ -82,6 +82,7 @@ pub struct Bench {
     /// What came while there was no controller: its connects are tried again.
     for_controller: Vec<Parcel>,
     answers: BTreeMap<ConnectionId, Reply>,
+    handled: u64,
     /// Lines of the trace, with milliseconds since the start.
     pub trace: Vec<String>,
 }
@@ -143,6 +144,7 @@ impl Bench {
             held: BTreeMap::new(),
             for_controller: Vec::new(),
             answers: BTreeMap::new(),
+            handled: 0,
             trace: Vec::new(),
             settings,
             features,
@@ -191,6 +193,25 @@ impl Bench {
         (image.leader, image.leader_epoch)
     }
 
+    /// Who is in sync, as the controller has it.
+    pub fn in_sync_of(&self, topic: &str, partition: i32) -> Vec<NodeId> {
+        let image = self.controller.image().partition_of(topic, partition);
+        image.expect("the partition exists").1.in_sync.clone()
+    }
+
+    /// The log of one replica: the epoch of each of its records.
+    pub fn replica(&self, node: NodeId, topic: &str, partition: i32) -> Vec<(i64, i32)> {
+        let (key, _) = self.controller.image().partition_of(topic, partition).expect("the partition exists");
+        let log = &self.nodes[node as usize - 1].disk.logs[&key];
+        let records = (log.start_offset()..log.end_offset()).map(|offset| (offset, log.epoch_of(offset)));
+        records.map(|(offset, epoch)| (offset, epoch.expect("a record has an epoch"))).collect()
+    }
+
+    /// How many inputs the nodes have handled.
+    pub fn handled(&self) -> u64 {
+        self.handled
+    }
+
     /// Moves time on; everything that falls due happens at its own time.
     pub fn advance(&mut self, ms: u64) {
         let until = self.now + Duration::from_millis(ms);
@@ -231,6 +252,7 @@ impl Bench {
     fn settle(&mut self) {
         let mut out = Vec::new();
         while let Some((host, input)) = self.queue.pop_front() {
+            self.handled += 1;
             match host {
                 Host::Controller if self.controller_up => {
                     self.controller.handle(self.now, input, &mut self.controller_disk, &mut out);

@@ -122,6 +122,7 @@ impl Bench {
             .with_current_leader_epoch(-1);
         let topic = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![asked]);
         let request = ListOffsetsRequest::default()
+            .with_replica_id((-1).into())
             .with_isolation_level(i8::from(committed_only))
             .with_topics(vec![topic]);
         expect!(ListOffsets, self.ask(node, ApiKey::ListOffsets, 7, request)).topics[0].partitions[0].offset

@@ -159,6 +159,27 @@ impl Bench {
         (partition.error_code, partition.base_offset)
     }
 
+    /// Appends to `orders/0` with `acks=all`, and gives the replicas a moment: error and base offset.
+    pub fn produce_through(&mut self, node: NodeId, values: &[&str]) -> (i16, i64) {
+        let request = produce_request("orders", 0, -1, batch(values));
+        let connection = self.send(node, ApiKey::Produce, 9, request);
+        self.advance(600);
+        let response = expect!(Produce, self.response(connection));
+        let partition = &response.responses[0].partition_responses[0];
+        (partition.error_code, partition.base_offset)
+    }
+
+    /// Error and latest offset, as a reader is told.
+    pub fn latest_offset(&mut self, node: NodeId, topic: &str, partition: i32) -> (i16, i64) {
+        use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+        let asked = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(-1);
+        let topic = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![asked]);
+        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+        let response = expect!(ListOffsets, self.ask(node, ApiKey::ListOffsets, 7, request));
+        let found = &response.topics[0].partitions[0];
+        (found.error_code, found.offset)
+    }
+
     /// Fetches without waiting.
     pub fn fetch(&mut self, node: NodeId, topic: &str, partition: i32, offset: i64) -> (i16, i64, Vec<i64>) {
         fetched(self.ask(node, ApiKey::Fetch, 12, fetch_request(topic, partition, offset, 0, 1)))
