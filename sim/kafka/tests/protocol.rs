@@ -111,6 +111,33 @@ fn request(bench: &mut Bench, api: ApiKey, version: i16) -> RequestKind {
             let members = vec![MemberIdentity::default().with_member_id(text("nobody"))];
             LeaveGroupRequest::default().with_group_id(group).with_members(members).into()
         }
+        ApiKey::TxnOffsetCommit => {
+            use txn_offset_commit_request::*;
+            let asked = TxnOffsetCommitRequestPartition::default().with_committed_offset(3);
+            let topic = TxnOffsetCommitRequestTopic::default()
+                .with_name(topic_name("orders"))
+                .with_partitions(vec![asked]);
+            TxnOffsetCommitRequest::default()
+                .with_transactional_id(TransactionalId(text("t")))
+                .with_group_id(group)
+                .with_producer_id(ProducerId(1))
+                .with_topics(vec![topic])
+                .into()
+        }
+        ApiKey::DescribeGroups => DescribeGroupsRequest::default().with_groups(vec![group]).into(),
+        ApiKey::ListGroups => ListGroupsRequest::default().into(),
+        ApiKey::DeleteGroups => {
+            let gone = GroupId(text(&format!("gone-{version}")));
+            DeleteGroupsRequest::default().with_groups_names(vec![gone]).into()
+        }
+        ApiKey::OffsetDelete => {
+            use offset_delete_request::*;
+            let partition = OffsetDeleteRequestPartition::default().with_partition_index(0);
+            let topic = OffsetDeleteRequestTopic::default()
+                .with_name(topic_name("orders"))
+                .with_partitions(vec![partition]);
+            OffsetDeleteRequest::default().with_group_id(group).with_topics(vec![topic]).into()
+        }
         ApiKey::ApiVersions if version < 3 => ApiVersionsRequest::default().into(),
         ApiKey::ApiVersions => ApiVersionsRequest::default()
             .with_client_software_name(text("bench"))
@@ -236,6 +263,7 @@ fn every_version_that_is_told_of_is_answered() {
                 | ApiKey::OffsetForLeaderEpoch
                 | ApiKey::DescribeProducers => leader(&bench),
                 ApiKey::JoinGroup => bench.coordinator(&format!("joined-{version}")),
+                ApiKey::DeleteGroups => bench.coordinator(&format!("gone-{version}")),
                 _ => coordinator,
             };
             let request = request(&mut bench, served.api, version);
@@ -258,6 +286,9 @@ fn expected(api: ApiKey, version: i16) -> i16 {
     match api {
         ApiKey::Heartbeat | ApiKey::LeaveGroup => 25,
         ApiKey::SyncGroup => 25,
+        ApiKey::DeleteGroups => 69,
+        // Nobody has asked for the coordinator of its transactional id yet, so it cannot be verified.
+        ApiKey::TxnOffsetCommit => 15,
         ApiKey::JoinGroup if version >= 4 => 79,
         // Nobody has asked for the coordinator of a transactional id yet.
         ApiKey::AddPartitionsToTxn | ApiKey::AddOffsetsToTxn | ApiKey::EndTxn => 16,
@@ -303,6 +334,11 @@ fn error_of(response: &ResponseKind) -> i16 {
             response.replica_election_results[0].partition_result[0].error_code
         }
         ResponseKind::OffsetForLeaderEpoch(response) => response.topics[0].partitions[0].error_code,
+        ResponseKind::TxnOffsetCommit(response) => response.topics[0].partitions[0].error_code,
+        ResponseKind::DescribeGroups(response) => response.groups[0].error_code,
+        ResponseKind::ListGroups(response) => response.error_code,
+        ResponseKind::DeleteGroups(response) => response.results[0].error_code,
+        ResponseKind::OffsetDelete(response) => response.error_code,
         ResponseKind::InitProducerId(response) => response.error_code,
         ResponseKind::AddPartitionsToTxn(response) => {
             let batched = response.results_by_transaction.first().map(|result| &result.topic_results);
@@ -338,7 +374,7 @@ fn errors_are_answered_in_every_version_too() {
                 | ApiKey::ListOffsets
                 | ApiKey::OffsetForLeaderEpoch
                 | ApiKey::DescribeProducers => &[6],
-                _ => &[0, 3, 14, 15, 16, 25, 36, 79, 84],
+                _ => &[0, 3, 14, 15, 16, 25, 36, 69, 79, 84],
             };
             assert!(expected.contains(&error_of(&response)), "{:?} {version}: {response:?}", served.api);
         }

@@ -11,6 +11,7 @@ use context::Timestamp;
 use kafka_protocol::ResponseError;
 
 use super::produce::ProducedPart;
+use super::groups::GroupThen;
 use super::{Broker, Timer, Turn};
 use crate::log::verification::VerificationGuard;
 use crate::metadata::PartitionKey;
@@ -27,6 +28,8 @@ pub(super) enum Then {
     Transaction(u64),
     /// The marker of a transaction, and its place in the coordinator's request.
     Marker { request: u64, slot: usize },
+    /// The group coordinator.
+    Group(Box<GroupThen>),
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +103,22 @@ impl Broker {
         deadline: Timestamp,
         then: Then,
     ) -> Result<Appended, ResponseError> {
+        let appended = self.append_unanswered(turn, key, (batch, verified))?;
+        self.when_committed(turn, key, appended.required_offset, deadline, then);
+        Ok(appended)
+    }
+
+    /// As [`Broker::append_verified`], but nothing goes on when it is committed: whoever waits says so with
+    /// [`Broker::when_committed`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn append_unanswered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: PartitionKey,
+        (batch, verified): (&Bytes, Option<VerificationGuard>),
+    ) -> Result<Appended, ResponseError> {
         let in_sync = self.led(key)?.leadership.as_ref().map_or(0, |leadership| leadership.in_sync().len());
         if self.lacks_replicas(key, in_sync) {
             return Err(ResponseError::NotEnoughReplicas);
@@ -116,7 +135,6 @@ impl Broker {
         };
         self.advance_high_watermark(turn, key);
         self.partition_changed(turn, key);
-        self.when_committed(turn, key, appended.required_offset, deadline, then);
         Ok(appended)
     }
 
@@ -180,6 +198,7 @@ impl Broker {
             Then::Produce(part) => self.produce_committed(turn, part, result),
             Then::Transaction(id) => self.transaction_appended(turn, id, result),
             Then::Marker { request, slot } => self.marker_done(turn, request, slot, result),
+            Then::Group(then) => self.group_goes_on(turn, *then, result),
         }
     }
 }

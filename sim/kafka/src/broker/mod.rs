@@ -65,6 +65,7 @@ use commit::Waits;
 pub use disk::BrokerDisk;
 use fetch::WaitingFetches;
 use fetch_session::FetchSessions;
+use groups::Gatherings;
 use in_sync::InSyncChanges;
 use lifecycle::{Lifecycle, Pending};
 use own_links::OwnLinks;
@@ -142,6 +143,7 @@ pub struct Broker {
     coordinator: Coordinator,
     transactions: Transactions,
     own_links: OwnLinks,
+    gatherings: Gatherings,
     timers: Timers<Timer>,
     woken_at: Option<Timestamp>,
 }
@@ -179,6 +181,7 @@ impl Broker {
             transactions: Transactions::new(&settings, features),
             own_links: OwnLinks::default(),
             own_settings: settings.clone(),
+            gatherings: Gatherings::default(),
             settings,
             timers: Timers::new(),
             woken_at: None,
@@ -299,6 +302,11 @@ impl Broker {
             RequestKind::LeaveGroup(request) => self.leave_group(turn, connection, &call, &request),
             RequestKind::OffsetCommit(request) => self.offset_commit(turn, connection, &call, &request),
             RequestKind::OffsetFetch(request) => self.offset_fetch(turn, connection, &call, &request),
+            RequestKind::TxnOffsetCommit(request) => self.txn_offset_commit(turn, connection, call, request),
+            RequestKind::DescribeGroups(request) => self.describe_groups(turn, connection, &call, &request),
+            RequestKind::ListGroups(request) => self.list_groups(turn, connection, &call, &request),
+            RequestKind::DeleteGroups(request) => self.delete_groups(turn, connection, &call, &request),
+            RequestKind::OffsetDelete(request) => self.offset_delete(turn, connection, &call, &request),
             _ => unreachable!("only the broker's APIs are read"),
         }
     }

@@ -23,7 +23,7 @@ use kafka_protocol::messages::add_partitions_to_txn_request::{
 };
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ApiKey, ProduceRequest, ProducerId, TopicName,
-    TransactionalId,
+    TransactionalId, TxnOffsetCommitRequest,
 };
 
 use super::lifecycle::Pending;
@@ -100,7 +100,18 @@ pub(super) struct Verification {
 /// Who waits for the answer.
 #[derive(Clone, Debug)]
 pub(super) enum AfterVerification {
-    Produce { connection: ConnectionId, call: Call, request: Box<ProduceRequest> },
+    Produce {
+        connection: ConnectionId,
+        call: Call,
+        request: Box<ProduceRequest>,
+    },
+    /// Offsets for the group's partition of the offsets topic.
+    TxnOffsetCommit {
+        connection: ConnectionId,
+        call: Call,
+        request: Box<TxnOffsetCommitRequest>,
+        key: PartitionKey,
+    },
 }
 
 /// A verification with what is known of it so far.
@@ -304,7 +315,9 @@ impl Broker {
     fn verified(&mut self, turn: &mut Turn<'_>, asked: Asked) {
         let Asked { verification, guards, errors } = asked;
         let concurrent = errors.values().any(|&error| error == ResponseError::ConcurrentTransactions);
-        let adds = verification.operation == Operation::Add;
+        // Only a produce is tried again here (`ReplicaManager.handleProduceAppend`).
+        let is_produce = matches!(verification.then, AfterVerification::Produce { .. });
+        let adds = verification.operation == Operation::Add && is_produce;
         if adds && concurrent && turn.now.since(verification.since) < RETRY_FOR {
             let id = self.verifications.next_retry;
             self.verifications.next_retry += 1;
@@ -315,6 +328,11 @@ impl Broker {
         match verification.then {
             AfterVerification::Produce { connection, call, request } => {
                 self.append_all(turn, connection, &call, *request, &verified);
+            }
+            AfterVerification::TxnOffsetCommit { connection, call, request, key } => {
+                let guard = verified.guards.get(&key).copied();
+                let guard = verified.errors.get(&key).map_or(Ok(guard), |error| Err(*error));
+                self.txn_offset_commit_verified(turn, connection, &call, &request, guard);
             }
         }
     }

@@ -104,6 +104,9 @@ impl Broker {
         let key = self.image.partition_of(asked.topic.as_str(), asked.index).map(|(key, _)| key);
         let key = key.filter(|key| self.partitions.contains_key(key));
         let key = key.ok_or(ResponseError::UnknownTopicOrPartition)?;
+        if is_offsets {
+            self.may_mark_offsets(key.index)?;
+        }
         let (batch, deadline) = (marker.batch(turn.now_ms()), turn.now + PATIENCE);
         let appended = self.append_own(turn, key, &batch, deadline, Then::Marker { request, slot })?;
         if is_offsets {

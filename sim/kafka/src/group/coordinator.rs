@@ -1,60 +1,62 @@
-//! The groups and offsets of the partitions of the offsets topic that one broker leads.
+//! The groups that one broker coordinates: those whose partition of the offsets topic it leads.
 //!
-//! It decides and remembers; its broker appends to the log. A change is given out as [`GroupRecord`]s, and on a broker
-//! that takes a partition over the same records bring the same state back.
+//! It decides and remembers; its broker appends to the log, and answers clients when that is committed. As in Kafka's
+//! `CoordinatorRuntime`, each partition is loaded from its log before it answers (COORDINATOR_LOAD_IN_PROGRESS), is given
+//! up with its leadership (NOT_COORDINATOR), and applies its own records as soon as they are in the log.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use context::Timestamp;
 use kafka_protocol::ResponseError;
 
-use super::classic::{Answer, Ask, ClassicGroup, GroupSettings, JoinRequest, State, SyncRequest};
+use super::classic::{Answer, Ask, ClassicGroup, Decision, GroupSettings, JoinRequest, State, SyncRequest};
+use super::offsets::View;
 use super::partition_for;
-use super::records::{GroupRecord, StoredGroup};
+use super::shard::{Entry, Shard};
 use crate::config::{Settings, millis};
 
-/// What a group has committed for a partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommittedOffset {
-    /// The next record to read.
-    pub offset: i64,
-    /// Of the last record read; -1 if the client did not say.
-    pub leader_epoch: i32,
-    /// The client's own words.
-    pub metadata: String,
-    /// When it was committed, in milliseconds.
-    pub commit_timestamp_ms: i64,
+/// What a coordinator waits for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// A partition's log is read.
+    Load {
+        /// The partition.
+        index: i32,
+        /// The leader's epoch of which the load was begun.
+        epoch: i32,
+    },
+    /// It is time to look for expired offsets.
+    Expire {
+        /// The partition.
+        index: i32,
+    },
+    /// A group's deadline.
+    Group(String),
 }
 
-/// What a group has committed, by topic and partition.
-pub type Offsets = BTreeMap<(String, i32), CommittedOffset>;
-
-/// A group whose deadline it is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Timer(pub String);
-
-#[derive(Clone, Debug)]
-struct Held {
-    members: ClassicGroup,
-    offsets: Offsets,
-    /// The deadline that the broker was last told.
-    armed: Option<Timestamp>,
+/// How a member's commit is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitKind {
+    /// OffsetCommit, in this version.
+    Plain(i16),
+    /// TxnOffsetCommit.
+    Transactional,
 }
 
 /// The groups of one broker.
 #[derive(Clone, Debug)]
 pub struct Coordinator {
     settings: Settings,
+    /// How many partitions the offsets topic has; 0 before this broker has led one.
     partitions: usize,
-    /// The partitions of the offsets topic that are loaded.
-    loaded: BTreeSet<i32>,
-    groups: BTreeMap<String, Held>,
+    shards: BTreeMap<i32, Shard>,
 }
 
 impl Coordinator {
     /// A coordinator of nothing.
     pub fn new(settings: Settings) -> Coordinator {
-        Coordinator { settings, partitions: 0, loaded: BTreeSet::new(), groups: BTreeMap::new() }
+        Coordinator { settings, partitions: 0, shards: BTreeMap::new() }
     }
 
     fn group_settings(&self) -> GroupSettings {
@@ -64,102 +66,110 @@ impl Coordinator {
         }
     }
 
-    /// Takes over partition `index` of the `partitions` of the offsets topic, with what its log holds. Gives the number
-    /// of groups found.
+    /// Begins to take over partition `index` of the `partitions` of the offsets topic. `false` if it is here already: a
+    /// leader that was elected again goes on with what it knows.
+    pub fn elected(&mut self, index: i32, partitions: usize, epoch: i32) -> bool {
+        self.partitions = partitions;
+        let settings = self.group_settings();
+        let known = self.shards.contains_key(&index);
+        self.shards.entry(index).or_insert_with(|| Shard::new(settings, epoch));
+        !known
+    }
+
+    /// Takes over what the log of a partition holds, up to its end. Gives the number of groups found, and what they say to
+    /// it; `None` if the partition was given up meanwhile.
     pub fn load(
         &mut self,
         now: Timestamp,
         index: i32,
-        partitions: usize,
-        records: impl Iterator<Item = GroupRecord>,
-    ) -> usize {
-        self.partitions = partitions;
-        self.loaded.insert(index);
-        let mut offsets: BTreeMap<String, Offsets> = BTreeMap::new();
-        let mut stored: BTreeMap<String, StoredGroup> = BTreeMap::new();
-        for record in records {
-            match record {
-                GroupRecord::Offset { group, topic, partition, value } => {
-                    let of_group = offsets.entry(group).or_default();
-                    match value {
-                        Some(value) => _ = of_group.insert((topic, partition), value),
-                        None => _ = of_group.remove(&(topic, partition)),
-                    }
-                }
-                GroupRecord::Group { group, value: Some(value) } => _ = stored.insert(group, value),
-                GroupRecord::Group { group, value: None } => _ = stored.remove(&group),
-            }
-        }
-        let settings = self.group_settings();
-        let names: BTreeSet<String> = offsets.keys().chain(stored.keys()).cloned().collect();
-        for name in &names {
-            let members = match stored.get(name) {
-                Some(stored) => ClassicGroup::restore(now, name.clone(), settings, stored),
-                None => ClassicGroup::new(name.clone(), settings),
-            };
-            let offsets = offsets.remove(name).unwrap_or_default();
-            self.groups.insert(name.clone(), Held { members, offsets, armed: None });
-        }
-        names.len()
+        epoch: i32,
+        entries: impl IntoIterator<Item = Entry>,
+        (log_end, high_watermark): (i64, i64),
+    ) -> Option<BTreeMap<String, Vec<Answer>>> {
+        let shard = self.shards.get_mut(&index).filter(|shard| shard.epoch == epoch && !shard.loaded)?;
+        let mut answers = BTreeMap::new();
+        shard.load(now, entries, log_end, high_watermark, &mut answers);
+        Some(answers)
     }
 
     /// Gives a partition of the offsets topic up. Members that wait for an answer are told that this is no longer their
     /// coordinator.
-    pub fn unload(&mut self, index: i32, out: &mut Vec<Answer>) {
-        self.loaded.remove(&index);
-        let partitions = self.partitions;
-        self.groups.retain(|name, held| {
-            let gone = partition_for(name, partitions) as i32 == index;
-            if gone {
-                held.members.resign(out);
-            }
-            !gone
-        });
+    pub fn resigned(&mut self, index: i32, out: &mut Vec<Answer>) {
+        if let Some(mut shard) = self.shards.remove(&index) {
+            shard.groups.values_mut().for_each(|held| held.group.resign(out));
+        }
     }
 
-    /// The partitions of the offsets topic that are here.
+    /// The partitions of the offsets topic that are here, loaded or not.
     pub fn partitions(&self) -> Vec<i32> {
-        self.loaded.iter().copied().collect()
+        self.shards.keys().copied().collect()
     }
 
     /// The partition of a group, if this broker coordinates it.
     ///
     /// # Errors
-    /// `INVALID_GROUP_ID` for an empty name, `NOT_COORDINATOR`.
-    pub fn partition(&self, group: &str) -> Result<i32, ResponseError> {
-        if group.is_empty() {
-            return Err(ResponseError::InvalidGroupId);
-        }
-        self.partition_of_any(group)
-    }
-
-    /// The same where the empty name is a group too: consumers without one committed under it before they could not
-    /// (Kafka's `isGroupIdValid` lets it commit and fetch).
-    ///
-    /// # Errors
-    /// `NOT_COORDINATOR`.
-    pub fn partition_of_any(&self, group: &str) -> Result<i32, ResponseError> {
+    /// `NOT_COORDINATOR`, `COORDINATOR_LOAD_IN_PROGRESS`.
+    pub fn index(&self, group: &str) -> Result<i32, ResponseError> {
         if self.partitions == 0 {
             return Err(ResponseError::NotCoordinator);
         }
         let index = partition_for(group, self.partitions) as i32;
-        if self.loaded.contains(&index) { Ok(index) } else { Err(ResponseError::NotCoordinator) }
+        self.ready(index).map(|()| index)
+    }
+
+    /// Whether a partition of the offsets topic is loaded.
+    ///
+    /// # Errors
+    /// As [`Coordinator::index`].
+    pub fn ready(&self, index: i32) -> Result<(), ResponseError> {
+        match self.shards.get(&index) {
+            None => Err(ResponseError::NotCoordinator),
+            Some(shard) if shard.loaded => Ok(()),
+            Some(_) => Err(ResponseError::CoordinatorLoadInProgress),
+        }
+    }
+
+    /// The partition with a group.
+    ///
+    /// # Errors
+    /// As [`Coordinator::index`].
+    pub fn shard(&self, group: &str) -> Result<&Shard, ResponseError> {
+        Ok(&self.shards[&self.index(group)?])
+    }
+
+    /// A partition that is here.
+    pub fn shard_at(&self, index: i32) -> Option<&Shard> {
+        self.shards.get(&index)
+    }
+
+    fn shard_mut(&mut self, group: &str) -> Result<&mut Shard, ResponseError> {
+        let index = self.index(group)?;
+        Ok(self.shards.get_mut(&index).expect("it was just found"))
+    }
+
+    fn group(&self, group: &str) -> Option<&ClassicGroup> {
+        self.shard(group).ok()?.group(View::Latest, group)
+    }
+
+    fn group_mut(&mut self, group: &str) -> Option<&mut ClassicGroup> {
+        self.shard_mut(group).ok()?.groups.get_mut(group).map(|held| &mut held.group)
     }
 
     /// The offsets that a group has committed.
     pub fn committed(&self, group: &str) -> BTreeMap<(String, i32), i64> {
-        let offsets = self.groups.get(group).into_iter().flat_map(|held| &held.offsets);
-        offsets.map(|(at, committed)| (at.clone(), committed.offset)).collect()
+        let Ok(shard) = self.shard(group) else { return BTreeMap::new() };
+        let offsets = shard.offsets.of_group(View::Latest, group);
+        offsets.map(|(topic, index, committed)| ((topic.to_owned(), index), committed.offset)).collect()
     }
 
     /// `consumer`, for a group that has had a member.
     pub fn protocol_type(&self, group: &str) -> Option<&str> {
-        self.groups.get(group)?.members.protocol_type()
+        self.group(group)?.protocol_type()
     }
 
     /// Whether a group is stable.
     pub fn is_stable(&self, group: &str) -> bool {
-        self.groups.get(group).is_some_and(|held| held.members.state() == State::Stable)
+        self.group(group).is_some_and(|group| group.state() == State::Stable)
     }
 
     /// A member joins.
@@ -167,45 +177,55 @@ impl Coordinator {
         let sessions =
             self.settings.group_min_session_timeout_ms..=self.settings.group_max_session_timeout_ms;
         let session_ms = i32::try_from(request.session_timeout.as_millis()).unwrap_or(i32::MAX);
-        let error = if let Err(error) = self.partition(group) {
-            Some(error)
+        let checked = if group.is_empty() {
+            Err(ResponseError::InvalidGroupId)
         } else if !sessions.contains(&session_ms) {
-            Some(ResponseError::InvalidSessionTimeout)
-        } else if !request.member_id.is_empty() && !self.groups.contains_key(group) {
-            Some(ResponseError::UnknownMemberId)
+            Err(ResponseError::InvalidSessionTimeout)
         } else {
-            None
+            self.shard_mut(group)
         };
-        if let Some(error) = error {
-            return out.push(Answer::JoinFailed {
-                token: request.token,
-                member_id: request.member_id,
-                error,
-            });
+        let known = checked.and_then(|shard| {
+            let known = shard.groups.contains_key(group);
+            if !known && !request.member_id.is_empty() {
+                return Err(ResponseError::UnknownMemberId);
+            }
+            Ok((shard, known))
+        });
+        match known {
+            Ok((shard, known)) => {
+                let written = shard.written;
+                let token = request.token.clone();
+                let held = if known {
+                    shard.groups.get_mut(group).expect("it is known")
+                } else {
+                    shard.create(now, group, written)
+                };
+                held.group.join(now, request, out);
+                if !known {
+                    out.push(Answer::Persist(Some(Decision::Create { token })));
+                }
+            }
+            Err(error) => {
+                let (token, member_id) = (request.token, request.member_id);
+                out.push(Answer::JoinFailed { token, member_id, error });
+            }
         }
-        self.held(group).members.join(now, request, out);
-    }
-
-    fn held(&mut self, group: &str) -> &mut Held {
-        let settings = self.group_settings();
-        self.groups.entry(group.to_owned()).or_insert_with(|| Held {
-            members: ClassicGroup::new(group, settings),
-            offsets: BTreeMap::new(),
-            armed: None,
-        })
     }
 
     /// A member asks for its assignment.
-    pub fn sync(&mut self, now: Timestamp, group: &str, request: SyncRequest, out: &mut Vec<Answer>) {
+    pub fn sync(&mut self, group: &str, request: SyncRequest, out: &mut Vec<Answer>) {
         match self.known(group) {
-            Ok(held) => held.members.sync(now, request, out),
+            Ok(known) => known.sync(request, out),
             Err(error) => out.push(Answer::SyncFailed { token: request.token, error }),
         }
     }
 
-    fn known(&mut self, group: &str) -> Result<&mut Held, ResponseError> {
-        self.partition(group)?;
-        self.groups.get_mut(group).ok_or(ResponseError::UnknownMemberId)
+    fn known(&mut self, group: &str) -> Result<&mut ClassicGroup, ResponseError> {
+        if group.is_empty() {
+            return Err(ResponseError::InvalidGroupId);
+        }
+        let held = self.shard_mut(group)?.groups.get_mut(group);
+        held.map(|held| &mut held.group).ok_or(ResponseError::UnknownMemberId)
     }
 
     /// A member says that it lives.
@@ -213,100 +233,104 @@ impl Coordinator {
     /// # Errors
     /// As [`ClassicGroup::heartbeat`].
     pub fn heartbeat(&mut self, now: Timestamp, group: &str, ask: Ask<'_>) -> Result<(), ResponseError> {
-        self.known(group)?.members.heartbeat(now, ask)
+        self.known(group)?.heartbeat(now, ask)
     }
 
-    /// A member leaves.
+    /// Members leave together; gives each one's error.
     ///
     /// # Errors
-    /// As [`ClassicGroup::leave`].
+    /// `INVALID_GROUP_ID`, as [`Coordinator::index`], and `UNKNOWN_MEMBER_ID` where there is no such group.
     pub fn leave(
         &mut self,
         now: Timestamp,
         group: &str,
-        id: &str,
-        instance: Option<&str>,
+        members: &[(&str, Option<&str>)],
         out: &mut Vec<Answer>,
-    ) -> Result<(), ResponseError> {
-        self.known(group)?.members.leave(now, id, instance, out)
+    ) -> Result<Vec<Result<(), ResponseError>>, ResponseError> {
+        let known = self.known(group)?;
+        let left: Vec<_> = members.iter().map(|(id, instance)| known.leave(id, *instance, out)).collect();
+        let names = members.iter().zip(&left).filter(|(_, left)| left.is_ok());
+        let names: Vec<&str> = names
+            .map(|((id, instance), _)| if id.is_empty() { instance.unwrap_or_default() } else { *id })
+            .collect();
+        if !names.is_empty() {
+            known.left(now, &names.join(", "), out);
+        }
+        Ok(left)
     }
 
-    /// Whether a member may commit, before any partition is looked at.
+    /// Whether a member may commit.
     ///
     /// # Errors
-    /// As [`ClassicGroup::check_commit`]; for a group that is not there `GROUP_ID_NOT_FOUND` from version 9 of
-    /// OffsetCommit on, `ILLEGAL_GENERATION` before.
+    /// As [`ClassicGroup::check_commit`] and [`Coordinator::index`]; for a group that is not there `GROUP_ID_NOT_FOUND`
+    /// from version 9 of OffsetCommit on, `ILLEGAL_GENERATION` before and in transactions.
     pub fn check_commit(
         &mut self,
         now: Timestamp,
         group: &str,
         ask: Ask<'_>,
-        version: i16,
+        kind: CommitKind,
     ) -> Result<(), ResponseError> {
-        self.partition_of_any(group)?;
-        if !self.groups.contains_key(group) {
+        match self.shard_mut(group)?.groups.get_mut(group) {
+            Some(held) => held.group.check_commit(now, ask, kind == CommitKind::Transactional),
             // Offsets alone make a group, if nobody claims to be its member.
-            return match version {
-                _ if ask.generation < 0 => Ok(()),
-                9.. => Err(ResponseError::GroupIdNotFound),
-                _ => Err(ResponseError::IllegalGeneration),
-            };
+            None if ask.generation < 0 => Ok(()),
+            None if matches!(kind, CommitKind::Plain(9..)) => Err(ResponseError::GroupIdNotFound),
+            None => Err(ResponseError::IllegalGeneration),
         }
-        self.held(group).members.check_commit(now, ask)
     }
 
-    /// Remembers offsets that were written to the log.
-    pub fn committed_now(&mut self, group: &str, offsets: Vec<((String, i32), CommittedOffset)>) {
-        self.held(group).offsets.extend(offsets);
+    /// Applies records that are in the log from `base_offset` on.
+    pub fn replay(
+        &mut self,
+        now: Timestamp,
+        index: i32,
+        entries: impl IntoIterator<Item = Entry>,
+        high_watermark: i64,
+    ) {
+        let Some(shard) = self.shards.get_mut(&index) else { return };
+        entries.into_iter().for_each(|entry| shard.replay(now, entry, high_watermark));
     }
 
-    /// What a group has committed.
-    ///
-    /// # Errors
-    /// `NOT_COORDINATOR`.
-    pub fn offsets(&self, group: &str) -> Result<Option<&Offsets>, ResponseError> {
-        self.partition_of_any(group)?;
-        Ok(self.groups.get(group).map(|held| &held.offsets))
-    }
-
-    /// Forgets what any group has committed for a topic that is deleted; gives the tombstones to write, by group.
-    pub fn forget_topic(&mut self, topic: &str) -> Vec<(String, Vec<GroupRecord>)> {
-        let mut tombstones = Vec::new();
-        for (name, held) in &mut self.groups {
-            let gone: Vec<_> = held.offsets.keys().filter(|(of, _)| of == topic).cloned().collect();
-            let records: Vec<_> = gone
-                .into_iter()
-                .map(|at| {
-                    held.offsets.remove(&at);
-                    GroupRecord::Offset { group: name.clone(), topic: at.0, partition: at.1, value: None }
-                })
-                .collect();
-            if !records.is_empty() {
-                tombstones.push((name.clone(), records));
-            }
+    /// The log of a partition ends here after this coordinator's last write.
+    pub fn written(&mut self, index: i32, log_end: i64) {
+        if let Some(shard) = self.shards.get_mut(&index) {
+            shard.written = shard.written.max(log_end);
         }
-        tombstones
     }
 
-    /// A group as it must be written.
-    pub fn record(&self, now: Timestamp, group: &str) -> GroupRecord {
-        let held = &self.groups[group];
-        let value = Some(StoredGroup::of(&held.members, now.as_millis() as i64));
-        GroupRecord::Group { group: group.to_owned(), value }
+    /// Carries on with what a group decided, if it is still coordinated as it was then.
+    pub fn decided(
+        &mut self,
+        now: Timestamp,
+        group: &str,
+        epoch: i32,
+        decision: Decision,
+        result: Result<(), ResponseError>,
+        out: &mut Vec<Answer>,
+    ) {
+        if self.shard(group).is_ok_and(|shard| shard.epoch == epoch)
+            && let Some(group) = self.group_mut(group)
+        {
+            group.decided(now, decision, result, out);
+        }
     }
 
     /// The deadline of a group: not earlier than asked for.
     pub fn tick(&mut self, now: Timestamp, group: &str, out: &mut Vec<Answer>) {
-        if let Some(held) = self.groups.get_mut(group) {
+        if let Ok(shard) = self.shard_mut(group)
+            && let Some(held) = shard.groups.get_mut(group)
+            && held.armed.is_some_and(|armed| armed <= now)
+        {
             held.armed = None;
-            held.members.tick(now, out);
+            held.group.tick(now, out);
         }
     }
 
     /// A new deadline of a group, if it is sooner than the one last given.
     pub fn arm(&mut self, group: &str) -> Option<Timestamp> {
-        let held = self.groups.get_mut(group)?;
-        let next = held.members.next_deadline()?;
+        let held = self.shard_mut(group).ok()?.groups.get_mut(group)?;
+        let next = held.group.next_deadline()?;
         if held.armed.is_some_and(|armed| armed <= next) {
             return None;
         }
@@ -314,9 +338,29 @@ impl Coordinator {
         Some(next)
     }
 
-    /// The names of the groups in a partition of the offsets topic.
-    pub fn groups_in(&self, index: i32) -> Vec<String> {
-        let here = |name: &&String| partition_for(name, self.partitions) as i32 == index;
-        self.groups.keys().filter(here).cloned().collect()
+    /// When a partition must look for expired offsets next, if that is to be set: it has groups, and no time is set yet.
+    pub fn arm_expiry(&mut self, now: Timestamp, index: i32) -> Option<Timestamp> {
+        let interval_ms =
+            u64::try_from(self.settings.offsets_retention_check_interval_ms).unwrap_or(u64::MAX);
+        let shard = self.shards.get_mut(&index).filter(|shard| shard.expiry.is_none())?;
+        if shard.groups.is_empty() {
+            return None;
+        }
+        shard.expiry = Some(now + Duration::from_millis(interval_ms));
+        shard.expiry
+    }
+
+    /// The tombstones of what has expired in a partition.
+    pub fn expire(&mut self, now: Timestamp, index: i32) -> Vec<super::GroupRecord> {
+        let retention_ms = i64::from(self.settings.offsets_retention_minutes) * 60_000;
+        let due = |shard: &&mut Shard| shard.loaded && shard.expiry.is_some_and(|at| at <= now);
+        let Some(shard) = self.shards.get_mut(&index).filter(due) else { return Vec::new() };
+        shard.expiry = None;
+        shard.expired(now.as_millis() as i64, retention_ms)
+    }
+
+    /// The names of the groups in a partition.
+    pub fn groups_in(&self, index: i32) -> BTreeSet<String> {
+        self.shards.get(&index).map(Shard::names).unwrap_or_default()
     }
 }

@@ -1,20 +1,29 @@
 //! Consumer groups: who is in one, what each member reads, and how far it has come.
 //!
-//! A [`ClassicGroup`] is the state machine of one group (members, generations, the rebalance). The [`Coordinator`] holds
-//! the groups and offsets of the partitions of `__consumer_offsets` that its broker leads, turns them into that topic's
-//! records, and reads them back when it takes a partition over. Start reading at [`ClassicGroup`].
+//! A [`ClassicGroup`] is the state machine of one group (members, generations, the rebalance). An [`OffsetStore`] has what
+//! groups have committed, in transactions and outside of them. A [`Shard`] is both for one partition of
+//! `__consumer_offsets`, made of that partition's records; the [`Coordinator`] has the shards of one broker. Start reading
+//! at [`ClassicGroup`].
 //!
-//! Absent: offset expiry, transactional offsets, the protocol of KIP-848.
+//! Appending to the log, and answering when that is committed, is the broker's (`broker/groups`).
+//!
+//! Absent: the protocol of KIP-848, share groups, and the lingering of a coordinator's appends
+//! (`group.coordinator.append.linger.ms`): each is a batch of its own, at once.
 
 mod classic;
 mod coordinator;
+mod offsets;
 mod records;
+mod shard;
 
 pub use classic::{
-    Answer, Ask, ClassicGroup, GroupSettings, JoinRequest, Member, Protocol, State, SyncRequest, Token,
+    Answer, Ask, ClassicGroup, Decision, GroupSettings, JoinRequest, Member, Protocol, Replaced, State,
+    SyncRequest, Token,
 };
-pub use coordinator::{CommittedOffset, Coordinator, Offsets, Timer};
-pub use records::GroupRecord;
+pub use coordinator::{CommitKind, Coordinator, Timer};
+pub use offsets::{CommittedOffset, OffsetStore, View};
+pub use records::{GroupRecord, StoredGroup, StoredMember};
+pub use shard::{Entry, Shard};
 
 /// The internal topic of groups and offsets.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";

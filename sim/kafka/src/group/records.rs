@@ -1,17 +1,22 @@
 //! The records of `__consumer_offsets`, in Kafka's own format: offsets (key versions 0 and 1) and groups (key version 2).
 //!
-//! Values are written in version 3, the last before the flexible ones. A value of null is a tombstone.
+//! Values are written in version 3, the last before the flexible ones; an offset that carries its own time of expiry in
+//! version 1, which has a place for it. A value of null is a tombstone.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{ClassicGroup, CommittedOffset};
+use crate::config::millis;
 use crate::wire::primitive::{Put, Take};
 
 const OFFSET_KEY: i16 = 1;
 const GROUP_KEY: i16 = 2;
 const VALUE_VERSION: i16 = 3;
+/// The only version of an offset with a time of expiry; it has no leader epoch.
+const EXPIRING_VERSION: i16 = 1;
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +52,7 @@ pub struct StoredGroup {
     pub protocol: Option<String>,
     /// The member that assigns.
     pub leader: Option<String>,
-    /// When it was written, in milliseconds.
+    /// Since when it is in its state, in milliseconds; -1 if it was not said.
     pub timestamp_ms: i64,
     /// Its members.
     pub members: Vec<StoredMember>,
@@ -75,8 +80,12 @@ pub struct StoredMember {
 }
 
 impl StoredGroup {
-    /// The group as it is now.
-    pub(super) fn of(group: &ClassicGroup, timestamp_ms: i64) -> StoredGroup {
+    /// The group as it is now; `assignments`, where given, in place of what its members have.
+    pub(super) fn of(group: &ClassicGroup, assignments: Option<&BTreeMap<String, Bytes>>) -> StoredGroup {
+        let assignment = |member: &super::Member| match assignments {
+            Some(assignments) => assignments.get(&member.id).cloned().unwrap_or_default(),
+            None => member.assignment.clone(),
+        };
         let chosen = group.protocol().unwrap_or_default().to_owned();
         let member = |member: &super::Member| StoredMember {
             id: member.id.clone(),
@@ -91,14 +100,14 @@ impl StoredGroup {
                 .find(|protocol| protocol.name == chosen)
                 .map(|protocol| protocol.metadata.clone())
                 .unwrap_or_default(),
-            assignment: member.assignment.clone(),
+            assignment: assignment(member),
         };
         StoredGroup {
             protocol_type: group.protocol_type().unwrap_or_default().to_owned(),
             generation: group.generation(),
             protocol: group.protocol().map(str::to_owned),
             leader: group.leader().map(str::to_owned),
-            timestamp_ms,
+            timestamp_ms: group.state_since().as_millis() as i64,
             members: group.members().map(member).collect(),
         }
     }
@@ -153,24 +162,32 @@ impl GroupRecord {
 
 fn encode_offset(offset: &CommittedOffset) -> Bytes {
     let mut buf = BytesMut::new();
-    buf.put_i16(VALUE_VERSION);
+    let version = if offset.expire_timestamp_ms.is_some() { EXPIRING_VERSION } else { VALUE_VERSION };
+    buf.put_i16(version);
     buf.put_i64(offset.offset);
-    buf.put_i32(offset.leader_epoch);
+    if version == VALUE_VERSION {
+        buf.put_i32(offset.leader_epoch);
+    }
     buf.put_text(&offset.metadata);
     buf.put_i64(offset.commit_timestamp_ms);
+    if let Some(expire) = offset.expire_timestamp_ms {
+        buf.put_i64(expire);
+    }
     buf.freeze()
 }
 
 fn decode_offset(mut value: Bytes) -> Option<CommittedOffset> {
     let buf = &mut value;
-    if buf.try_get_i16().ok()? != VALUE_VERSION {
-        return None;
-    }
+    let version = buf.try_get_i16().ok().filter(|version| (0..=VALUE_VERSION).contains(version))?;
     Some(CommittedOffset {
         offset: buf.try_get_i64().ok()?,
-        leader_epoch: buf.try_get_i32().ok()?,
+        leader_epoch: if version >= 3 { buf.try_get_i32().ok()? } else { -1 },
         metadata: buf.take_text()?,
         commit_timestamp_ms: buf.try_get_i64().ok()?,
+        expire_timestamp_ms: match version {
+            EXPIRING_VERSION => Some(buf.try_get_i64().ok()?).filter(|time| *time >= 0),
+            _ => None,
+        },
     })
 }
 
@@ -198,25 +215,30 @@ fn encode_group(group: &StoredGroup) -> Bytes {
 
 fn decode_group(mut value: Bytes) -> Option<StoredGroup> {
     let buf = &mut value;
-    if buf.try_get_i16().ok()? != VALUE_VERSION {
-        return None;
-    }
+    let version = buf.try_get_i16().ok().filter(|version| (0..=VALUE_VERSION).contains(version))?;
     let mut group = StoredGroup {
         protocol_type: buf.take_text()?,
         generation: buf.try_get_i32().ok()?,
         protocol: buf.take_nullable_text()?,
         leader: buf.take_nullable_text()?,
-        timestamp_ms: buf.try_get_i64().ok()?,
+        timestamp_ms: if version >= 2 { buf.try_get_i64().ok()? } else { -1 },
         members: Vec::new(),
     };
     for _ in 0..buf.try_get_i32().ok()? {
+        let id = buf.take_text()?;
+        let instance = if version >= 3 { buf.take_nullable_text()? } else { None };
+        let (client_id, client_host) = (buf.take_text()?, buf.take_text()?);
+        let rebalance_ms = if version >= 1 { Some(buf.try_get_i32().ok()?) } else { None };
+        let session_ms = buf.try_get_i32().ok()?;
+        // A member of old had one timeout for both.
+        let rebalance_ms = rebalance_ms.filter(|ms| *ms >= 0).unwrap_or(session_ms);
         group.members.push(StoredMember {
-            id: buf.take_text()?,
-            instance: buf.take_nullable_text()?,
-            client_id: buf.take_text()?,
-            client_host: buf.take_text()?,
-            rebalance_timeout: crate::config::millis(buf.try_get_i32().ok()?),
-            session_timeout: crate::config::millis(buf.try_get_i32().ok()?),
+            id,
+            instance,
+            client_id,
+            client_host,
+            rebalance_timeout: millis(rebalance_ms.max(0)),
+            session_timeout: millis(session_ms.max(0)),
             subscription: buf.take_blob()?,
             assignment: buf.take_blob()?,
         });
@@ -248,11 +270,17 @@ mod tests {
             timestamp_ms: 7,
             members: vec![member],
         };
-        let offset =
-            CommittedOffset { offset: 5, leader_epoch: 1, metadata: "m".into(), commit_timestamp_ms: 6 };
+        let offset = CommittedOffset {
+            offset: 5,
+            leader_epoch: 1,
+            metadata: "m".into(),
+            commit_timestamp_ms: 6,
+            expire_timestamp_ms: None,
+        };
+        let expiring = CommittedOffset { leader_epoch: -1, expire_timestamp_ms: Some(9), ..offset.clone() };
         let at = |value| GroupRecord::Offset { group: "g".into(), topic: "t".into(), partition: 3, value };
         let group = |value| GroupRecord::Group { group: "g".into(), value };
-        for record in [at(Some(offset)), at(None), group(Some(stored)), group(None)] {
+        for record in [at(Some(offset)), at(Some(expiring)), at(None), group(Some(stored)), group(None)] {
             let (key, value) = record.encode();
             assert_eq!(GroupRecord::decode(key, value), Some(record));
         }

@@ -25,6 +25,9 @@ pub enum Malformed {
     /// Text that is not UTF-8.
     #[error("text is not UTF-8")]
     NotText,
+    /// Text of more bytes than Kafka takes, 32,767: compact lengths could say more.
+    #[error("text has {0} bytes")]
+    TooLong(usize),
     /// No such API here.
     #[error("API {0} is not served here")]
     UnknownApi(i16),
@@ -132,6 +135,9 @@ impl<'a> Walk<'a> {
             Kind::Fixed(size) => self.take(*size).map(drop),
             Kind::Text => {
                 let length = if self.flexible { self.compact_length()? } else { self.short_length()? };
+                if length > i16::MAX as usize {
+                    return Err(Malformed::TooLong(length));
+                }
                 let text = self.take(length)?;
                 std::str::from_utf8(text).map(drop).map_err(|_| Malformed::NotText)
             }
@@ -356,6 +362,40 @@ mod tests {
                     .with_member_id(text("member"))
                     .with_assignment(Bytes::from_static(b"a"));
                 SyncGroupRequest::default().with_group_id(group).with_assignments(vec![assignment]).into()
+            }
+            ApiKey::DescribeGroups => DescribeGroupsRequest::default().with_groups(vec![group]).into(),
+            ApiKey::ListGroups => {
+                let mut request = ListGroupsRequest::default();
+                if v >= 4 {
+                    request.states_filter = vec![text("Stable")];
+                }
+                if v >= 5 {
+                    request.types_filter = vec![text("classic")];
+                }
+                request.into()
+            }
+            ApiKey::DeleteGroups => DeleteGroupsRequest::default().with_groups_names(vec![group]).into(),
+            ApiKey::OffsetDelete => {
+                use offset_delete_request::*;
+                let partition = OffsetDeleteRequestPartition::default().with_partition_index(1);
+                let asked =
+                    OffsetDeleteRequestTopic::default().with_name(topic()).with_partitions(vec![partition]);
+                OffsetDeleteRequest::default().with_group_id(group).with_topics(vec![asked]).into()
+            }
+            ApiKey::TxnOffsetCommit => {
+                use txn_offset_commit_request::*;
+                let partition = TxnOffsetCommitRequestPartition::default().with_committed_offset(5);
+                let asked = TxnOffsetCommitRequestTopic::default()
+                    .with_name(topic())
+                    .with_partitions(vec![partition]);
+                let mut request = TxnOffsetCommitRequest::default()
+                    .with_transactional_id(TransactionalId(text("t")))
+                    .with_group_id(group)
+                    .with_topics(vec![asked]);
+                if v >= 3 {
+                    request.member_id = text("member");
+                }
+                request.into()
             }
             ApiKey::ApiVersions if v < 3 => ApiVersionsRequest::default().into(),
             ApiKey::ApiVersions => ApiVersionsRequest::default()

@@ -81,6 +81,11 @@ pub(super) fn layout(api: ApiKey) -> Option<Layout> {
         ApiKey::Heartbeat => (4, HEARTBEAT),
         ApiKey::LeaveGroup => (4, LEAVE_GROUP),
         ApiKey::SyncGroup => (4, SYNC_GROUP),
+        ApiKey::DescribeGroups => (5, DESCRIBE_GROUPS),
+        ApiKey::ListGroups => (3, LIST_GROUPS),
+        ApiKey::DeleteGroups => (2, DELETE_GROUPS),
+        ApiKey::OffsetDelete => (NEWEST, OFFSET_DELETE),
+        ApiKey::TxnOffsetCommit => (3, TXN_OFFSET_COMMIT),
         ApiKey::ApiVersions => (3, API_VERSIONS),
         ApiKey::CreateTopics => (5, CREATE_TOPICS),
         ApiKey::DeleteTopics => (4, DELETE_TOPICS),
@@ -202,6 +207,25 @@ const SYNC_GROUP: &[Field] = &[
     from(5, Text),
     from(5, Text),
     all(List(&[all(Text), all(Blob)])),
+];
+
+const DESCRIBE_GROUPS: &[Field] = &[all(Each(&Text)), from(3, BYTE)];
+
+const LIST_GROUPS: &[Field] = &[from(4, Each(&Text)), from(5, Each(&Text))];
+
+const DELETE_GROUPS: &[Field] = &[all(Each(&Text))];
+
+const OFFSET_DELETE: &[Field] = &[all(Text), all(List(&[all(Text), all(List(&[all(INT)]))]))];
+
+const TXN_OFFSET_COMMIT: &[Field] = &[
+    all(Text),     // transactional id
+    all(Text),     // group
+    all(LONG),     // producer id
+    all(SHORT),    // producer epoch
+    from(3, INT),  // generation
+    from(3, Text), // member
+    from(3, Text), // instance
+    all(List(&[all(Text), all(List(&[all(INT), all(LONG), from(2, INT), all(Text)]))])),
 ];
 
 const API_VERSIONS: &[Field] = &[from(3, Text), from(3, Text)];

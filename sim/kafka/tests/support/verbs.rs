@@ -185,13 +185,14 @@ impl Bench {
         fetched(self.ask(node, ApiKey::Fetch, 12, fetch_request(topic, partition, offset, 0, 1)))
     }
 
-    /// Asks for the group's coordinator, until it is there.
+    /// Asks for the group's coordinator, until it is there, and gives it the time to load.
     pub fn coordinator(&mut self, group: &str) -> NodeId {
         for _ in 0..5 {
             let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)]);
             let response = expect!(FindCoordinator, self.ask(1, ApiKey::FindCoordinator, 4, request));
             let found = &response.coordinators[0];
             if found.error_code == 0 {
+                self.advance(10);
                 return found.node_id.0;
             }
             assert_eq!(found.error_code, 15);

@@ -1,10 +1,12 @@
 //! What goes into a group and what comes out: requests without their wire form, and answers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
+use super::Member;
 use crate::core::ConnectionId;
 use crate::wire::Call;
 
@@ -85,6 +87,40 @@ pub struct Ask<'a> {
     pub generation: i32,
 }
 
+/// What must be in the log before a group goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The group is new: its first member.
+    Create {
+        /// Who asked to join it.
+        token: Token,
+    },
+    /// What each member reads, by its leader.
+    Assign {
+        /// The generation that it is for.
+        generation: i32,
+        /// By member id.
+        assignments: BTreeMap<String, Bytes>,
+    },
+    /// A static member is back under a new id.
+    Replace(Box<Replaced>),
+}
+
+/// A static member that came back, and what it was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// Its new id.
+    pub id: String,
+    /// As it was.
+    pub before: Member,
+    /// The leader of the group as it was.
+    pub leader_before: Option<String>,
+    /// Who asked.
+    pub token: Token,
+    /// The client knows `skip_assignment`.
+    pub can_skip_assignment: bool,
+}
+
 /// What a group tells its members and its coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -130,8 +166,8 @@ pub enum Answer {
         /// Why.
         error: ResponseError,
     },
-    /// The group must be written to its log.
-    Persist,
+    /// The group must be written to its log, and the decision comes back when that is committed or has failed.
+    Persist(Option<Decision>),
     /// A line for the trace.
     Note(String),
 }

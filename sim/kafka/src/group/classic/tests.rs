@@ -19,13 +19,27 @@ struct Scene {
     waiting: BTreeSet<u64>,
     asked: u64,
     ids: Vec<String>,
+    /// What was decided and is not committed yet, oldest first.
+    decisions: Vec<Decision>,
+    slow_log: bool,
+    /// All that was answered, for stories.
+    heard: Vec<Answer>,
 }
 
 impl Scene {
     fn new() -> Scene {
         let settings = GroupSettings { initial_rebalance_delay: Duration::from_secs(3), max_size: 5 };
-        let group = ClassicGroup::new("group", settings);
-        Scene { group, now: Timestamp::ZERO, waiting: BTreeSet::new(), asked: 0, ids: Vec::new() }
+        let group = ClassicGroup::new(Timestamp::ZERO, "group", settings);
+        Scene {
+            group,
+            now: Timestamp::ZERO,
+            waiting: BTreeSet::new(),
+            asked: 0,
+            ids: Vec::new(),
+            decisions: Vec::new(),
+            slow_log: false,
+            heard: Vec::new(),
+        }
     }
 
     fn token(&mut self) -> Token {
@@ -34,17 +48,35 @@ impl Scene {
         token(self.asked)
     }
 
+    /// Takes in what a group says; what it decided is committed at once, unless the log is slow.
     fn hear(&mut self, answers: Vec<Answer>) {
         for answer in answers {
+            if let Answer::Persist(decision) = answer {
+                self.decisions.extend(decision);
+                if !self.slow_log {
+                    self.commit(Ok(()));
+                }
+                continue;
+            }
             let (token, id) = match answer {
                 Answer::Joined { token, member_id, .. } | Answer::JoinFailed { token, member_id, .. } => {
                     (token, Some(member_id))
                 }
                 Answer::Synced { token, .. } | Answer::SyncFailed { token, .. } => (token, None),
-                Answer::Persist | Answer::Note(_) => continue,
+                Answer::Persist(_) | Answer::Note(_) => continue,
             };
             assert!(self.waiting.remove(&token.connection.0), "a question is answered once");
             self.ids.extend(id.filter(|id| !id.is_empty() && !self.ids.contains(id)));
+        }
+    }
+
+    /// The oldest decisions are committed, or fail.
+    fn commit(&mut self, result: Result<(), ResponseError>) {
+        for decision in std::mem::take(&mut self.decisions) {
+            let mut out = Vec::new();
+            self.group.decided(self.now, decision, result, &mut out);
+            self.heard.extend(out.iter().cloned());
+            self.hear(out);
         }
     }
 
@@ -86,7 +118,7 @@ impl Scene {
                     protocol,
                     assignments,
                 };
-                self.group.sync(self.now, request, &mut out);
+                self.group.sync(request, &mut out);
             }
             3 => {
                 let ask = Ask { member_id: &id, instance: None, generation };
@@ -99,9 +131,18 @@ impl Scene {
                 };
                 assert_eq!(beat, expected, "{:?}", self.group.state());
                 let zombie = Ask { member_id: &id, instance: None, generation: generation + 1 };
-                assert!(self.group.check_commit(self.now, zombie).is_err(), "of another generation");
+                assert!(
+                    self.group.check_commit(self.now, zombie, instance).is_err(),
+                    "of another generation"
+                );
             }
-            4 => _ = self.group.leave(self.now, &id, None, &mut out),
+            4 => {
+                if self.group.leave(&id, None, &mut out).is_ok() {
+                    self.group.left(self.now, &id, &mut out);
+                }
+            }
+            5 => self.slow_log = instance,
+            6 => self.commit(if instance { Ok(()) } else { Err(ResponseError::CoordinatorNotAvailable) }),
             _ => self.pass(Duration::from_millis(500 * who as u64)),
         }
         self.hear(out);
@@ -127,9 +168,13 @@ impl Scene {
             State::Empty => assert!(members.is_empty()),
             State::PreparingRebalance => assert!(self.group.join_phase.is_some()),
             State::CompletingRebalance => {
-                assert!(joining == 0 && !members.is_empty() && self.group.sync_until.is_some());
+                let goes_on = self.group.sync_until.is_some() || !self.decisions.is_empty();
+                assert!(joining == 0 && !members.is_empty() && goes_on);
             }
-            State::Stable => assert!(joining == 0 && !members.is_empty()),
+            State::Stable => {
+                assert!(!members.is_empty());
+                assert!(joining == 0 || !self.decisions.is_empty(), "only a new id that is not stored waits");
+            }
         }
         if self.group.state() != State::PreparingRebalance && !members.is_empty() {
             let leader = self.group.leader().expect("a generation has a leader");
@@ -181,7 +226,7 @@ impl Scene {
             assignments: Vec::new(),
         };
         let mut out = Vec::new();
-        self.group.sync(self.now, request, &mut out);
+        self.group.sync(request, &mut out);
         self.hear(out.clone());
         out
     }
@@ -266,7 +311,9 @@ fn a_member_that_leaves_before_it_is_in_makes_a_stable_group_rebalance() {
     scene.group.join(scene.now, request, &mut out);
     assert_eq!(failures(&out), [ResponseError::MemberIdRequired]);
     assert_eq!(scene.group.state(), State::Stable);
-    scene.group.leave(scene.now, &id, None, &mut Vec::new()).unwrap();
+    let mut out = Vec::new();
+    scene.group.leave(&id, None, &mut out).unwrap();
+    scene.group.left(scene.now, &id, &mut out);
     assert_eq!(scene.group.state(), State::PreparingRebalance);
 }
 
@@ -296,16 +343,149 @@ fn who_does_not_sync_in_time_is_out_and_the_others_join_anew() {
     assert_eq!((scene.ids(), scene.group.state()), (vec!["member-1"], State::PreparingRebalance));
 }
 
+#[test]
+fn members_have_their_assignment_when_it_is_committed_and_not_before() {
+    let mut scene = Scene::new();
+    (0..2).for_each(|_| _ = scene.join("", None));
+    scene.pass(Duration::from_secs(6));
+    scene.slow_log = true;
+    scene.sync("member-2");
+    scene.sync("member-1");
+    assert_eq!((scene.group.state(), scene.waiting.len()), (State::CompletingRebalance, 2));
+    scene.commit(Ok(()));
+    assert_eq!((scene.group.state(), scene.waiting.len()), (State::Stable, 0));
+}
+
+#[test]
+fn an_assignment_that_cannot_be_stored_makes_all_join_anew() {
+    let mut scene = Scene::new();
+    (0..2).for_each(|_| _ = scene.join("", None));
+    scene.pass(Duration::from_secs(6));
+    scene.slow_log = true;
+    scene.sync("member-1");
+    scene.heard.clear();
+    scene.commit(Err(ResponseError::CoordinatorNotAvailable));
+    assert_eq!(failures(&scene.heard), [ResponseError::CoordinatorNotAvailable]);
+    assert_eq!(scene.group.state(), State::PreparingRebalance);
+}
+
+#[test]
+fn an_assignment_of_an_older_generation_means_nothing() {
+    let mut scene = Scene::new();
+    (0..2).for_each(|_| _ = scene.join("", None));
+    scene.pass(Duration::from_secs(6));
+    scene.slow_log = true;
+    scene.sync("member-1");
+    scene.join("", None);
+    assert_eq!(scene.group.state(), State::PreparingRebalance);
+    scene.commit(Ok(()));
+    assert_eq!(scene.group.state(), State::PreparingRebalance);
+}
+
+#[test]
+fn a_static_member_whose_new_id_cannot_be_stored_has_its_old_one() {
+    let mut scene = Scene::new();
+    scene.join("", Some("i"));
+    scene.pass(Duration::from_secs(3));
+    scene.sync("member-1");
+    scene.slow_log = true;
+    assert!(scene.join("", Some("i")).iter().all(|answer| !matches!(answer, Answer::Joined { .. })));
+    let newcomer = format!("member-{}", scene.asked);
+    assert_eq!((scene.ids(), scene.group.leader()), (vec![newcomer.as_str()], Some(newcomer.as_str())));
+    scene.heard.clear();
+    scene.commit(Err(ResponseError::CoordinatorNotAvailable));
+    assert_eq!(failures(&scene.heard), [ResponseError::CoordinatorNotAvailable]);
+    assert_eq!((scene.ids(), scene.group.leader()), (vec!["member-1"], Some("member-1")));
+    scene.beat("member-1").unwrap();
+}
+
+/// Kafka awaits the sync of the old id, which nobody will send.
+#[test]
+fn a_static_member_that_comes_back_before_it_synced_costs_a_rebalance_later() {
+    let mut scene = Scene::new();
+    scene.join("", None);
+    scene.join("", Some("i"));
+    scene.pass(Duration::from_secs(6));
+    scene.sync("member-1");
+    scene.join("", Some("i"));
+    let newcomer = format!("member-{}", scene.asked);
+    scene.sync(&newcomer);
+    assert_eq!(scene.group.state(), State::Stable);
+    for _ in 0..5 {
+        scene.pass(Duration::from_secs(5));
+        ["member-1", &newcomer].iter().for_each(|id| scene.beat(id).unwrap());
+    }
+    scene.pass(Duration::from_secs(5));
+    assert_eq!(scene.group.state(), State::PreparingRebalance, "after the rebalance timeout of 30 s");
+    assert_eq!(scene.ids().len(), 2);
+}
+
+/// Its id was asked to be known first, and it never came back.
+#[test]
+fn a_first_rebalance_ends_early_when_the_one_that_was_waited_for_is_given_up() {
+    let mut scene = Scene::new();
+    let request = JoinRequest { session_timeout: Duration::from_secs(4), ..scene.request("", None, true) };
+    let mut out = Vec::new();
+    scene.group.join(scene.now, request, &mut out);
+    scene.hear(out);
+    scene.pass(Duration::from_millis(1_500));
+    scene.join("", None);
+    scene.pass(Duration::from_millis(1_500));
+    scene.join("", None);
+    scene.pass(Duration::from_millis(1_000));
+    assert_eq!((scene.group.state(), scene.group.generation()), (State::CompletingRebalance, 1));
+}
+
+#[test]
+fn members_that_leave_together_cost_one_generation() {
+    let mut scene = Scene::stable(2);
+    scene.join("member-2", None);
+    scene.join("", None);
+    let mut out = Vec::new();
+    ["member-1", "member-2"].iter().for_each(|id| scene.group.leave(id, None, &mut out).unwrap());
+    scene.group.left(scene.now, "both", &mut out);
+    scene.hear(out);
+    assert_eq!((scene.ids().len(), scene.group.generation()), (1, 2));
+}
+
+#[test]
+fn commits_are_judged_by_member_generation_and_state() {
+    use ResponseError::{IllegalGeneration, RebalanceInProgress, UnknownMemberId};
+    let mut scene = Scene::new();
+    let judge = |scene: &mut Scene, member_id: &str, generation| {
+        let ask = Ask { member_id, instance: None, generation };
+        [false, true].map(|transactional| scene.group.check_commit(scene.now, ask, transactional))
+    };
+    assert_eq!(judge(&mut scene, "", -1), [Ok(()); 2], "a simple consumer, and nobody is a member");
+    assert_eq!(judge(&mut scene, "", 0), [Err(UnknownMemberId); 2]);
+    (0..2).for_each(|_| _ = scene.join("", None));
+    scene.pass(Duration::from_secs(6));
+    let completing = judge(&mut scene, "member-1", 1);
+    assert_eq!(completing, [Err(RebalanceInProgress), Ok(())]);
+    ["member-2", "member-1"].iter().for_each(|id| _ = scene.sync(id));
+    assert_eq!(judge(&mut scene, "member-1", 1), [Ok(()); 2]);
+    assert_eq!(judge(&mut scene, "member-1", 0), [Err(IllegalGeneration); 2], "a zombie");
+    assert_eq!(judge(&mut scene, "member-1", -1), [Err(IllegalGeneration); 2]);
+    assert_eq!(judge(&mut scene, "ghost", 1), [Err(UnknownMemberId); 2]);
+    // A producer that does not say who it is, is never fenced.
+    assert_eq!(judge(&mut scene, "", -1), [Err(UnknownMemberId), Ok(())]);
+    scene.join("member-1", None);
+    assert_eq!(scene.group.state(), State::PreparingRebalance);
+    assert_eq!(judge(&mut scene, "member-2", 1), [Ok(()); 2], "before it joins anew it may commit");
+}
+
 proptest! {
     #[test]
     fn whatever_clients_do_each_is_answered_once_and_silence_empties_the_group(
-        acts in proptest::collection::vec((0..6_u8, 0..12_usize, any::<bool>()), 1..80)
+        acts in proptest::collection::vec((0..9_u8, 0..12_usize, any::<bool>()), 1..80)
     ) {
         let mut scene = Scene::new();
         for (what, who, instance) in acts {
             scene.act(what, who, instance);
             scene.check();
         }
+        scene.slow_log = false;
+        scene.commit(Ok(()));
         scene.pass(Duration::from_secs(1_200));
         scene.check();
         prop_assert_eq!(scene.group.state(), State::Empty);
