@@ -8,7 +8,7 @@
 //! [`controller`] for who leads; [`group`] for consumer groups; [`transaction`] for transactions;
 //! [`partition`] and [`log`] for what is stored; [`wire`] for frames and their checks. The shell is `shell.rs`.
 //!
-//! Absent for now: followers (a partition has one replica), retention and compaction.
+//! Absent for now: compaction.
 
 pub mod broker;
 mod cluster;

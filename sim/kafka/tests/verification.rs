@@ -6,9 +6,9 @@ use kafka_protocol::messages::{ApiKey, ResponseKind};
 use shakedown_kafka::NodeId;
 use shakedown_kafka::core::ConnectionId;
 use shakedown_kafka::transaction::Producer;
-use support::{Bench, Host};
 use support::transactional::*;
 use support::transactions::Protocol;
+use support::{Bench, Host};
 
 const ID: &str = "payment-1";
 const NOT_ENOUGH_REPLICAS: i16 = 19;

@@ -263,7 +263,9 @@ impl Broker {
             RequestKind::DescribeTopicPartitions(request) => {
                 self.describe_topic_partitions(turn, connection, &call, &request)
             }
-            RequestKind::DescribeLogDirs(request) => self.describe_log_dirs(turn, connection, &call, &request),
+            RequestKind::DescribeLogDirs(request) => {
+                self.describe_log_dirs(turn, connection, &call, &request)
+            }
             RequestKind::DescribeConfigs(request) => self.describe_configs(turn, connection, &call, &request),
             RequestKind::CreateTopics(_)
             | RequestKind::DeleteTopics(_)

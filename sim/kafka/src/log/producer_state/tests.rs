@@ -177,9 +177,8 @@ fn a_coordinators_batches_have_no_sequence_but_an_epoch() {
 fn a_transaction_opens_only_with_a_guard_that_holds() {
     let mut state = ProducerState::default();
     let first = transactional(0, 0, 0);
-    let verify = |state: &ProducerState, batch: &BatchHeader, guard| {
-        state.check(batch, Origin::Client, true, guard)
-    };
+    let verify =
+        |state: &ProducerState, batch: &BatchHeader, guard| state.check(batch, Origin::Client, true, guard);
     assert_eq!(verify(&state, &first, None), Err(InvalidTxnState));
     let guard = state.begin_verification(0, 1, (0, 0), false).unwrap();
     assert!(guard.is_some());
