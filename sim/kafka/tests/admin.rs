@@ -1,0 +1,204 @@
+//! What admin tools see: settings and where they come from, topics page by page, elections that they ask for.
+
+mod support;
+
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
+use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use kafka_protocol::messages::{
+    ApiKey, BrokerId, DescribeConfigsRequest, DescribeLogDirsRequest, DescribeTopicPartitionsRequest,
+    ElectLeadersRequest, IncrementalAlterConfigsRequest,
+};
+use support::verbs::{batch, topic_name};
+use support::{Bench, text};
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
+
+/// A setting as broker 1 tells it: value and source.
+fn told(bench: &mut Bench, kind: i8, resource: &str, setting: &str) -> Option<(String, i8)> {
+    let asked = DescribeConfigsResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(text(resource))
+        .with_configuration_keys(Some(vec![text(setting)]));
+    let request = DescribeConfigsRequest::default().with_resources(vec![asked]);
+    let response = expect!(DescribeConfigs, bench.ask(1, ApiKey::DescribeConfigs, 4, request));
+    let result = &response.results[0];
+    assert_eq!(result.error_code, 0, "{:?}", result.error_message);
+    let entry = result.configs.first()?;
+    Some((entry.value.as_ref().map_or(String::new(), |value| value.to_string()), entry.config_source))
+}
+
+fn alter(bench: &mut Bench, kind: i8, resource: &str, op: i8, setting: &str, value: Option<&str>) -> i16 {
+    let config = AlterableConfig::default()
+        .with_name(text(setting))
+        .with_config_operation(op)
+        .with_value(value.map(text));
+    let asked = AlterConfigsResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(text(resource))
+        .with_configs(vec![config]);
+    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![asked]);
+    let response =
+        expect!(IncrementalAlterConfigs, bench.ask(1, ApiKey::IncrementalAlterConfigs, 1, request));
+    response.responses[0].error_code
+}
+
+#[test]
+fn a_setting_is_told_with_where_it_comes_from() {
+    let mut bench = Bench::new(1, &[("log.segment.bytes", "5000000")]);
+    bench.create_topic("orders", 1, &[("retention.ms", "60000"), ("preallocate", "true")]);
+    let mut of_topic = |setting| told(&mut bench, TOPIC, "orders", setting).unwrap();
+    assert_eq!(of_topic("retention.ms"), ("60000".into(), 1));
+    assert_eq!(of_topic("preallocate"), ("true".into(), 1), "it means nothing here, and is kept");
+    assert_eq!(of_topic("min.insync.replicas"), ("1".into(), 3), "eligible leaders need one for all brokers");
+    assert_eq!(of_topic("segment.bytes"), ("5000000".into(), 4));
+    assert_eq!(of_topic("cleanup.policy"), ("delete".into(), 5));
+    assert_eq!(told(&mut bench, BROKER, "1", "node.id"), Some(("1".into(), 4)));
+    assert_eq!(told(&mut bench, BROKER, "", "log.segment.bytes"), None, "nobody changed it");
+}
+
+#[test]
+fn settings_change_while_the_cluster_runs() {
+    let mut bench = Bench::new(1, &[]);
+    bench.create_topic("orders", 1, &[]);
+    assert_eq!(bench.produce(1, "orders", 0, batch(&["a"])).0, 0);
+    assert_eq!(alter(&mut bench, TOPIC, "orders", SET, "max.message.bytes", Some("10")), 0);
+    assert_eq!(bench.produce(1, "orders", 0, batch(&["a"])).0, 10, "MESSAGE_TOO_LARGE");
+    assert_eq!(alter(&mut bench, TOPIC, "orders", DELETE, "max.message.bytes", None), 0);
+    assert_eq!(bench.produce(1, "orders", 0, batch(&["a"])).0, 0);
+    assert_eq!(alter(&mut bench, BROKER, "", SET, "message.max.bytes", Some("10")), 0);
+    assert_eq!(bench.produce(1, "orders", 0, batch(&["a"])).0, 10);
+    assert_eq!(told(&mut bench, TOPIC, "orders", "max.message.bytes"), Some(("10".into(), 3)));
+    assert_eq!(alter(&mut bench, BROKER, "1", SET, "message.max.bytes", Some("1000")), 0);
+    assert_eq!(bench.produce(1, "orders", 0, batch(&["a"])).0, 0, "its own word comes first");
+    assert_eq!(told(&mut bench, TOPIC, "orders", "max.message.bytes"), Some(("1000".into(), 2)));
+}
+
+#[test]
+fn words_are_put_into_lists_and_taken_out() {
+    let mut bench = Bench::new(1, &[]);
+    bench.create_topic("orders", 1, &[]);
+    let mut policy = |op, word| {
+        let error = alter(&mut bench, TOPIC, "orders", op, "cleanup.policy", Some(word));
+        (error, told(&mut bench, TOPIC, "orders", "cleanup.policy").unwrap().0)
+    };
+    assert_eq!(policy(APPEND, "compact"), (0, "delete,compact".into()), "on top of the default");
+    assert_eq!(policy(SUBTRACT, "delete"), (0, "compact".into()));
+    assert_eq!(policy(APPEND, "forget").0, 40, "INVALID_CONFIG");
+    assert_eq!(alter(&mut bench, TOPIC, "orders", APPEND, "retention.ms", Some("1")), 40);
+}
+
+#[test]
+fn changes_are_refused_with_kafkas_codes() {
+    let mut bench = Bench::new(1, &[]);
+    bench.create_topic("orders", 1, &[]);
+    for (kind, resource, op, setting, value, code) in [
+        (TOPIC, "missing", SET, "retention.ms", Some("1"), 3),
+        (TOPIC, "orders", SET, "retention.mss", Some("1"), 40),
+        (TOPIC, "orders", SET, "retention.ms", Some("soon"), 40),
+        (TOPIC, "orders", SET, "retention.ms", None, 42),
+        (TOPIC, "orders", 9, "retention.ms", Some("1"), 42),
+        (TOPIC, "orders", SET, "remote.storage.enable", Some("true"), 40),
+        (BROKER, "1", SET, "num.partitions", Some("5"), 42),
+        (BROKER, "7", SET, "log.retention.ms", Some("5"), 42),
+        (BROKER, "one", SET, "log.retention.ms", Some("5"), 42),
+        (BROKER, "1", SET, "min.insync.replicas", Some("1"), 40),
+        (BROKER, "", DELETE, "min.insync.replicas", None, 40),
+        (BROKER, "", SET, "sasl.kerberos.min.time.before.relogin", Some("58000"), 42),
+        (BROKER, "1", SET, "sasl.kerberos.min.time.before.relogin", Some("58000"), 0),
+        (64, "orders", SET, "retention.ms", Some("1"), 42),
+    ] {
+        let error = alter(&mut bench, kind, resource, op, setting, value);
+        assert_eq!(error, code, "{kind} {resource} {op} {setting} {value:?}");
+    }
+    assert_eq!(told(&mut bench, TOPIC, "orders", "retention.ms").unwrap().1, 5, "nothing was changed");
+}
+
+#[test]
+fn topics_are_told_page_by_page() {
+    let mut bench = Bench::new(1, &[]);
+    bench.create_topic("a", 3, &[]);
+    bench.create_topic("b", 2, &[]);
+    let mut page = |cursor: Option<(&str, i32)>| {
+        let cursor = cursor.map(|(topic, partition)| {
+            Cursor::default().with_topic_name(topic_name(topic)).with_partition_index(partition)
+        });
+        let request =
+            DescribeTopicPartitionsRequest::default().with_response_partition_limit(2).with_cursor(cursor);
+        let response =
+            expect!(DescribeTopicPartitions, bench.ask(1, ApiKey::DescribeTopicPartitions, 0, request));
+        let told: Vec<(String, Vec<i32>)> = (response.topics.iter())
+            .map(|topic| {
+                let partitions = topic.partitions.iter().map(|partition| partition.partition_index).collect();
+                (topic.name.as_ref().unwrap().to_string(), partitions)
+            })
+            .collect();
+        let next = response.next_cursor.map(|next| (next.topic_name.to_string(), next.partition_index));
+        (told, next)
+    };
+    assert_eq!(page(None), (vec![("a".into(), vec![0, 1])], Some(("a".into(), 2))));
+    assert_eq!(
+        page(Some(("a", 2))),
+        (vec![("a".into(), vec![2]), ("b".into(), vec![0])], Some(("b".into(), 1)))
+    );
+    assert_eq!(page(Some(("b", 1))), (vec![("b".into(), vec![1])], None));
+}
+
+#[test]
+fn eligible_leader_replicas_are_told() {
+    let mut bench = Bench::new(2, &[("min.insync.replicas", "2")]);
+    bench.create_on("orders", &[2, 1], &[]);
+    bench.advance(1_000);
+    bench.kill(2);
+    bench.advance(12_000);
+    let request = DescribeTopicPartitionsRequest::default()
+        .with_topics(vec![TopicRequest::default().with_name(topic_name("orders"))])
+        .with_response_partition_limit(10);
+    let response =
+        expect!(DescribeTopicPartitions, bench.ask(1, ApiKey::DescribeTopicPartitions, 0, request));
+    let told = &response.topics[0].partitions[0];
+    assert_eq!(told.leader_id, BrokerId(1));
+    assert_eq!(told.isr_nodes, vec![BrokerId(1)]);
+    assert_eq!(told.eligible_leader_replicas, Some(vec![BrokerId(2)]));
+    assert_eq!(told.offline_replicas, vec![BrokerId(2)]);
+}
+
+#[test]
+fn log_directories_tell_how_large_replicas_are() {
+    let mut bench = Bench::new(1, &[]);
+    bench.create_topic("orders", 1, &[]);
+    let mut size = |bench: &mut Bench| {
+        let request = DescribeLogDirsRequest::default().with_topics(None);
+        let response = expect!(DescribeLogDirs, bench.ask(1, ApiKey::DescribeLogDirs, 4, request));
+        response.results[0].topics[0].partitions[0].partition_size
+    };
+    assert_eq!(size(&mut bench), 0);
+    let records = batch(&["a"]);
+    let bytes = records.len() as i64;
+    bench.produce(1, "orders", 0, records);
+    assert_eq!(size(&mut bench), bytes);
+}
+
+#[test]
+fn an_election_is_held_only_if_it_is_needed() {
+    let mut bench = Bench::new(1, &[]);
+    bench.create_topic("orders", 1, &[]);
+    let mut elect = |topic: &str, kind| {
+        let asked = TopicPartitions::default().with_topic(topic_name(topic)).with_partitions(vec![0]);
+        let request =
+            ElectLeadersRequest::default().with_election_type(kind).with_topic_partitions(Some(vec![asked]));
+        let response = expect!(ElectLeaders, bench.ask(1, ApiKey::ElectLeaders, 2, request));
+        let result = response.replica_election_results.first();
+        result.map_or(response.error_code, |result| result.partition_result[0].error_code)
+    };
+    assert_eq!(elect("orders", 0), 84, "ELECTION_NOT_NEEDED");
+    assert_eq!(elect("orders", 1), 84);
+    assert_eq!(elect("missing", 0), 3);
+    assert_eq!(elect("orders", 7), 42);
+}
