@@ -37,6 +37,8 @@ mod configs;
 mod elections;
 mod partitions;
 mod placement;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use brokers::Heard;
