@@ -173,7 +173,7 @@ fn eligible_leader_replicas_are_told() {
 fn log_directories_tell_how_large_replicas_are() {
     let mut bench = Bench::new(1, &[]);
     bench.create_topic("orders", 1, &[]);
-    let mut size = |bench: &mut Bench| {
+    let size = |bench: &mut Bench| {
         let request = DescribeLogDirsRequest::default().with_topics(None);
         let response = expect!(DescribeLogDirs, bench.ask(1, ApiKey::DescribeLogDirs, 4, request));
         response.results[0].topics[0].partitions[0].partition_size

@@ -129,7 +129,8 @@ impl Broker {
         let seen = TOPIC_SETTINGS.iter().map(|setting| {
             let name = setting.name;
             // As it was written: the order of words in a list stays.
-            let value = topic.config.get(name).cloned().or_else(|| topic.settings.shown(&self.settings, name));
+            let value =
+                topic.config.get(name).cloned().or_else(|| topic.settings.shown(&self.settings, name));
             let mut synonyms: Vec<Value> = own(name, value.clone()).into_iter().collect();
             for broker in broker_names(setting.broker) {
                 synonyms.extend(self.values_of(broker));

@@ -169,7 +169,7 @@ impl Bench {
                 self.ask(ApiKey::AlterPartition, 3, &request);
             }
             Step::Wait { ms } => {
-                self.now = self.now + Duration::from_millis(ms);
+                self.now += Duration::from_millis(ms);
                 self.handle(Input::Wake);
             }
             Step::Fail => {
