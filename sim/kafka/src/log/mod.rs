@@ -7,6 +7,7 @@
 //! halves), several log directories.
 
 pub mod batch;
+pub mod cleaner;
 pub mod compression;
 mod config;
 mod epochs;
@@ -187,6 +188,9 @@ impl Log {
             self.cache.truncated(end);
             self.aborted.truncate_to(end);
         }
+        if let Some(first_dirty) = &mut self.checkpoints.first_dirty_offset {
+            *first_dirty = (*first_dirty).min(self.end_offset);
+        }
         // Of epochs that were assigned at the end, and wrote nothing, there may be some even if no record goes.
         self.epochs.truncate_from_end(self.end_offset);
     }
@@ -201,6 +205,7 @@ impl Log {
         self.end_offset = offset;
         self.cache.begin_at(offset);
         self.aborted.truncate_to(0);
+        self.checkpoints.first_dirty_offset = None;
     }
 
     /// All batches, in order; the first may begin before the log's start.
