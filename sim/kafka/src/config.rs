@@ -451,6 +451,10 @@ broker_settings! {
     "log.flush.interval.messages" log_flush_interval_messages: i64 = Some("9223372036854775807"), Kind::Long(1, LONG_MAX), ClusterWide;
     /// How long a record may be unflushed, in milliseconds; nothing leaves it to the kernel.
     "log.flush.interval.ms" log_flush_interval_ms: Option<i64> = None, Kind::Long(0, LONG_MAX), ClusterWide;
+    /// How often logs are looked at for records that are unflushed for too long, in milliseconds.
+    "log.flush.scheduler.interval.ms" log_flush_scheduler_interval_ms: i64 = Some("9223372036854775807"), Kind::Long(1, LONG_MAX), ReadOnly;
+    /// How long after a start logs are first looked after, in milliseconds.
+    "log.initial.task.delay.ms" log_initial_task_delay_ms: i64 = Some("30000"), Kind::Long(0, LONG_MAX), ReadOnly;
     /// How far ahead of the broker's clock a record may be, in milliseconds.
     "log.message.timestamp.after.max.ms" log_message_timestamp_after_max_ms: i64 = Some("3600000"), Kind::Long(0, LONG_MAX), ClusterWide;
     /// How far behind the broker's clock a record may be, in milliseconds.
@@ -555,7 +559,7 @@ topic_settings! {
     /// How many records may be unflushed.
     "flush.messages" flush_messages: i64, Kind::Long(1, LONG_MAX), "log.flush.interval.messages" |broker| broker.log_flush_interval_messages;
     /// How long a record may be unflushed, in milliseconds.
-    "flush.ms" flush_ms: i64, Kind::Long(0, LONG_MAX), "log.flush.interval.ms" |broker| broker.log_flush_interval_ms.unwrap_or(i64::MAX);
+    "flush.ms" flush_ms: i64, Kind::Long(0, LONG_MAX), "log.flush.interval.ms" |broker| broker.log_flush_interval_ms.unwrap_or(broker.log_flush_scheduler_interval_ms);
     /// How long a record may stay uncompacted, in milliseconds.
     "max.compaction.lag.ms" max_compaction_lag_ms: i64, Kind::Long(1, LONG_MAX), "log.cleaner.max.compaction.lag.ms" |broker| broker.log_cleaner_max_compaction_lag_ms;
     /// The largest batch, in bytes.

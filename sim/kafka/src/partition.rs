@@ -281,8 +281,10 @@ impl Partition {
     /// What the leader deleted is deleted here.
     pub fn follow_start_offset(&mut self, log: &mut Log, leaders: i64) {
         // As far as it is committed here: the rest follows with the high watermark.
-        log.raise_start_offset(leaders.min(self.high_watermark), self.high_watermark)
-            .expect("it is not beyond the high watermark");
+        let raised = log.raise_start_offset(leaders.min(self.high_watermark), self.high_watermark);
+        if raised.expect("it is not beyond the high watermark") {
+            self.producers.log_start_moved(log);
+        }
     }
 
     /// Drops what the leader does not have.

@@ -156,6 +156,14 @@ fn request(bench: &mut Bench, api: ApiKey, version: i16) -> RequestKind {
                 ]);
             CreateTopicsRequest::default().with_topics(vec![topic]).into()
         }
+        ApiKey::DeleteRecords => {
+            use delete_records_request::*;
+            let partition = DeleteRecordsPartition::default().with_partition_index(0).with_offset(-1);
+            let topic = DeleteRecordsTopic::default()
+                .with_name(topic_name("orders"))
+                .with_partitions(vec![partition]);
+            DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(1_000).into()
+        }
         ApiKey::DeleteTopics if version < 6 => {
             DeleteTopicsRequest::default().with_topic_names(vec![topic_name("gone")]).into()
         }
@@ -259,6 +267,7 @@ fn every_version_that_is_told_of_is_answered() {
                 ApiKey::Produce
                 | ApiKey::Fetch
                 | ApiKey::ListOffsets
+                | ApiKey::DeleteRecords
                 | ApiKey::WriteTxnMarkers
                 | ApiKey::OffsetForLeaderEpoch
                 | ApiKey::DescribeProducers => leader(&bench),
@@ -329,6 +338,7 @@ fn error_of(response: &ResponseKind) -> i16 {
         ResponseKind::DescribeConfigs(response) => response.results[0].error_code,
         ResponseKind::AlterConfigs(response) => response.responses[0].error_code,
         ResponseKind::IncrementalAlterConfigs(response) => response.responses[0].error_code,
+        ResponseKind::DeleteRecords(response) => response.topics[0].partitions[0].error_code,
         ResponseKind::CreatePartitions(response) => response.results[0].error_code,
         ResponseKind::ElectLeaders(response) => {
             response.replica_election_results[0].partition_result[0].error_code
@@ -372,6 +382,7 @@ fn errors_are_answered_in_every_version_too() {
                 ApiKey::Produce
                 | ApiKey::Fetch
                 | ApiKey::ListOffsets
+                | ApiKey::DeleteRecords
                 | ApiKey::OffsetForLeaderEpoch
                 | ApiKey::DescribeProducers => &[6],
                 _ => &[0, 3, 14, 15, 16, 25, 36, 69, 79, 84],

@@ -210,6 +210,7 @@ impl Broker {
         }
         for (key, fetch) in progress {
             self.follower_fetched(turn, key, fetch);
+            self.log_start_moved(turn, key);
         }
     }
 
@@ -223,6 +224,7 @@ impl Broker {
     /// Records came to a partition, its high watermark moved, or its leader changed: looks again at what waits for it.
     pub(super) fn partition_changed(&mut self, turn: &mut Turn<'_>, key: PartitionKey) {
         self.settle_waits(turn, key);
+        self.log_start_moved(turn, key);
         for id in self.waiting.of(key) {
             if self.is_ready(turn, &self.waiting.by_id[&id], key) {
                 let waiting = self.waiting.take(id).expect("it was just there");

@@ -40,8 +40,6 @@ const METADATA_RETRY: Duration = Duration::from_millis(50);
 const CONTROLLED_SHUTDOWN_MAX: Duration = Duration::from_secs(300);
 /// How soon a broker asks again, once, whether it may end.
 const SHUTDOWN_INTERVAL: Duration = Duration::from_millis(50);
-/// How often pages are written back and high watermarks written down (Kafka's default for these, too): Linux' `dirty_writeback_centisecs`.
-const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
@@ -133,8 +131,7 @@ impl Broker {
         turn.disk.load();
         self.communicate(turn);
         self.fetch_metadata(turn);
-        self.timers.set(turn.now + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
-        self.expire_producers(turn);
+        self.begin_upkeep(turn);
         self.watch_in_sync(turn.now);
     }
 
@@ -317,21 +314,6 @@ impl Broker {
             }
             Err(_) => self.timers.set(turn.now + METADATA_RETRY, Timer::RetryMetadata),
         }
-    }
-
-    /// Writes pages back.
-    pub(super) fn keep_house(&mut self, turn: &mut Turn<'_>) {
-        turn.disk.logs.values_mut().for_each(|log| log.write_back(turn.now));
-        self.checkpoint_high_watermarks(turn);
-        self.timers.set(turn.now + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
-    }
-
-    /// Forgets producers that have been silent for long.
-    pub(super) fn expire_producers(&mut self, turn: &Turn<'_>) {
-        let (now_ms, expiration_ms) = (turn.now_ms(), i64::from(self.settings.producer_id_expiration_ms));
-        self.partitions.values_mut().for_each(|partition| partition.producers.expire(now_ms, expiration_ms));
-        let interval = millis(self.settings.producer_id_expiration_check_interval_ms);
-        self.timers.set(turn.now + interval, Timer::ExpireProducers);
     }
 }
 

@@ -15,6 +15,7 @@ mod api_versions;
 mod commit;
 mod configs;
 mod create_topics;
+mod delete_records;
 mod describe_cluster;
 mod describe_log_dirs;
 mod describe_producers;
@@ -37,6 +38,7 @@ mod produce;
 mod replica_fetcher;
 mod replicas;
 mod transactions;
+mod upkeep;
 mod verification;
 mod write_txn_markers;
 
@@ -62,6 +64,7 @@ use crate::transaction::TRANSACTION_TOPIC;
 use crate::wire::{BROKER_APIS, Call, Request, Unreadable};
 
 use commit::Waits;
+use delete_records::Deletions;
 pub use disk::BrokerDisk;
 use fetch::WaitingFetches;
 use fetch_session::FetchSessions;
@@ -72,6 +75,7 @@ use own_links::OwnLinks;
 use produce::Producing;
 use replica_fetcher::Fetchers;
 use transactions::{TransactionTimer, Transactions};
+use upkeep::Chore;
 use verification::Verifications;
 use write_txn_markers::MarkerRequests;
 
@@ -79,16 +83,16 @@ use write_txn_markers::MarkerRequests;
 enum Timer {
     Communicate,
     RetryMetadata,
-    Housekeeping,
+    Upkeep(Chore),
     Fetch(u64),
     Commit(u64),
+    DeleteRecords(u64),
     Replicate(NodeId),
     AlterPartition,
     Lagging,
     Group(crate::group::Timer),
     Transaction(TransactionTimer),
     RetryVerification(u64),
-    ExpireProducers,
 }
 
 /// What one call of [`Broker::handle`] works with.
@@ -138,6 +142,7 @@ pub struct Broker {
     waits: Waits,
     verifications: Verifications,
     marker_requests: MarkerRequests,
+    deletions: Deletions,
     /// Topics whose creation this broker has asked for.
     creating: BTreeSet<String>,
     coordinator: Coordinator,
@@ -176,6 +181,7 @@ impl Broker {
             waits: Waits::default(),
             verifications: Verifications::default(),
             marker_requests: MarkerRequests::default(),
+            deletions: Deletions::default(),
             creating: BTreeSet::new(),
             coordinator: Coordinator::new(settings.clone()),
             transactions: Transactions::new(&settings, features),
@@ -224,16 +230,16 @@ impl Broker {
             match timer {
                 Timer::Communicate => self.communicate(turn),
                 Timer::RetryMetadata => self.fetch_metadata(turn),
-                Timer::Housekeeping => self.keep_house(turn),
+                Timer::Upkeep(chore) => self.upkeep(turn, chore),
                 Timer::Fetch(id) => self.fetch_due(turn, id),
                 Timer::Commit(id) => self.commit_due(turn, id),
+                Timer::DeleteRecords(id) => self.delete_records_due(turn, id),
                 Timer::Replicate(leader) => self.rest_is_over(turn, leader),
                 Timer::AlterPartition => self.ask_for_in_sync(turn),
                 Timer::Lagging => self.look_for_lagging(turn),
                 Timer::Group(timer) => self.group_timer(turn, timer),
                 Timer::Transaction(timer) => self.transaction_timer(turn, timer),
                 Timer::RetryVerification(id) => self.retry_verification(turn, id),
-                Timer::ExpireProducers => self.expire_producers(turn),
             }
         }
         self.serve_itself(turn);
@@ -279,6 +285,7 @@ impl Broker {
                 self.describe_producers(turn, connection, &call, &request)
             }
             RequestKind::Fetch(request) => self.fetch(turn, connection, call, request),
+            RequestKind::DeleteRecords(request) => self.delete_records(turn, connection, call, &request),
             RequestKind::ListOffsets(request) => self.list_offsets(turn, connection, &call, &request),
             RequestKind::OffsetForLeaderEpoch(request) => {
                 self.offset_for_leader_epoch(turn, connection, &call, &request)

@@ -414,6 +414,13 @@ mod tests {
                 ];
                 CreateTopicsRequest::default().with_topics(topics).into()
             }
+            ApiKey::DeleteRecords => {
+                let partition = delete_records_request::DeleteRecordsPartition::default().with_offset(-1);
+                let topic = delete_records_request::DeleteRecordsTopic::default()
+                    .with_name(topic())
+                    .with_partitions(vec![partition]);
+                DeleteRecordsRequest::default().with_topics(vec![topic]).into()
+            }
             ApiKey::DeleteTopics if v < 6 => {
                 DeleteTopicsRequest::default().with_topic_names(vec![topic()]).into()
             }

@@ -89,6 +89,7 @@ pub(super) fn layout(api: ApiKey) -> Option<Layout> {
         ApiKey::ApiVersions => (3, API_VERSIONS),
         ApiKey::CreateTopics => (5, CREATE_TOPICS),
         ApiKey::DeleteTopics => (4, DELETE_TOPICS),
+        ApiKey::DeleteRecords => (2, DELETE_RECORDS),
         ApiKey::OffsetForLeaderEpoch => (4, OFFSET_FOR_LEADER_EPOCH),
         ApiKey::InitProducerId => (2, INIT_PRODUCER_ID),
         ApiKey::AddPartitionsToTxn => (3, ADD_PARTITIONS_TO_TXN),
@@ -245,6 +246,7 @@ const CREATE_TOPICS: &[Field] = &[
 const DELETE_TOPICS: &[Field] =
     &[from(6, List(&[all(Text), all(UUID)])), between(0, 5, Each(&Text)), all(INT)];
 
+const DELETE_RECORDS: &[Field] = &[all(List(&[all(Text), all(List(&[all(INT), all(LONG)]))])), all(INT)];
 const OFFSET_FOR_LEADER_EPOCH: &[Field] =
     &[from(3, INT), all(List(&[all(Text), all(List(&[all(INT), from(2, INT), all(INT)]))]))];
 
