@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use context::{Context, Program, Rng, Timestamp};
@@ -15,6 +16,21 @@ use crate::group::{OFFSETS_TOPIC, partition_for};
 use crate::guests::Guests;
 use crate::metadata::{NO_LEADER, NodeId, PartitionKey};
 use crate::shell::{Berth, Node, run};
+use crate::storage::{LogFiles, Storage, StorageError};
+
+/// Where the controller's log is written down, beside the brokers' directories.
+const METADATA_DIRECTORY: &str = "__cluster_metadata-0";
+
+/// Why a cluster cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its configuration is no good.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its directory cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
 
 /// A cluster. Clones share it.
 ///
@@ -36,6 +52,8 @@ struct Inner {
 #[derive(Default)]
 struct ControllerNode {
     disk: ControllerDisk,
+    /// Where the metadata log is written down, if anywhere.
+    storage: Option<LogFiles>,
     /// The last process; `None` before the first.
     core: Option<Controller>,
 }
@@ -43,6 +61,8 @@ struct ControllerNode {
 #[derive(Default)]
 struct BrokerNode {
     disk: BrokerDisk,
+    /// Where it is written down, if anywhere.
+    storage: Option<Storage>,
     /// Draws what a power loss leaves; there from the first start on.
     power: Option<Rng>,
     /// The last process; `None` before the first.
@@ -56,12 +76,19 @@ struct BrokerNode {
 impl Node for ControllerNode {
     fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Output>) {
         self.core.as_mut().expect("a running node has its core").handle(now, input, &mut self.disk, out);
+        if let Some(storage) = &mut self.storage {
+            // Kafka halts, too: what cannot be written must not be acknowledged.
+            storage.write(&self.disk.log).unwrap_or_else(|error| panic!("the controller halts: {error}"));
+        }
     }
 }
 
 impl Node for BrokerNode {
     fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Output>) {
         self.core.as_mut().expect("a running node has its core").handle(now, input, &mut self.disk, out);
+        if let Some(storage) = &mut self.storage {
+            storage.write(&self.disk).unwrap_or_else(|error| panic!("a broker halts: {error}"));
+        }
         self.stopped |= out.contains(&Output::Stopped);
     }
 }
@@ -81,6 +108,30 @@ impl Cluster {
         Ok(Cluster {
             inner: Arc::new(Inner { config, settings, features, controller: Arc::default(), brokers }),
         })
+    }
+
+    /// The same with disks that are written down in `dir`, and were perhaps by a program before: a directory for each node
+    /// in it. The number of brokers may differ from then; those that are missing are missing to the cluster as well.
+    /// `now` is the time that is taken for when old records were written.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(config: ClusterConfig, dir: &Path, now: Timestamp) -> Result<Cluster, OpenError> {
+        let cluster = Cluster::new(config)?;
+        let metadata = dir.join(METADATA_DIRECTORY);
+        let (files, log) = LogFiles::open_or_create(metadata, now)?;
+        {
+            let mut controller = lock(&cluster.inner.controller);
+            controller.disk.log = log;
+            controller.storage = Some(files);
+        }
+        for (broker, endpoint) in cluster.inner.brokers.iter().zip(&cluster.inner.config.brokers) {
+            let (storage, disk) = Storage::open(&dir.join(&endpoint.name), now)?;
+            let mut broker = lock(broker);
+            broker.disk = disk;
+            broker.storage = Some(storage);
+        }
+        Ok(cluster)
     }
 
     /// The hosts to add to a world: the controller, then the brokers.

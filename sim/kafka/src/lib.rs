@@ -6,9 +6,8 @@
 //!
 //! Where to start: [`Cluster`] for those who run one; [`broker`] for what a broker does, one file for each API;
 //! [`controller`] for who leads; [`group`] for consumer groups; [`transaction`] for transactions;
-//! [`partition`] and [`log`] for what is stored; [`wire`] for frames and their checks. The shell is `shell.rs`.
-//!
-//! Absent for now: compaction.
+//! [`partition`] and [`log`] for what is stored; [`wire`] for frames and their checks. The shell is `shell.rs`; what
+//! shall outlive the program is written down by [`storage`].
 
 pub mod broker;
 mod cluster;
@@ -21,11 +20,12 @@ pub mod log;
 pub mod metadata;
 pub mod partition;
 mod shell;
+pub mod storage;
 mod timers;
 pub mod transaction;
 pub mod wire;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, OpenError};
 pub use config::{
     BROKER_PORT, CONTROLLER_PORT, CleanupPolicy, ClusterConfig, Compression, ConfigError, Dynamic, Endpoint,
     Features, Kind, SETTING_NAMES, SETTINGS, Setting, Settings, TOPIC_SETTING_NAMES, TOPIC_SETTINGS,

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use context::Timestamp;
 use kafka_protocol::ResponseError;
 
-use super::produce::ProducedPart;
 use super::groups::GroupThen;
+use super::produce::ProducedPart;
 use super::{Broker, Timer, Turn};
 use crate::log::verification::VerificationGuard;
 use crate::metadata::PartitionKey;

@@ -348,3 +348,6 @@ impl CleanedTransactions {
         !data_seen
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 //! halves), several log directories.
 
 pub mod batch;
+pub(crate) mod checkpoint_file;
 pub mod cleaner;
 pub mod compression;
 mod config;
@@ -216,7 +217,7 @@ impl Log {
     /// The batches from the one that holds `offset` on, or from the next one if `offset` was compacted away.
     pub fn batches_from(&self, offset: i64) -> impl Iterator<Item = &StoredBatch> {
         let ends_before = move |batch: &StoredBatch| batch.header.next_offset() <= offset;
-        let segment = self.segments.partition_point(|segment| segment.next_offset() <= offset);
+        let segment = self.segments.partition_point(|segment| segment.end_offset() <= offset);
         self.segments.iter().skip(segment).flat_map(move |segment| {
             let first = segment.batches().partition_point(ends_before);
             &segment.batches()[first..]

@@ -327,7 +327,11 @@ impl ProducerState {
     }
 
     /// Remembers a batch; `marker` is what a control batch holds. Gives the transaction that it aborted, for the index.
-    fn appended(&mut self, batch: &BatchHeader, marker: Option<Marker>) -> Option<AbortedTransaction> {
+    pub(super) fn appended(
+        &mut self,
+        batch: &BatchHeader,
+        marker: Option<Marker>,
+    ) -> Option<AbortedTransaction> {
         self.end_offset = batch.next_offset();
         if !batch.has_producer() {
             return None;

@@ -3,7 +3,15 @@
 //! Each file is written whole, synced and renamed, on a timer of its own, apart from the logs: after a power loss it may
 //! be ahead of a log that has lost its end, and after a kill behind what the process knew.
 
-use super::Log;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use context::Timestamp;
+
+use super::batch::BatchHeader;
+use super::marker::Marker;
+use super::producer_state::ProducerState;
+use super::{EpochStart, Log, Segment, StoredBatch};
 
 /// What a broker's checkpoint files say of one log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +27,53 @@ pub struct Checkpoints {
 }
 
 impl Log {
+    /// A log from its files: segments by their base offsets, the entries of `leader-epoch-checkpoint`, and what the broker's
+    /// checkpoint files say. A segment ends at its first batch that is cut short or damaged; the segments after that one
+    /// are left out (`LogLoader.recoverLog`, `LogSegment.recover`).
+    pub(crate) fn recover(
+        now: Timestamp,
+        segments: &BTreeMap<i64, Bytes>,
+        epochs: &[EpochStart],
+        checkpoints: Checkpoints,
+    ) -> Log {
+        let mut log = Log { checkpoints, ..Log::default() };
+        epochs.iter().for_each(|entry| log.epochs.assign(entry.epoch, entry.start_offset));
+        for (&base_offset, bytes) in segments {
+            if base_offset < log.end_offset || !log.recover_segment(now, base_offset, bytes.clone()) {
+                break;
+            }
+        }
+        let mut producers = ProducerState::default();
+        let mut aborted = Vec::new();
+        for batch in log.batches() {
+            aborted.extend(producers.appended(&batch.header, Marker::read(&batch.header, &batch.bytes)));
+        }
+        aborted.into_iter().for_each(|entry| log.aborted.push(entry));
+        log.cache.begin_at(log.end_offset);
+        log.load();
+        log
+    }
+
+    /// Takes in what is whole of a segment; whether that is all of it.
+    fn recover_segment(&mut self, now: Timestamp, base_offset: i64, mut rest: Bytes) -> bool {
+        self.revision += 1;
+        self.end_offset = base_offset;
+        let mut segment = Segment::new(base_offset, now, self.revision);
+        while let Ok(header) = BatchHeader::parse(&rest)
+            && header.check(&rest).is_ok()
+            && header.base_offset >= self.end_offset
+        {
+            let latest = self.epochs.latest().map_or(-1, |latest| latest.epoch);
+            if header.leader_epoch > latest {
+                self.epochs.assign(header.leader_epoch, header.base_offset);
+            }
+            self.end_offset = header.next_offset();
+            segment.push(now, StoredBatch { header, bytes: rest.split_to(header.size()) });
+        }
+        self.segments.push_back(segment);
+        rest.is_empty()
+    }
+
     /// What the checkpoint files say of it.
     pub fn checkpoints(&self) -> Checkpoints {
         self.checkpoints
@@ -49,7 +104,7 @@ impl Log {
     /// emptied and begins there.
     pub fn load(&mut self) {
         if let Some(last) = self.segments.back() {
-            self.end_offset = last.next_offset();
+            self.end_offset = last.end_offset();
         }
         let first = self.segments.front().map_or(self.end_offset, |segment| segment.base_offset());
         let start_offset = self.checkpoints.start_offset.max(first);

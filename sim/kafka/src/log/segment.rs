@@ -79,7 +79,7 @@ impl Segment {
     }
 
     /// Offset after its last record; its base if it has none.
-    pub(super) fn next_offset(&self) -> i64 {
+    pub(crate) fn end_offset(&self) -> i64 {
         self.batches.last().map_or(self.base_offset, |batch| batch.header.next_offset())
     }
 
