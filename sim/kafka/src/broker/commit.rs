@@ -20,8 +20,6 @@ use crate::partition::{AppendRules, Appended, Leadership};
 /// What goes on when records are committed, or cannot be.
 #[derive(Clone, Debug)]
 pub(super) enum Then {
-    /// Nobody waits.
-    Nothing,
     /// One partition of a produce with `acks=all`.
     Produce(ProducedPart),
     /// A record of the transaction coordinator.
@@ -194,7 +192,6 @@ impl Broker {
     /// Carries on with what waited.
     fn go_on(&mut self, turn: &mut Turn<'_>, then: Then, result: Result<(), ResponseError>) {
         match then {
-            Then::Nothing => {}
             Then::Produce(part) => self.produce_committed(turn, part, result),
             Then::Transaction(id) => self.transaction_appended(turn, id, result),
             Then::Marker { request, slot } => self.marker_done(turn, request, slot, result),

@@ -57,7 +57,7 @@ pub(super) struct OfTransaction {
 #[derive(Clone, Debug)]
 pub(super) enum GroupThen {
     /// A client is answered.
-    Reply { connection: ConnectionId, call: Call, response: ResponseKind },
+    Reply { connection: ConnectionId, call: Call, response: Box<ResponseKind> },
     /// A part of an answer that is gathered from several partitions is there: these of its groups.
     Part { gathering: u64, groups: Vec<usize> },
     /// A group goes on.
@@ -162,7 +162,7 @@ impl Broker {
         if !self.must_wait(index) {
             return turn.respond(connection, call, response);
         }
-        let then = GroupThen::Reply { connection, call: call.clone(), response: response.into() };
+        let then = GroupThen::Reply { connection, call: call.clone(), response: Box::new(response.into()) };
         self.go_on_when_written(turn, index, then);
     }
 
@@ -194,7 +194,7 @@ impl Broker {
                 if let Err(error) = result {
                     fail(&mut response, error);
                 }
-                turn.respond(connection, &call, response);
+                turn.respond(connection, &call, *response);
             }
             GroupThen::Part { gathering, groups } => {
                 let Some(gathered) = self.gatherings.by_id.get_mut(&gathering) else { return };
