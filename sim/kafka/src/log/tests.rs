@@ -1,0 +1,279 @@
+use context::Seed;
+use proptest::prelude::*;
+
+use super::*;
+
+/// `count` records, appended at the log's end under `epoch`.
+fn append(log: &mut Log, count: usize, epoch: i32, now_ms: u64) {
+    let records = vec![(None, Some(Bytes::from_static(b"value"))); count];
+    let batch = record::write_batch(now_ms as i64, &records);
+    let stamped = batch::stamp(&batch, log.end_offset(), epoch, None);
+    log.append(Timestamp::from_millis(now_ms), stamped, 300);
+}
+
+fn offsets(bytes: &Bytes) -> Vec<i64> {
+    let mut rest = bytes.clone();
+    let mut offsets = Vec::new();
+    while !rest.is_empty() {
+        let header = BatchHeader::parse(&rest).unwrap();
+        offsets.extend(header.base_offset..header.next_offset());
+        rest = rest.split_off(header.size());
+    }
+    offsets
+}
+
+#[test]
+fn a_read_from_inside_a_batch_gives_the_whole_batch() {
+    let mut log = Log::default();
+    append(&mut log, 3, 0, 1);
+    append(&mut log, 2, 0, 2);
+    assert_eq!(offsets(&log.read(1, 5, 10_000, true)), [0, 1, 2, 3, 4]);
+    assert_eq!(offsets(&log.read(3, 5, 10_000, true)), [3, 4]);
+    assert_eq!(offsets(&log.read(1, 3, 10_000, true)), [0, 1, 2]);
+}
+
+#[test]
+fn the_first_batch_comes_whatever_its_size() {
+    let mut log = Log::default();
+    append(&mut log, 3, 0, 1);
+    append(&mut log, 2, 0, 2);
+    assert_eq!(offsets(&log.read(0, 5, 1, true)), [0, 1, 2]);
+    assert!(log.read(0, 5, 1, false).is_empty());
+}
+
+#[test]
+fn a_power_loss_keeps_what_was_written_back() {
+    let mut log = Log::default();
+    append(&mut log, 1, 0, 0);
+    append(&mut log, 1, 0, 20_000);
+    log.write_back(Timestamp::from_millis(31_000));
+    assert_eq!((log.flushed_offset(), log.end_offset()), (1, 2));
+    log.lose_power(&mut Seed(1).stream("power"));
+    assert_eq!(log.end_offset(), 1);
+    append(&mut log, 1, 1, 32_000);
+    assert_eq!(log.epoch_of(1), Some(1));
+}
+
+/// `count` records with this time, appended at the log's end.
+fn append_at(log: &mut Log, time_ms: i64, count: usize) {
+    let records = vec![(None, Some(Bytes::from_static(b"value"))); count];
+    let batch = record::write_batch(time_ms, &records);
+    log.append(Timestamp::from_millis(9_000), batch::stamp(&batch, log.end_offset(), 0, None), 150);
+}
+
+fn retaining(retention_ms: i64, retention_bytes: i64) -> LogConfig {
+    LogConfig { retention_ms, retention_bytes, ..LogConfig::default() }
+}
+
+#[test]
+fn a_segment_is_rolled_by_size_by_time_and_by_offset() {
+    let rules = SegmentRules { bytes: 10_000, ms: 1_000, flush_messages: i64::MAX };
+    let mut log = Log::default();
+    let put = |log: &mut Log, base_offset, time_ms| {
+        let batch = record::write_batch(time_ms, &[(None, None)]);
+        log.append(Timestamp::ZERO, batch::stamp(&batch, base_offset, 0, None), rules);
+        log.segments().len()
+    };
+    assert_eq!(put(&mut log, 0, 5_000), 1);
+    assert_eq!(put(&mut log, 1, 6_000), 1, "as old as it may be");
+    assert_eq!(put(&mut log, 2, 6_001), 2, "by the records' time");
+    assert_eq!((log.flushed_offset(), log.recovery_point()), (2, 2), "a roll flushes");
+    assert_eq!(put(&mut log, i64::from(i32::MAX) + 2, 6_001), 2);
+    assert_eq!(put(&mut log, i64::from(i32::MAX) + 3, 6_001), 3, "an index keeps 32 bits");
+    assert_eq!(log.segments().last().unwrap().base_offset(), i64::from(i32::MAX) + 3);
+}
+
+#[test]
+fn as_many_records_as_flush_messages_says_are_unflushed() {
+    let rules = SegmentRules { bytes: 10_000, ms: i64::MAX, flush_messages: 3 };
+    let mut log = Log::default();
+    let flushed = [1, 2, 3, 4].map(|_| {
+        let batch = record::write_batch(1, &[(None, None)]);
+        log.append(Timestamp::ZERO, batch::stamp(&batch, log.end_offset(), 0, None), rules);
+        log.flushed_offset()
+    });
+    assert_eq!(flushed, [0, 0, 3, 3]);
+}
+
+#[test]
+fn old_segments_go_the_active_one_too_but_nothing_that_is_not_committed() {
+    let mut log = Log::default();
+    [1_000, 2_000, 3_000, 3_000].iter().for_each(|&time_ms| append_at(&mut log, time_ms, 1));
+    assert_eq!(log.segments().len(), 2);
+    let now = Timestamp::from_millis(10_000);
+    assert_eq!(
+        log.delete_old_segments(now, 1, &retaining(1, -1)),
+        0,
+        "the high watermark is within the first"
+    );
+    assert_eq!(log.delete_old_segments(now, 2, &retaining(8_000, -1)), 0, "its last record is not older");
+    assert_eq!(log.delete_old_segments(now, 2, &retaining(7_999, -1)), 1);
+    assert_eq!((log.start_offset(), log.epochs()[0].start_offset), (2, 2));
+    assert_eq!(log.delete_old_segments(now, 4, &retaining(1, -1)), 1);
+    assert_eq!((log.start_offset(), log.end_offset(), log.size()), (4, 4, 0));
+    append_at(&mut log, 9_000, 1);
+    log.load();
+    assert_eq!((log.start_offset(), log.end_offset()), (4, 5));
+}
+
+#[test]
+fn a_log_keeps_at_least_as_many_bytes_as_it_should() {
+    let mut log = Log::default();
+    (0..8).for_each(|_| append_at(&mut log, 9_000, 1));
+    let (size, segment) = (log.size(), log.segments().next().unwrap().size());
+    let now = Timestamp::from_millis(10_000);
+    assert_eq!(log.delete_old_segments(now, 8, &retaining(-1, (size - segment + 1) as i64)), 0);
+    assert_eq!(log.delete_old_segments(now, 8, &retaining(-1, (size - segment) as i64)), 1);
+    assert_eq!(log.size(), size - segment);
+}
+
+#[test]
+fn a_start_that_was_not_written_down_is_forgotten_by_a_kill() {
+    let mut log = Log::default();
+    append_at(&mut log, 9_000, 5);
+    assert_eq!(
+        log.raise_start_offset(6, 5),
+        Err(retention::BeyondHighWatermark { offset: 6, high_watermark: 5 })
+    );
+    assert_eq!((log.raise_start_offset(2, 5), log.raise_start_offset(2, 5)), (Ok(true), Ok(false)));
+    log.checkpoint_offsets();
+    log.raise_start_offset(4, 5).unwrap();
+    log.load();
+    assert_eq!(log.start_offset(), 2);
+}
+
+#[test]
+fn a_high_watermark_that_was_written_down_may_be_ahead_of_what_a_power_loss_left() {
+    let mut log = Log::default();
+    append_at(&mut log, 9_000, 1);
+    log.flush();
+    append_at(&mut log, 9_000, 5);
+    log.checkpoint_high_watermark(6);
+    log.truncate_to(1);
+    log.load();
+    assert_eq!(log.checkpointed_high_watermark(), 1);
+}
+
+#[test]
+fn a_log_that_ends_before_its_start_begins_there_anew() {
+    let mut log = Log::default();
+    append_at(&mut log, 9_000, 5);
+    log.raise_start_offset(4, 5).unwrap();
+    log.checkpoint_offsets();
+    // A power loss takes what lies in the page cache, and leaves the checkpoint.
+    log.lose_power(&mut Seed(1).stream("power"));
+    log.load();
+    assert!(log.start_offset() == 4 && log.end_offset() >= 4, "{log:?}");
+}
+
+#[test]
+fn a_time_is_found_in_the_first_segment_that_has_it_and_not_before_the_start() {
+    let mut log = Log::default();
+    [1_000, 5_000, 2_000, 7_000].iter().for_each(|&time_ms| append_at(&mut log, time_ms, 1));
+    let found = |log: &Log, time| log.offset_for_timestamp(time).map(|found| (found.offset, found.timestamp));
+    assert_eq!(found(&log, 0), Some((0, 1_000)));
+    assert_eq!(found(&log, 1_001), Some((1, 5_000)));
+    assert_eq!(found(&log, 5_001), Some((3, 7_000)));
+    assert_eq!(found(&log, 7_001), None);
+    assert_eq!(log.offset_of_max_timestamp().unwrap().offset, 3);
+    log.raise_start_offset(1, 4).unwrap();
+    assert_eq!(found(&log, 0), Some((1, 5_000)));
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Append(usize),
+    NextEpoch,
+    Truncate(i64),
+    Flush,
+    WriteBack,
+    LosePower,
+    Raise(i64),
+    Retain,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1..6_usize).prop_map(Step::Append),
+        1 => Just(Step::NextEpoch),
+        1 => (0..60_i64).prop_map(Step::Truncate),
+        1 => Just(Step::Flush),
+        1 => Just(Step::WriteBack),
+        1 => Just(Step::LosePower),
+        1 => (0..60_i64).prop_map(Step::Raise),
+        1 => Just(Step::Retain),
+    ]
+}
+
+proptest! {
+    /// The model is the epoch of each offset from 0, where batches end, where the log starts, and what is flushed.
+    #[test]
+    fn a_log_is_a_list_of_records(steps in proptest::collection::vec(any_step(), 1..80), seed in any::<u64>()) {
+        let mut log = Log::default();
+        let mut rng = Seed(seed).stream("power");
+        let (mut model, mut batch_ends): (Vec<i32>, Vec<i64>) = (Vec::new(), vec![0]);
+        let (mut start, mut flushed, mut epoch, mut now_ms) = (0_i64, 0_i64, 0, 0_u64);
+        for step in steps {
+            now_ms += 1_000;
+            let before = log.end_offset();
+            match step {
+                Step::Append(count) => {
+                    append(&mut log, count, epoch, now_ms);
+                    model.extend(std::iter::repeat_n(epoch, count));
+                    batch_ends.push(model.len() as i64);
+                    // A roll flushes.
+                    flushed = flushed.max(log.active_base_offset().min(before));
+                }
+                Step::NextEpoch => epoch += 1,
+                Step::Truncate(offset) => {
+                    log.truncate_to(offset.max(start));
+                }
+                Step::Flush => {
+                    log.flush();
+                    flushed = before;
+                }
+                Step::WriteBack => {
+                    now_ms += 31_000;
+                    log.write_back(Timestamp::from_millis(now_ms));
+                    flushed = before;
+                }
+                Step::LosePower => {
+                    log.checkpoint_offsets();
+                    let loss = log.lose_power(&mut rng);
+                    prop_assert!(loss.end >= flushed.min(before), "what was flushed is there");
+                    prop_assert!(batch_ends.contains(&loss.end) || loss.end == start, "batches are whole or gone");
+                    log.load();
+                    flushed = log.end_offset();
+                }
+                Step::Raise(offset) => {
+                    log.raise_start_offset(offset.min(before), before).unwrap();
+                    start = start.max(offset.min(before));
+                }
+                Step::Retain => {
+                    log.delete_old_segments(Timestamp::from_millis(now_ms), before, &retaining(10_000, -1));
+                    prop_assert!(log.start_offset() >= start);
+                }
+            }
+            start = log.start_offset();
+            let end = log.end_offset();
+            if end > model.len() as i64 {
+                prop_assert_eq!(end, start, "an emptied log goes on from its start");
+                model.resize(end as usize, epoch);
+            }
+            model.truncate(end as usize);
+            batch_ends.retain(|&batch_end| batch_end <= end);
+            if !batch_ends.contains(&end) {
+                batch_ends.push(end);
+            }
+            flushed = flushed.min(end);
+            prop_assert!(start <= end && log.flushed_offset() >= flushed && log.flushed_offset() <= end);
+            for offset in start..end {
+                prop_assert_eq!(log.epoch_of(offset), Some(model[offset as usize]), "epoch of {}", offset);
+            }
+            let read = offsets(&log.read(start, end, usize::MAX, true));
+            prop_assert!(read.first().is_none_or(|&first| first <= start) && read.len() as i64 >= end - start);
+            prop_assert!(read.windows(2).all(|pair| pair[0] + 1 == pair[1]));
+            prop_assert!(read.last().is_none_or(|&last| last + 1 == end));
+        }
+    }
+}
