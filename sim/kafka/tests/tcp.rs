@@ -161,6 +161,46 @@ async fn records_survive_a_crash_of_their_broker_on_real_sockets() {
 }
 
 #[tokio::test]
+async fn a_cluster_that_was_written_down_goes_on_where_it_was() {
+    let client = RealHost::new("client", Seed(3)).into_context();
+    let dir = tempfile::tempdir().unwrap();
+    let ports = free_ports(&client, 2).await;
+    let open = |now| {
+        let config = ClusterConfig::loopback(&ports[..1], ports[1])
+            .with("broker.session.timeout.ms", 1_000)
+            .with("broker.heartbeat.interval.ms", 200);
+        Cluster::open(config, dir.path(), now).unwrap()
+    };
+    let now_ms = client.now().as_millis() as i64;
+    let cluster = open(client.now());
+    let running = Running::start(&cluster);
+    let mut stream = connect(&client, ports[0]).await;
+    let wanted = create_topics_request::CreatableTopic::default()
+        .with_name(topic())
+        .with_num_partitions(1)
+        .with_replication_factor(1);
+    let request = CreateTopicsRequest::default().with_topics(vec![wanted]).with_timeout_ms(1_000);
+    ask(&mut stream, ApiKey::CreateTopics, 7, request).await;
+    while append(&mut stream, "a", now_ms).await != (0, 0) {
+        client.sleep(Duration::from_millis(10)).await;
+    }
+    // Killed, not stopped: what was acknowledged is in the files.
+    running.kill(0);
+    running.kill(1);
+    drop((stream, running, cluster));
+
+    let cluster = open(client.now());
+    let _running = Running::start(&cluster);
+    let mut stream = connect(&client, ports[0]).await;
+    let mut appended = append(&mut stream, "b", now_ms).await;
+    while appended.0 != 0 {
+        client.sleep(Duration::from_millis(10)).await;
+        appended = append(&mut stream, "b", now_ms).await;
+    }
+    assert_eq!(appended.1, 1);
+}
+
+#[tokio::test]
 async fn evil_bytes_cost_their_sender_the_connection_and_nobody_else() {
     let client = RealHost::new("client", Seed(3)).into_context();
     let ports = free_ports(&client, 2).await;

@@ -247,7 +247,7 @@ proptest! {
                 }
                 Step::Raise(offset) => {
                     log.raise_start_offset(offset.min(before), before).unwrap();
-                    start = start.max(offset.min(before));
+                    prop_assert_eq!(log.start_offset(), start.max(offset.min(before)));
                 }
                 Step::Retain => {
                     log.delete_old_segments(Timestamp::from_millis(now_ms), before, &retaining(10_000, -1));

@@ -1,0 +1,115 @@
+//! What goes from a log, and when: by DeleteRecords, by age, by compaction, on a leader and its followers.
+
+mod support;
+
+use bytes::Bytes;
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+use kafka_protocol::messages::*;
+use shakedown_kafka::log::record;
+
+use support::verbs::*;
+use support::{Bench, Reply, START};
+
+/// Three brokers; `orders` has one partition on all of them, led by broker 1, with these settings.
+fn bench(config: &[(&str, &str)]) -> Bench {
+    let mut bench =
+        Bench::new(3, &[("log.cleaner.backoff.ms", "1000"), ("log.retention.check.interval.ms", "1000")]);
+    assert_eq!(bench.create_on("orders", &[1, 2, 3], config), 0);
+    bench.advance(1_500);
+    bench
+}
+
+fn deletion(offset: i64, timeout_ms: i32) -> DeleteRecordsRequest {
+    let partition = DeleteRecordsPartition::default().with_offset(offset);
+    let topic =
+        DeleteRecordsTopic::default().with_name(topic_name("orders")).with_partitions(vec![partition]);
+    DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(timeout_ms)
+}
+
+/// Error and low watermark.
+fn deleted(reply: Option<Reply>) -> Option<(i16, i64)> {
+    let Some(Reply::Response(response)) = reply else { return None };
+    let partition = &expect!(DeleteRecords, response).topics[0].partitions[0];
+    Some((partition.error_code, partition.low_watermark))
+}
+
+fn delete(bench: &mut Bench, node: i32, offset: i64) -> Option<(i16, i64)> {
+    let connection = bench.send(node, ApiKey::DeleteRecords, 2, deletion(offset, 30_000));
+    bench.advance(2_000);
+    deleted(bench.reply(connection))
+}
+
+fn keyed(key: &'static str, value: &'static str) -> Bytes {
+    let record = (Some(Bytes::from_static(key.as_bytes())), Some(Bytes::from_static(value.as_bytes())));
+    record::write_batch(START.as_millis() as i64, &[record])
+}
+
+fn produce(bench: &mut Bench, batch: Bytes) {
+    let connection = bench.send(1, ApiKey::Produce, 9, produce_request("orders", 0, -1, batch));
+    bench.advance(600);
+    let response = expect!(Produce, bench.response(connection));
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+}
+
+#[test]
+fn deleted_records_are_gone_when_every_replica_has_followed() {
+    let mut bench = bench(&[]);
+    assert_eq!(bench.produce_through(1, &["a", "b", "c"]), (0, 0));
+    assert_eq!(delete(&mut bench, 2, 1), Some((6, -1)), "a follower refuses");
+    assert_eq!(delete(&mut bench, 1, 4), Some((1, -1)), "nothing beyond the high watermark");
+    assert_eq!(delete(&mut bench, 1, 2), Some((0, 2)));
+    assert_eq!(bench.fetch(1, "orders", 0, 1).0, 1, "out of range");
+    assert_eq!(delete(&mut bench, 1, -1), Some((0, 3)), "up to the high watermark");
+    assert_eq!(bench.produce_through(1, &["d"]), (0, 3));
+}
+
+#[test]
+fn a_replica_that_is_silent_holds_the_answer_up_to_its_timeout() {
+    let mut bench = bench(&[]);
+    assert_eq!(bench.produce_through(1, &["a", "b", "c"]), (0, 0));
+    bench.pause(3);
+    let connection = bench.send(1, ApiKey::DeleteRecords, 2, deletion(2, 3_000));
+    bench.advance(2_900);
+    assert!(bench.reply(connection).is_none());
+    bench.advance(200);
+    assert_eq!(deleted(bench.reply(connection)).unwrap().0, 7);
+    assert_eq!(bench.fetch(1, "orders", 0, 1).0, 1, "its leader has deleted them all the same");
+}
+
+#[test]
+fn a_topic_that_is_only_compacted_keeps_its_records() {
+    let mut bench = bench(&[("cleanup.policy", "compact")]);
+    assert_eq!(delete(&mut bench, 1, -1), Some((44, -1)));
+}
+
+#[test]
+fn records_that_are_too_old_go_from_every_replica() {
+    let mut bench = bench(&[("retention.ms", "60000")]);
+    assert_eq!(bench.produce_through(1, &["a", "b"]), (0, 0));
+    bench.advance(50_000);
+    assert_eq!(bench.fetch(1, "orders", 0, 0), (0, 2, vec![0, 1]));
+    bench.advance(20_000);
+    assert_eq!(bench.fetch(1, "orders", 0, 0).0, 1);
+    assert_eq!(bench.fetch(1, "orders", 0, 2), (0, 2, vec![]));
+    assert_eq!(bench.produce_through(1, &["c"]), (0, 2));
+    bench.kill(1);
+    bench.advance(12_000);
+    let (leader, _) = bench.leader_of("orders", 0);
+    assert_ne!(leader, 1);
+    assert_eq!(bench.fetch(leader, "orders", 0, 0).0, 1, "the new leader begins there too");
+}
+
+#[test]
+fn a_compacted_topic_keeps_the_last_of_each_key_at_its_offset() {
+    let mut bench = bench(&[
+        ("cleanup.policy", "compact"),
+        ("segment.bytes", "100"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+    ]);
+    for (key, value) in [("a", "1"), ("b", "1"), ("a", "2"), ("c", "1")] {
+        produce(&mut bench, keyed(key, value));
+    }
+    bench.advance(5_000);
+    assert_eq!(bench.fetch(1, "orders", 0, 0), (0, 4, vec![1, 2, 3]));
+    assert_eq!(bench.fetch(1, "orders", 0, 3), (0, 4, vec![3]));
+}
