@@ -99,6 +99,8 @@ def a_transaction_is_seen_whole_or_not_at_all():
             producer.produce(target, value=f"{value}-{commit}")
         positions = reader.position(reader.assignment())
         producer.send_offsets_to_transaction(positions, reader.consumer_group_metadata(), 30)
+        # What is not sent yet would be dropped by an abort.
+        producer.flush(30)
         producer.commit_transaction(30) if commit else producer.abort_transaction(30)
         committed = [(at.partition, at.offset) for at in reader.committed(reader.assignment(), 30) if at.offset >= 0]
         assert committed == expected, committed
