@@ -131,6 +131,10 @@ pub struct ServeArgs {
     /// A feature level by Kafka's name, `transaction.version=1`
     #[arg(long, value_name = "NAME=LEVEL", value_parser = feature_level)]
     pub feature: Vec<(String, i16)>,
+    /// Keep topics, records and offsets in this directory: the next start goes on with them. After a SIGKILL a start takes
+    /// as long as the brokers' old sessions last (`broker.session.timeout.ms`), as it does in Kafka
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Say on standard error what the brokers do
     #[arg(short, long)]
     pub verbose: bool,
@@ -142,7 +146,8 @@ fn setting(text: &str) -> Result<(String, String), String> {
 }
 
 fn feature_level(text: &str) -> Result<(String, i16), String> {
-    let (name, level) = setting(text).map_err(|_| "it must be `NAME=LEVEL`, as in `transaction.version=1`")?;
+    let (name, level) =
+        setting(text).map_err(|_| "it must be `NAME=LEVEL`, as in `transaction.version=1`")?;
     let level = level.parse().map_err(|_| format!("the level `{level}` is not a number"))?;
     Ok((name, level))
 }

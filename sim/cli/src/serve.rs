@@ -1,18 +1,20 @@
 //! `shakedown serve`: the simulated Kafka on real sockets, for clients in any language.
 //!
 //! The same cores as inside the world, on tokio's TCP and clock. Each broker listens on a port of its own; the controller
-//! has a port that only the brokers know. Here are the ports, the wait until every broker serves, and the end; what a
-//! connection may claim is bounded in the shell of `sim/kafka`.
+//! has a port that only the brokers know. Here are the ports, the data's directory, the wait until every broker serves, and
+//! the end; what a connection may claim is bounded in the shell of `sim/kafka`, and `kafka::storage` writes disks down.
 
 use std::fmt;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use context::real::RealHost;
 use context::{Context, Event, EventKind, Recorder, Seed};
-use kafka::{Cluster, ClusterConfig, ConfigError};
+use kafka::{Cluster, ClusterConfig, OpenError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::ServeArgs;
@@ -24,6 +26,9 @@ const START: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// How long the brokers may take to end: Kafka's controlled shutdown gives up after that long, too (three tries, 5 s apart).
 const END: Duration = Duration::from_secs(15);
+
+/// Whoever holds this file's lock has the directory for himself (Kafka's name for it).
+const LOCK: &str = ".lock";
 
 /// Serves until a signal ends it; gives the exit code.
 pub(crate) fn serve(args: &ServeArgs) -> u8 {
@@ -50,8 +55,12 @@ enum Refusal {
     Ports { first: u16, brokers: u16 },
     /// Clients cannot be sent to that address.
     Unspecified(IpAddr),
-    /// A setting or a feature level is no good.
-    Config(ConfigError),
+    /// A setting or a feature level is no good, or what is in the directory is not ours or damaged.
+    Cluster(OpenError),
+    /// Another process has the directory.
+    InUse(PathBuf),
+    /// The directory cannot be used.
+    Data { path: PathBuf, error: io::Error },
     /// A port cannot be had.
     Port { at: SocketAddr, error: io::Error },
     /// The operating system does not tell of signals.
@@ -63,8 +72,14 @@ enum Refusal {
 impl Refusal {
     fn code(&self) -> u8 {
         match self {
-            Refusal::Ports { .. } | Refusal::Unspecified(_) | Refusal::Config(_) => exit::USAGE,
-            Refusal::Port { .. } | Refusal::Signals(_) => exit::UNAVAILABLE,
+            Refusal::Ports { .. } | Refusal::Unspecified(_) | Refusal::Cluster(OpenError::Config(_)) => {
+                exit::USAGE
+            }
+            Refusal::Port { .. }
+            | Refusal::Signals(_)
+            | Refusal::InUse(_)
+            | Refusal::Data { .. }
+            | Refusal::Cluster(OpenError::Storage(_)) => exit::UNAVAILABLE,
             Refusal::NotUp(_) => exit::BUG,
         }
     }
@@ -81,7 +96,13 @@ impl fmt::Display for Refusal {
                 f,
                 "clients cannot be sent to {host}\n  = help: give `--host` the address of this machine by which they reach it",
             ),
-            Refusal::Config(error) => error.fmt(f),
+            Refusal::Cluster(error) => error.fmt(f),
+            Refusal::InUse(path) => write!(
+                f,
+                "another process uses `{}`\n  = help: stop it, or choose another directory with `--data`",
+                path.display(),
+            ),
+            Refusal::Data { path, error } => write!(f, "cannot use `{}`: {error}", path.display()),
             Refusal::Port { at, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
                 "port {} of {} is taken\n  = help: stop what listens there, or choose other ports with `--port`",
@@ -107,13 +128,22 @@ impl fmt::Display for Refusal {
 
 async fn run(args: &ServeArgs) -> Result<u8, Refusal> {
     let (config, addresses) = config(args)?;
-    let cluster = Cluster::new(config).map_err(Refusal::Config)?;
     // Before anything else, so that no signal is missed.
     let mut signals = Signals::new().map_err(Refusal::Signals)?;
     let notes = Arc::new(Notes { loud: args.verbose, last: Mutex::default() });
     let seed = seed_of_the_clock(&notes);
-    let hosts = start(&cluster, args.host, seed, &notes);
     let clock = RealHost::new("serve", seed).into_context();
+    // Held until the end.
+    let _lock = args.data.as_deref().map(lock).transpose()?;
+    let cluster = match &args.data {
+        Some(dir) => Cluster::open(config, dir, clock.now()),
+        None => Cluster::new(config).map_err(OpenError::Config),
+    };
+    let cluster = cluster.map_err(Refusal::Cluster)?;
+    if args.data.is_some() {
+        halt_together();
+    }
+    let hosts = start(&cluster, args.host, seed, &notes);
     tokio::select! {
         ready = up(&cluster, &addresses, &clock) => {
             ready.then_some(()).ok_or_else(|| Refusal::NotUp(notes.last().clone()))?;
@@ -129,6 +159,29 @@ async fn run(args: &ServeArgs) -> Result<u8, Refusal> {
     }
     hosts.iter().for_each(|host| host.shutdown());
     Ok(exit::HELD)
+}
+
+/// Takes a directory for this process, and makes it if there is none. Its lock goes with the process.
+fn lock(dir: &Path) -> Result<File, Refusal> {
+    let path = dir.join(LOCK);
+    let unusable = |error| Refusal::Data { path: path.clone(), error };
+    fs::create_dir_all(dir).map_err(unusable)?;
+    let file = File::create(&path).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Refusal::InUse(dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+/// A node that cannot write halts, with a panic that says why. The others would serve on without it until somebody looks;
+/// so the process ends, and a start goes on with what is written.
+fn halt_together() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        say(panic);
+        std::process::exit(exit::BUG.into());
+    }));
 }
 
 /// The cluster's configuration, and where its brokers will listen: every port is free.

@@ -9,7 +9,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use broker::{Broker as _, NewTopic, OffsetSpec, ProducerRecord, Properties, TopicPartition};
+use broker::{
+    Broker as _, NewTopic, OffsetAndMetadata, OffsetSpec, ProducerRecord, Properties, TopicPartition,
+};
 use client::WireBroker;
 use common::shakedown;
 use context::Seed;
@@ -241,4 +243,75 @@ fn a_second_signal_does_not_wait() {
     // Either it had ended already, or it ended at once.
     let (code, _) = serving.ended();
     assert!(matches!(code, Some(0 | 143)), "{code:?}");
+}
+
+/// Starts a cluster on a directory, which may hold one already.
+fn on(data: &tempfile::TempDir) -> Serving {
+    let data = data.path().to_str().expect("UTF-8");
+    // Short, so that a start after a SIGKILL need not wait for 9 s.
+    Serving::start(3, &["--data", data, "--config", "broker.session.timeout.ms=1000"])
+}
+
+/// Sends one record with acks=all, and commits the offset after it for a group.
+async fn write(serving: &Serving, value: &'static str) {
+    let broker = serving.broker();
+    let producer = broker.producer(&Properties::new().set("acks", "all")).await.unwrap();
+    let mut sent = ProducerRecord::new("kept", "key", value);
+    sent.partition = Some(0);
+    let at = producer.send(sent).await.unwrap();
+    let mut consumer = broker.consumer(&Properties::new().set("group.id", "readers")).await.unwrap();
+    consumer.assign(std::slice::from_ref(&at.partition)).await.unwrap();
+    let offset = OffsetAndMetadata::new(at.offset.expect("acks=all tells it") + 1);
+    consumer.commit(&[(at.partition, offset)]).await.unwrap();
+}
+
+/// All values of the topic, and what the group has committed.
+async fn kept(serving: &Serving, count: usize) -> (Vec<String>, i64) {
+    let properties = Properties::new().set("auto.offset.reset", "earliest").set("group.id", "readers");
+    let mut consumer = serving.broker().consumer(&properties).await.unwrap();
+    let at = TopicPartition::new("kept", 0);
+    consumer.assign(std::slice::from_ref(&at)).await.unwrap();
+    let committed = consumer.committed(std::slice::from_ref(&at), PATIENCE).await.unwrap();
+    consumer.seek(&at, 0).unwrap();
+    let mut values = Vec::new();
+    while values.len() < count {
+        let got = consumer.poll(PATIENCE).await.unwrap();
+        assert!(!got.is_empty(), "{values:?} of {count}");
+        let read =
+            |record: broker::ConsumerRecord| String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+        values.extend(got.into_iter().map(read));
+    }
+    (values, committed[0].1.offset)
+}
+
+#[tokio::test]
+async fn data_outlives_the_process_however_it_ends() {
+    let data = tempfile::tempdir().unwrap();
+    let first = on(&data);
+    let admin = first.broker().admin(&Properties::new()).await.unwrap();
+    admin.create_topics(&[NewTopic::new("kept", 1)]).await.unwrap();
+    write(&first, "one").await;
+    first.signal("TERM");
+    assert_eq!(first.ended(), (Some(0), String::new()));
+
+    let second = on(&data);
+    assert_eq!(kept(&second, 1).await, (vec!["one".into()], 1));
+    write(&second, "two").await;
+    second.signal("KILL");
+    assert_eq!(second.ended().0, None);
+
+    let third = on(&data);
+    assert_eq!(kept(&third, 2).await, (vec!["one".into(), "two".into()], 2));
+    write(&third, "three").await;
+    assert_eq!(kept(&third, 3).await.1, 3);
+}
+
+#[test]
+fn two_processes_do_not_share_a_directory() {
+    let data = tempfile::tempdir().unwrap();
+    let _serving = on(&data);
+    let path = data.path().to_str().unwrap();
+    let outcome = shakedown(["serve", "--port", "19999", "--data", path]);
+    assert_eq!(outcome.code, Some(69), "{outcome:?}");
+    assert!(outcome.err.starts_with(&format!("error: another process uses `{path}`")), "{outcome:?}");
 }
