@@ -13,7 +13,6 @@ use broker::{
     PartitionDescription, Properties, TopicDescription, TopicPartition,
 };
 use context::Context;
-use rdkafka::TopicPartitionList;
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigEntry as RdConfigEntry, ConfigSource as RdConfigSource, NewPartitions,
     NewTopic as RdNewTopic, ResourceSpecifier, TopicReplication, TopicResult,
@@ -23,6 +22,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::Offset as RdOffset;
+use rdkafka::{ClientConfig, TopicPartitionList};
 
 use crate::blocking::{blocking, drop_aside};
 use crate::error::{from_code, from_kafka, invalid_state, timed_out};
@@ -44,6 +44,8 @@ pub(crate) struct RdKafkaAdmin {
     changes: Option<Arc<AdminClient<DefaultClientContext>>>,
     /// Asks. It belongs to no group, and asking creates no topic.
     questions: Option<Arc<BaseConsumer>>,
+    /// What both were made with.
+    config: ClientConfig,
 }
 
 impl RdKafkaAdmin {
@@ -52,7 +54,8 @@ impl RdKafkaAdmin {
         config.remove("group.id");
         let changes = config.create().map_err(|error| from_kafka(&error, "an admin client"))?;
         let questions = config.create().map_err(|error| from_kafka(&error, "an admin client"))?;
-        Ok(RdKafkaAdmin { context, changes: Some(Arc::new(changes)), questions: Some(Arc::new(questions)) })
+        let (changes, questions) = (Some(Arc::new(changes)), Some(Arc::new(questions)));
+        Ok(RdKafkaAdmin { context, changes, questions, config })
     }
 
     fn changes(&self) -> &AdminClient<DefaultClientContext> {
@@ -230,8 +233,16 @@ impl Admin for RdKafkaAdmin {
     }
 
     async fn group_offsets(&self, group: &str) -> Result<Vec<(TopicPartition, OffsetAndMetadata)>, Error> {
-        let group = group.to_owned();
-        self.ask(move |client| native::group_offsets(client, &group, PATIENCE)).await
+        // A client that has this group, though it joins nothing: when the coordinator has moved, librdkafka 2.12 asks for
+        // that of the client's own group, and follows a null pointer if there is none.
+        let (group, mut config) = (group.to_owned(), self.config.clone());
+        blocking(move || {
+            config.set("group.id", &group);
+            let client: BaseConsumer =
+                config.create().map_err(|error| from_kafka(&error, "an admin client"))?;
+            native::group_offsets(&client, &group, PATIENCE)
+        })
+        .await
     }
 }
 
