@@ -129,6 +129,19 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// What a client reads who gave a topic that setting: Kafka's words, in front of ours for what it may be.
+    pub fn of_topic(&self) -> String {
+        match self {
+            ConfigError::UnknownSetting { name, .. } => format!("Unknown topic config name: {name}"),
+            ConfigError::BadValue { name, value, expected } => {
+                format!("Invalid value {value} for configuration {name}: it must be {expected}")
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Who says what time a record has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestampType {
@@ -476,7 +489,7 @@ broker_settings! {
     /// How old a segment grows, in milliseconds.
     "log.roll.ms" log_roll_ms: Option<i64> = None, Kind::Long(1, LONG_MAX), ClusterWide;
     /// How large a segment grows, in bytes.
-    "log.segment.bytes" log_segment_bytes: i32 = Some("1073741824"), Kind::Int(14, MAX), ClusterWide;
+    "log.segment.bytes" log_segment_bytes: i32 = Some("1073741824"), Kind::Int(1_048_576, MAX), ClusterWide;
     /// The most connections of a broker.
     "max.connections" max_connections: i32 = Some("2147483647"), Kind::Int(0, MAX), ClusterWide;
     /// The fetch sessions that a broker remembers.
@@ -581,7 +594,7 @@ topic_settings! {
     /// How long records are kept, in milliseconds; -1 for ever.
     "retention.ms" retention_ms: i64, Kind::Long(-1, LONG_MAX), "log.retention.ms" Settings::retention_ms;
     /// How large a segment grows, in bytes.
-    "segment.bytes" segment_bytes: i32, Kind::Int(14, MAX), "log.segment.bytes" |broker| broker.log_segment_bytes;
+    "segment.bytes" segment_bytes: i32, Kind::Int(1_048_576, MAX), "log.segment.bytes" |broker| broker.log_segment_bytes;
     /// How old a segment grows, in milliseconds.
     "segment.ms" segment_ms: i64, Kind::Long(1, LONG_MAX), "log.roll.ms" Settings::roll_ms;
     /// Whether a replica that is behind may lead when no other can.

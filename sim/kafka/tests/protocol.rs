@@ -151,7 +151,7 @@ fn request(bench: &mut Bench, api: ApiKey, version: i16) -> RequestKind {
                 .with_replication_factor(1)
                 .with_configs(vec![
                     CreatableTopicConfig::default()
-                        .with_name(text("segment.bytes"))
+                        .with_name(text("segment.ms"))
                         .with_value(Some(text("1000"))),
                 ]);
             CreateTopicsRequest::default().with_topics(vec![topic]).into()

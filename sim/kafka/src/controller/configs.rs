@@ -278,7 +278,7 @@ impl Controller {
     ) -> Result<(), Refusal> {
         if let ConfigResource::Topic(_) = resource {
             let parsed = TopicSettings::parse(after).and_then(|settings| settings.check(&self.settings));
-            return parsed.map_err(|error| (ResponseError::InvalidConfig, error.to_string()));
+            return parsed.map_err(|error| (ResponseError::InvalidConfig, error.of_topic()));
         }
         let per_broker = *resource != ConfigResource::Brokers;
         for name in changed {

@@ -163,7 +163,7 @@ impl Controller {
             config.insert(setting.name.to_string(), value.to_string());
         }
         let parsed = TopicSettings::parse(&config).and_then(|settings| settings.check(&self.settings));
-        parsed.map_err(|error| (ResponseError::InvalidConfig, error.to_string()))?;
+        parsed.map_err(|error| (ResponseError::InvalidConfig, error.of_topic()))?;
         Ok(config)
     }
 
