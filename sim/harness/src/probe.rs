@@ -248,7 +248,9 @@ async fn read_on(context: &Context, broker: &dyn Broker) -> Result<(), Error> {
         .set("enable.auto.commit", false)
         .set("auto.offset.reset", "earliest")
         .set("isolation.level", "read_committed")
-        .set("session.timeout.ms", 10_000);
+        .set("session.timeout.ms", 10_000)
+        // A join whose coordinator loses power is answered by nobody: the client waits for as long as this.
+        .set("max.poll.interval.ms", 30_000);
     let mut consumer = broker.consumer(&properties).await?;
     consumer.subscribe(&[Probe::TOPIC.into()], Box::new(NoRebalanceListener)).await?;
     let mut committed: BTreeMap<TopicPartition, i64> = BTreeMap::new();
