@@ -1,17 +1,19 @@
 //! The links: which packet arrives when, and which must wait.
 //!
-//! A link runs from one host to another and is a queue: packets leave it in the order in which they entered, because the
-//! network stack drops what comes out of order and nothing retransmits. A latency is drawn for each packet; one that would
-//! overtake its predecessor waits, and arrives with it. Of several links with a packet due in the same millisecond, the seed draws
-//! which goes first.
+//! A link runs from one host to another. A latency is drawn for each packet; of one connection one that would overtake its
+//! predecessor waits, and arrives with it, because the network stack drops what comes out of order and nothing
+//! retransmits. Packets of different connections overtake each other as they do in a network: what a connection was late
+//! with may arrive when another, made since, has long been answered. Of several links with a packet due in the same
+//! millisecond, the seed draws which goes first.
 //!
 //! Here is no socket and no host: packets go in by the numbers of their hosts and come out when they are due.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::net::IpAddr;
 
 use context::{Rng, Seed};
-use turmoil_net::Packet;
+use turmoil_net::{Packet, Transport};
 
 use super::draw_below;
 use crate::{LatencyRange, LinkStats};
@@ -32,7 +34,10 @@ pub(crate) struct Links {
 
 #[derive(Default)]
 struct Link {
+    /// In the order in which they arrive.
     queue: VecDeque<Flight>,
+    /// When the last packet of a connection arrives; those of which all has arrived are forgotten now and then.
+    last: BTreeMap<Flow, u64>,
     /// When its first packet is due, as `due` has it.
     armed: Option<u64>,
     held: bool,
@@ -46,9 +51,36 @@ struct Link {
 }
 
 struct Flight {
-    /// Not before this, nor before its predecessor.
     at: u64,
     packet: Packet,
+}
+
+/// One direction of a connection: addresses and ports of sender and receiver.
+type Flow = (IpAddr, u16, IpAddr, u16);
+
+fn flow(packet: &Packet) -> Flow {
+    let (from, to) = match &packet.payload {
+        Transport::Tcp(segment) => (segment.src_port, segment.dst_port),
+        Transport::Udp(datagram) => (datagram.src_port, datagram.dst_port),
+    };
+    (packet.src, from, packet.dst, to)
+}
+
+/// Connections of a link that are remembered before the old ones are looked for.
+const FLOWS_REMEMBERED: usize = 64;
+
+impl Link {
+    /// A packet that would arrive at `at`, were it alone: behind all that arrives then, and not before its predecessor.
+    fn enqueue(&mut self, now: u64, at: u64, packet: Packet) {
+        let flow = flow(&packet);
+        let at = self.last.get(&flow).map_or(at, |&last| at.max(last));
+        if self.last.len() >= FLOWS_REMEMBERED && !self.last.contains_key(&flow) {
+            self.last.retain(|_, last| *last > now);
+        }
+        self.last.insert(flow, at);
+        let behind = self.queue.iter().rposition(|other| other.at <= at).map_or(0, |place| place + 1);
+        self.queue.insert(behind, Flight { at, packet });
+    }
 }
 
 impl Links {
@@ -73,7 +105,7 @@ impl Links {
         let at = self.arrival(now, number);
         let link = &mut self.links[number];
         link.stats.slowed += u64::from(link.latency.is_some());
-        link.queue.push_back(Flight { at, packet });
+        link.enqueue(now, at, packet);
         self.arm(number);
     }
 
@@ -119,15 +151,16 @@ impl Links {
         link.armed = None;
     }
 
-    /// Lets the link go on. What should have arrived meanwhile arrives in order, a latency from now.
+    /// Lets the link go on. What should have arrived meanwhile arrives a latency from now, of each connection in order.
     pub(crate) fn release(&mut self, now: u64, from: usize, to: usize) {
         let number = self.number(from, to);
         self.links[number].held = false;
-        for place in 0..self.links[number].queue.len() {
-            if self.links[number].queue[place].at <= now {
-                self.links[number].stats.held += 1;
-                self.links[number].queue[place].at = self.arrival(now, number);
-            }
+        self.links[number].last.clear();
+        for Flight { at, packet } in std::mem::take(&mut self.links[number].queue) {
+            let waited = at <= now;
+            let at = if waited { self.arrival(now, number) } else { at };
+            self.links[number].stats.held += u64::from(waited);
+            self.links[number].enqueue(now, at, packet);
         }
         self.arm(number);
     }
@@ -152,14 +185,19 @@ impl Links {
         link.unheard.extend(kept);
     }
 
-    /// The machine `to` is back: what was kept for it arrives before all else, a latency from now.
+    /// The machine `to` is back: what was kept for it arrives a latency from now, of each connection before all else.
     pub(crate) fn deliver_unheard(&mut self, now: u64, to: usize) {
         for from in 0..self.names.len() {
             let number = self.number(from, to);
             let kept = std::mem::take(&mut self.links[number].unheard);
-            for packet in kept.into_iter().rev() {
+            let under_way = std::mem::take(&mut self.links[number].queue);
+            self.links[number].last.clear();
+            for packet in kept {
                 let at = self.arrival(now, number);
-                self.links[number].queue.push_front(Flight { at, packet });
+                self.links[number].enqueue(now, at, packet);
+            }
+            for Flight { at, packet } in under_way {
+                self.links[number].enqueue(now, at, packet);
             }
             self.links[number].armed = None;
             self.arm(number);
@@ -189,10 +227,12 @@ impl Links {
 
     fn arm(&mut self, number: usize) {
         let link = &mut self.links[number];
-        if link.held || link.armed.is_some() || self.tied.contains(&number) {
+        if link.held || self.tied.contains(&number) {
             return;
         }
-        if let Some(first) = link.queue.front() {
+        if let Some(first) = link.queue.front()
+            && link.armed.is_none_or(|armed| first.at < armed)
+        {
             link.armed = Some(first.at);
             self.due.push(Reverse((first.at, number)));
         }
@@ -209,9 +249,9 @@ fn in_millis(range: LatencyRange) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
 
-    use turmoil_net::{Transport, UdpDatagram};
+    use turmoil_net::UdpDatagram;
 
     use super::*;
 
@@ -224,16 +264,21 @@ mod tests {
         Links::new(Seed(7), names, LatencyRange::millis(min, max))
     }
 
+    /// A packet of the only connection.
     fn packet(number: u16) -> Packet {
+        packet_of(0, number)
+    }
+
+    fn packet_of(connection: u16, number: u16) -> Packet {
         let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let payload =
-            Transport::Udp(UdpDatagram { src_port: number, dst_port: 0, payload: Default::default() });
+        let payload = number.to_be_bytes().to_vec().into();
+        let payload = Transport::Udp(UdpDatagram { src_port: connection, dst_port: 0, payload });
         Packet { src: nowhere, dst: nowhere, ttl: 64, payload }
     }
 
     fn number(packet: &Packet) -> u16 {
         match &packet.payload {
-            Transport::Udp(datagram) => datagram.src_port,
+            Transport::Udp(datagram) => u16::from_be_bytes([datagram.payload[0], datagram.payload[1]]),
             Transport::Tcp(_) => unreachable!("these tests send datagrams"),
         }
     }
@@ -258,6 +303,32 @@ mod tests {
         let seen = arrivals(&mut links, 1_000);
         assert_eq!(seen.iter().map(|&(_, n)| n).collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
         assert!(seen.iter().all(|&(at, n)| (1..=5).contains(&(at - u64::from(n)))));
+    }
+
+    #[test]
+    fn connections_overtake_each_other_and_themselves_never() {
+        let mut links = links(1, 50);
+        for n in 0..100 {
+            links.send(0, A, B, packet_of(n % 2, n));
+        }
+        let seen: Vec<u16> = arrivals(&mut links, 1_000).into_iter().map(|(_, n)| n).collect();
+        for connection in 0..2 {
+            let own: Vec<u16> = seen.iter().copied().filter(|n| n % 2 == connection).collect();
+            assert!(own.is_sorted() && own.len() == 50, "{own:?}");
+        }
+        assert!(!seen.is_sorted(), "one of them is late at times");
+    }
+
+    #[test]
+    fn what_was_late_arrives_after_what_was_sent_since_on_another_connection() {
+        let mut links = links(1, 5);
+        links.set_latency(A, B, Some(LatencyRange::millis(100, 100)));
+        links.send(0, A, B, packet_of(1, 1));
+        links.set_latency(A, B, None);
+        links.send(10, A, B, packet_of(2, 2));
+        links.send(10, A, B, packet_of(1, 3));
+        let seen: Vec<u16> = arrivals(&mut links, 1_000).into_iter().map(|(_, n)| n).collect();
+        assert_eq!(seen, [2, 1, 3]);
     }
 
     #[test]
