@@ -145,7 +145,8 @@ type Encode = Box<dyn FnOnce(&Versions, i32) -> Result<(i16, BytesMut), Error> +
 
 struct Queued {
     id: u64,
-    encode: Encode,
+    /// `None`: nothing is to be sent; whoever queued it wants to know when the connection is up.
+    encode: Option<Encode>,
     /// `false`: the broker will not answer (a produce request with `acks=0`).
     answered: bool,
     reply: oneshot::Sender<Result<Frame, Failed>>,
@@ -243,6 +244,15 @@ impl Connection {
         async move { reply.await.map(|_| ()) }
     }
 
+    /// Connects if need be; done when the connection is up, or could not be made.
+    pub(crate) fn ready(
+        &self,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<(), Failed>> + Send + 'static {
+        let reply = self.queue(timeout, false, None);
+        async move { reply.await.map(|_| ()) }
+    }
+
     fn enqueue<R: Request + 'static>(
         &self,
         timeout: Duration,
@@ -250,14 +260,23 @@ impl Connection {
         version_max: i16,
         build: impl FnOnce(i16) -> R + Send + 'static,
     ) -> impl Future<Output = Result<Frame, Failed>> + Send + 'static {
+        let encode: Encode =
+            Box::new(move |versions, correlation_id| versions.encode(version_max, correlation_id, build));
+        self.queue(timeout, answered, Some(encode))
+    }
+
+    fn queue(
+        &self,
+        timeout: Duration,
+        answered: bool,
+        encode: Option<Encode>,
+    ) -> impl Future<Output = Result<Frame, Failed>> + Send + 'static {
         let (reply, receiver) = oneshot::channel();
         let id = {
             let mut next = self.next_id.lock().unwrap_or_else(PoisonError::into_inner);
             *next += 1;
             *next
         };
-        let encode: Encode =
-            Box::new(move |versions, correlation_id| versions.encode(version_max, correlation_id, build));
         // The actor lives as long as this handle; if its host is being shut down the receiver fails below.
         self.queue.send(Queued { id, encode, answered, reply }).ok();
         let (context, name, shared, expired) =
@@ -538,6 +557,10 @@ impl Actor {
             if reply.is_closed() {
                 continue;
             }
+            let Some(encode) = encode else {
+                reply.send(Ok((0, Bytes::new()))).ok();
+                continue;
+            };
             self.correlation_id = self.correlation_id.wrapping_add(1);
             let (version, frame) = match encode(versions, self.correlation_id) {
                 Ok(encoded) => encoded,

@@ -21,7 +21,7 @@ use kafka_protocol::protocol::StrBytes;
 use crate::accumulator::Batch;
 use crate::backoff::{Backoff, after_failures};
 use crate::cluster::{NodeId, Peer, topic_name};
-use crate::connection::Failed;
+use crate::connection::{Failed, Standing};
 use crate::error::{self, code, transport};
 use crate::producer::{Shared, State};
 use crate::properties::Habits;
@@ -45,6 +45,11 @@ enum Event {
         batches: Vec<Batch>,
         answer: Result<Option<ProduceResponse>, Failed>,
     },
+    /// A connection to a leader was wanted.
+    Connected {
+        node: NodeId,
+        result: Result<(), Failed>,
+    },
     Refreshed(Result<(), Error>),
     ProducerId(Result<(i64, i16), Error>),
     /// Partitions were to be registered with the transaction.
@@ -56,6 +61,8 @@ pub(crate) struct Sender {
     shared: Arc<Shared>,
     events: FuturesUnordered<BoxFuture<'static, Event>>,
     in_flight: BTreeMap<NodeId, usize>,
+    /// Leaders that are being connected to.
+    connecting: BTreeSet<NodeId>,
     metadata: Inquiry,
     producer_id: Inquiry,
     registration: Inquiry,
@@ -90,6 +97,7 @@ impl Sender {
             rng: shared.cluster.rng("sender"),
             events: FuturesUnordered::new(),
             in_flight: BTreeMap::new(),
+            connecting: BTreeSet::new(),
             metadata: Inquiry::new(shared.cluster.metadata_backoff()),
             producer_id: Inquiry::new(shared.cluster.backoff()),
             registration: Inquiry::new(shared.cluster.backoff()),
@@ -192,6 +200,9 @@ impl Sender {
                     self.metadata.wanted = true;
                     continue;
                 };
+                if !self.is_up(leader) {
+                    continue;
+                }
                 let (bytes, batches) = requests.entry(leader).or_default();
                 let room = batches.is_empty() || *bytes + batch.bytes() <= REQUEST_BYTES_MAX;
                 if self.in_flight.get(&leader).copied().unwrap_or(0) >= limit || !room {
@@ -214,6 +225,27 @@ impl Sender {
                 self.events.push(produced);
             }
         }
+    }
+
+    /// Whether a leader is connected to; connects if not. Batches wait here meanwhile, not in the connection's queue: the
+    /// partition may have another leader long before a dead one's connection is tried again.
+    fn is_up(&mut self, leader: NodeId) -> bool {
+        let cluster = &self.shared.cluster;
+        let Ok(connection) = cluster.connection(Peer::Node(leader)) else {
+            self.metadata.wanted = true;
+            return false;
+        };
+        if connection.standing() == Standing::Up {
+            return true;
+        }
+        if connection.standing() == Standing::Down {
+            self.metadata.wanted = true;
+        }
+        if self.connecting.insert(leader) {
+            let ready = connection.ready(cluster.settings.socket_timeout);
+            self.events.push(Box::pin(async move { Event::Connected { node: leader, result: ready.await } }));
+        }
+        false
     }
 
     fn produce(
@@ -404,6 +436,10 @@ impl Sender {
         let shared = self.shared.clone();
         let now = shared.cluster.context.now();
         match event {
+            Event::Connected { node, result } => {
+                self.connecting.remove(&node);
+                self.metadata.wanted |= result.is_err();
+            }
             Event::Refreshed(result) => {
                 self.metadata.asking = false;
                 if result.is_ok() && shared.state().unplaced.is_empty() {

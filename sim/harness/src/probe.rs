@@ -25,6 +25,8 @@ const CALL: Duration = Duration::from_secs(5);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(200);
 const POLL: Duration = Duration::from_millis(500);
+/// The reader commits all of its positions at every so many polls.
+const RECOMMIT: u64 = 10;
 
 /// How far the writers are.
 #[derive(Debug, Default)]
@@ -254,6 +256,7 @@ async fn read_on(context: &Context, broker: &dyn Broker) -> Result<(), Error> {
     let mut consumer = broker.consumer(&properties).await?;
     consumer.subscribe(&[Probe::TOPIC.into()], Box::new(NoRebalanceListener)).await?;
     let mut committed: BTreeMap<TopicPartition, i64> = BTreeMap::new();
+    let mut polls = 0_u64;
     loop {
         match consumer.poll(POLL).await {
             Err(error) if error.is_fatal() => return Err(error),
@@ -263,8 +266,11 @@ async fn read_on(context: &Context, broker: &dyn Broker) -> Result<(), Error> {
         // The positions, not the last records: a log may end in markers.
         let held = consumer.assignment();
         let positions = held.iter().filter_map(|at| Some((at.clone(), consumer.position(at)?)));
+        polls += 1;
+        // Now and then all of them: a commit that was acknowledged may have been lost with the log that it was in.
+        let all = polls % RECOMMIT == 0;
         let news: BTreeMap<_, _> =
-            positions.filter(|(at, position)| committed.get(at) != Some(position)).collect();
+            positions.filter(|(at, position)| all || committed.get(at) != Some(position)).collect();
         if news.is_empty() {
             continue;
         }

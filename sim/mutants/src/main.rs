@@ -30,10 +30,13 @@ fn main() -> ExitCode {
 }
 
 fn run(wanted: &[String]) -> Result<usize, String> {
-    if let Some(unknown) = wanted.iter().find(|name| !MUTANTS.iter().any(|mutant| mutant.name == name.as_str())) {
+    if let Some(unknown) =
+        wanted.iter().find(|name| !MUTANTS.iter().any(|mutant| mutant.name == name.as_str()))
+    {
         return Err(format!("there is no mutant `{unknown}`"));
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).ok_or("the crate is two folders deep")?;
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).ok_or("the crate is two folders deep")?;
     let tree = root.join("target/mutants/tree");
     copy(root, &tree)?;
     println!("unchanged: the suite must pass");
@@ -41,7 +44,8 @@ fn run(wanted: &[String]) -> Result<usize, String> {
     if !red.is_empty() {
         return Err(format!("the suite is red before anything is changed: {red:?}"));
     }
-    let chosen = MUTANTS.iter().filter(|mutant| wanted.is_empty() || wanted.iter().any(|name| name == mutant.name));
+    let chosen =
+        MUTANTS.iter().filter(|mutant| wanted.is_empty() || wanted.iter().any(|name| name == mutant.name));
     let mut survivors = 0;
     for mutant in chosen {
         let changed = Changed::make(&tree, mutant)?;
@@ -94,7 +98,9 @@ impl Changed {
         let places = before.matches(mutant.from).count();
         if places != 1 {
             let (name, file) = (mutant.name, mutant.file);
-            return Err(format!("mutant `{name}`: its place is {places} times in {file}, not once; mend the table"));
+            return Err(format!(
+                "mutant `{name}`: its place is {places} times in {file}, not once; mend the table"
+            ));
         }
         let after = before.replacen(mutant.from, mutant.to, 1);
         fs::write(&file, after).map_err(|error| format!("{}: {error}", file.display()))?;
