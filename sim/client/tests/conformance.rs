@@ -1,7 +1,7 @@
 //! The conformance suite of `services/broker` over this client and the simulated Kafka, in two places: inside the
 //! simulated world, and over loopback TCP in real time. Each case has a cluster of its own.
 //!
-//! Every feature that this pair has is on; a case that is skipped is listed with its reason.
+//! Every feature is on: a case that is skipped fails.
 
 #[path = "claims/mod.rs"]
 mod claims;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker::conformance::{Case, FREQUENT_CLEANUP, Feature, Features, Outcome, Subject, cases};
+use broker::conformance::{Case, FREQUENT_CLEANUP, Features, Outcome, Subject, cases};
 use broker::{Broker, Error, Properties};
 use context::real::RealHost;
 use context::{BoxFuture, Context, NoRecorder, Program, Seed};
@@ -26,19 +26,11 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(8);
     let mut trials = Vec::new();
     for (number, case) in cases().into_iter().enumerate() {
-        if let Some(reason) = skipped(&case) {
-            println!("skipped: {} ({reason})", case.name);
-            continue;
-        }
         trials.push(Trial::test(format!("world::{}", case.name), move || judge(in_the_world(case))));
         trials.push(Trial::test(format!("tcp::{}", case.name), move || judge(over_tcp(case, number))));
     }
     for habits in ["librdkafka", "java"] {
         for (name, claim) in claims::CLAIMS.iter().chain(claims::ADMIN_CLAIMS) {
-            if NOT_SERVED_YET.contains(name) {
-                println!("skipped: {name} (the simulated Kafka does not serve all of its requests yet)");
-                continue;
-            }
             trials.push(Trial::test(format!("world::{habits}::{name}"), move || {
                 hold_in_the_world(habits, *claim);
                 Ok(())
@@ -46,30 +38,6 @@ fn main() -> ExitCode {
         }
     }
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// What this client over the simulated Kafka can do.
-fn features() -> Features {
-    Features {
-        transactions: Feature::Off("the simulated Kafka has no transactional offsets yet".into()),
-        ..Features::all()
-    }
-}
-
-/// Claims with requests that the simulated Kafka does not serve yet.
-const NOT_SERVED_YET: &[&str] = &[
-    "offsets_count_when_their_transaction_commits",
-    "a_member_that_its_group_went_on_without_commits_nothing",
-    "deleted_records_move_the_start_of_the_log",
-    "settings_are_changed_one_by_one",
-    "groups_are_listed_described_and_deleted",
-];
-
-fn skipped(case: &Case) -> Option<String> {
-    match features().lacking(case) {
-        Some(Feature::Off(reason)) => Some(reason.clone()),
-        _ => None,
-    }
 }
 
 fn judge(outcome: Outcome) -> Result<(), Failed> {
@@ -122,7 +90,7 @@ impl Subject for Bed {
     }
 
     fn features(&self) -> Features {
-        features()
+        Features::all()
     }
 
     async fn kill_broker(&self, node_id: i32) -> Result<(), Error> {

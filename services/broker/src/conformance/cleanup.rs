@@ -97,7 +97,8 @@ async fn compaction_forgets_a_key_after_its_tombstone(bench: Bench) -> Result<()
     Ok(())
 }
 
-const SHORT_LIVED: &[(&str, &str)] = &[("retention.ms", "1000"), ("segment.ms", "500")];
+/// Long enough for a new member of a group to read what is new.
+const SHORT_LIVED: &[(&str, &str)] = &[("retention.ms", "8000"), ("segment.ms", "500")];
 
 /// Sends, and waits until retention has taken what was sent first.
 async fn forgotten(bench: &Bench, topic: &Arc<str>) -> Result<i64, Failure> {

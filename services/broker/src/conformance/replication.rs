@@ -117,7 +117,7 @@ async fn what_too_few_replicas_hold_is_acknowledged_to_one_and_not_visible(
     let (topic, replicas) = replicated(&bench, 2, &[("min.insync.replicas", "2")]).await?;
     let careless = Properties::new().set("enable.idempotence", false).set("acks", 1);
     let producer = bench.producer_with(careless).await?;
-    bench.send_all(&*producer, &topic, "k", ["before".into()]).await?;
+    bench.send_all(&*bench.producer().await?, &topic, "k", ["before".into()]).await?;
     bench.subject().kill_broker(replicas[1]).await?;
     in_sync_are(&bench, &topic, &replicas[..1]).await?;
     bench.send_all(&*producer, &topic, "k", ["alone".into()]).await?;
@@ -137,6 +137,8 @@ async fn divided(bench: &Bench, unclean: &str) -> Result<(Arc<str>, Vec<i32>), F
     let (topic, replicas) =
         replicated(bench, 2, &[("unclean.leader.election.enable", unclean), ("min.insync.replicas", "1")])
             .await?;
+    // What shows later that a broker serves again is made while all do.
+    bench.brokers().await?;
     let producer = bench.producer().await?;
     bench.send_all(&*producer, &topic, "k", ["both".into()]).await?;
     bench.subject().kill_broker(replicas[1]).await?;
@@ -177,6 +179,7 @@ async fn a_clean_election_waits_for_the_last_in_sync_replica(bench: Bench) -> Re
 /// the leader has already appended.
 async fn retried_after_append(bench: &Bench, idempotence: bool) -> Result<Vec<String>, Failure> {
     let (topic, replicas) = replicated(bench, 2, &[("min.insync.replicas", "1")]).await?;
+    bench.brokers().await?;
     let more = Properties::new()
         .set("enable.idempotence", idempotence)
         .set("acks", "all")
