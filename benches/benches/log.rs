@@ -21,15 +21,12 @@ fn batch() -> Bytes {
     record::write_batch(5_000, &vec![record; RECORDS])
 }
 
-fn leader(log: &Log) -> Partition {
-    let image = PartitionImage {
-        replicas: vec![1],
-        in_sync: vec![1],
-        leader: 1,
-        leader_epoch: 0,
-        partition_epoch: 0,
-    };
-    Partition::load(log, &image, true)
+/// A new partition and its log, led here.
+fn leader() -> (Log, Partition) {
+    let mut log = Log::default();
+    let mut partition = Partition::load(NOW, &mut log, i32::MAX);
+    partition.lead(NOW, 1, &mut log, &PartitionImage::new(vec![1], vec![1]));
+    (log, partition)
 }
 
 fn rules() -> AppendRules {
@@ -42,17 +39,15 @@ fn log(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("log");
     group.throughput(Throughput::Elements(RECORDS as u64));
     group.bench_function("append 100 x 64 B", |bench| {
-        let start = || (Log::default(), leader(&Log::default()));
         bench.iter_batched_ref(
-            start,
-            |(log, partition)| partition.append(NOW, log, &rules, &batch).expect("a sound batch"),
+            leader,
+            |(log, partition)| partition.append(NOW, log, &rules, &batch, None).expect("a sound batch"),
             BatchSize::SmallInput,
         );
     });
-    let mut filled = Log::default();
-    let mut partition = leader(&filled);
+    let (mut filled, mut partition) = leader();
     while filled.bytes_between(0, filled.end_offset(), 2 * FETCH_BYTES) < 2 * FETCH_BYTES {
-        partition.append(NOW, &mut filled, &rules, &batch).expect("a sound batch");
+        partition.append(NOW, &mut filled, &rules, &batch, None).expect("a sound batch");
     }
     group.throughput(Throughput::Bytes(FETCH_BYTES as u64));
     group.bench_function("fetch 1 MiB", |bench| {

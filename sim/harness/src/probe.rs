@@ -30,7 +30,7 @@ const RECOMMIT: u64 = 10;
 
 /// How far the writers are.
 #[derive(Debug, Default)]
-pub struct Board {
+pub(crate) struct Board {
     state: Mutex<State>,
 }
 
@@ -49,7 +49,7 @@ impl Board {
     }
 
     /// Every writer has written all, and each record has its fate.
-    pub fn finished(&self, probe: &Probe) -> bool {
+    pub(crate) fn finished(&self, probe: &Probe) -> bool {
         let state = self.state();
         state.open == 0
             && (1..=probe.writers).all(|writer| state.finished.get(&writer).copied().unwrap_or(false))
@@ -57,12 +57,17 @@ impl Board {
 }
 
 /// The probe's topic has no other readers.
-pub fn group() -> Group {
+pub(crate) fn group() -> Group {
     Group { id: Probe::GROUP.to_owned(), topics: vec![Probe::TOPIC.to_owned()] }
 }
 
 /// The hosts of a probe.
-pub fn hosts(probe: &Probe, partitions: u32, clients: &Clients, board: &Arc<Board>) -> Vec<SystemHost> {
+pub(crate) fn hosts(
+    probe: &Probe,
+    partitions: u32,
+    clients: &Clients,
+    board: &Arc<Board>,
+) -> Vec<SystemHost> {
     let reader = clients.clone();
     let mut hosts = vec![SystemHost {
         name: Probe::READER.to_owned(),
@@ -268,7 +273,7 @@ async fn read_on(context: &Context, broker: &dyn Broker) -> Result<(), Error> {
         let positions = held.iter().filter_map(|at| Some((at.clone(), consumer.position(at)?)));
         polls += 1;
         // Now and then all of them: a commit that was acknowledged may have been lost with the log that it was in.
-        let all = polls % RECOMMIT == 0;
+        let all = polls.is_multiple_of(RECOMMIT);
         let news: BTreeMap<_, _> =
             positions.filter(|(at, position)| all || committed.get(at) != Some(position)).collect();
         if news.is_empty() {

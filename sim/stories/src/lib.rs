@@ -3,8 +3,8 @@
 //! A [`Tale`] kills, pauses and restarts brokers through a [`Stage`], speaks the wire protocol itself, and writes down an
 //! [`Account`]: who led with which epoch, who was in sync, what producers were answered and for how long nothing was,
 //! what was there in the end. Accounts of real Kafka are under version control in `recordings/`, made by
-//! `cargo run -p shakedown-stories -- record`. The test of this crate tells the same tales to the simulated cluster and
-//! holds its accounts against them: states in their order, error codes as sets, times within [`account::TOLERANCE`].
+//! `cargo run -p shakedown-stories -- record`. [`Recording::differences`] holds an account of the simulated cluster
+//! against them: states in their order, error codes as sets, times within [`account::TOLERANCE`].
 //!
 //! Ids are normalised: replicas are A, B and C in the order of their assignment.
 //!

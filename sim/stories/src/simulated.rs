@@ -12,6 +12,9 @@ use crate::account::Account;
 use crate::stage::{Stage, StageError};
 use crate::tales::Tale;
 
+/// From the start of a broker's process to its first request: a Java machine's start, as measured with two cores.
+const PROCESS_START: Duration = Duration::from_millis(3_500);
+
 struct Simulated {
     context: Context,
     /// Changes that are not made yet.
@@ -47,7 +50,12 @@ impl Stage for Simulated {
     }
 
     async fn start(&self, broker: i32) -> Result<(), StageError> {
-        self.order(Change::Restart { host: host(broker) }).await
+        let (context, orders) = (self.context.clone(), self.orders.clone());
+        self.context.spawn("start", async move {
+            context.sleep(PROCESS_START).await;
+            lock(&orders).push(Change::Restart { host: host(broker) });
+        });
+        Ok(())
     }
 
     async fn pause(&self, broker: i32) -> Result<(), StageError> {

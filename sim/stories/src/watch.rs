@@ -348,7 +348,8 @@ impl Telling {
                     && aborted
                         .iter()
                         .any(|(id, from)| *id == header.producer_id && *from <= header.base_offset);
-                if !header.is_control() && !(committed && is_aborted) {
+                let is_seen = !committed || !is_aborted;
+                if !header.is_control() && is_seen {
                     let records = record::read_all(&header, &batch).ok()?;
                     let value = |record: record::Record| {
                         String::from_utf8_lossy(&record.value.unwrap_or_default()).into_owned()
