@@ -66,13 +66,13 @@ fn too_little_time_to_recover_is_no_progress() {
     breaks(103, "", "recovers_within = \"1ms\"");
 }
 
-/// Brokers that take only small messages: some stay in their outbox for ever, and their sagas without an answer.
-const SMALL: &str =
-    "[cluster]\nconfig = { \"message.max.bytes\" = 450 }\n[services.order]\nstep_timeout = \"1h\"";
+/// Brokers that take only what is fresh: late messages stay in their outbox for ever, and their sagas without an answer.
+const FRESH: &str = "[cluster]\nconfig = { \"log.message.timestamp.before.max.ms\" = 40 }\n\
+    [services.order]\nstep_timeout = \"1h\"";
 
 #[test]
 fn a_saga_without_an_end_is_no_progress() {
-    breaks(103, SMALL, "stuck_sagas = 0");
+    breaks(103, FRESH, "stuck_sagas = 0");
 }
 
 /// Commands twice, and a payment service that charges each time.
