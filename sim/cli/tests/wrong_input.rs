@@ -30,7 +30,7 @@ wrong_files! {
     hosts_that_match_nothing_are_refused:
         "[[fault]]\nat = \"5s\"\nhold = { from = [\"payment-7\"], to = [\"broker-*\"], for = \"1s\" }";
     an_unknown_check_is_refused: "[expect]\nbreaks = \"charged_once\"";
-    replication_is_refused_so_far: "[cluster]\nreplication_factor = 3";
+    more_replicas_than_brokers_are_refused: "[cluster]\nreplication_factor = 4";
     transactions_are_refused_so_far: "[services.payment]\ndelivery = \"transactions\"";
 }
 

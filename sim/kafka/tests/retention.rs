@@ -8,7 +8,7 @@ use kafka_protocol::messages::*;
 use shakedown_kafka::log::record;
 
 use support::verbs::*;
-use support::{Bench, Reply, START};
+use support::{Bench, Reply};
 
 /// Three brokers; `orders` has one partition on all of them, led by broker 1, with these settings.
 fn bench(config: &[(&str, &str)]) -> Bench {
@@ -39,9 +39,9 @@ fn delete(bench: &mut Bench, node: i32, offset: i64) -> Option<(i16, i64)> {
     deleted(bench.reply(connection))
 }
 
-fn keyed(key: &'static str, value: &'static str) -> Bytes {
+fn keyed(bench: &Bench, key: &'static str, value: &'static str) -> Bytes {
     let record = (Some(Bytes::from_static(key.as_bytes())), Some(Bytes::from_static(value.as_bytes())));
-    record::write_batch(START.as_millis() as i64, &[record])
+    record::write_batch(bench.now.as_millis() as i64, &[record])
 }
 
 fn produce(bench: &mut Bench, batch: Bytes) {
@@ -103,11 +103,13 @@ fn records_that_are_too_old_go_from_every_replica() {
 fn a_compacted_topic_keeps_the_last_of_each_key_at_its_offset() {
     let mut bench = bench(&[
         ("cleanup.policy", "compact"),
-        ("segment.bytes", "100"),
+        // Each batch comes later than this after the one before, and so into a segment of its own.
+        ("segment.ms", "100"),
         ("min.cleanable.dirty.ratio", "0.01"),
     ]);
     for (key, value) in [("a", "1"), ("b", "1"), ("a", "2"), ("c", "1")] {
-        produce(&mut bench, keyed(key, value));
+        let batch = keyed(&bench, key, value);
+        produce(&mut bench, batch);
     }
     bench.advance(5_000);
     assert_eq!(bench.fetch(1, "orders", 0, 0), (0, 4, vec![1, 2, 3]));
