@@ -30,7 +30,7 @@ impl Log {
     /// A log from its files: segments by their base offsets, the entries of `leader-epoch-checkpoint`, and what the broker's
     /// checkpoint files say. A segment ends at its first batch that is cut short or damaged; the segments after that one
     /// are left out (`LogLoader.recoverLog`, `LogSegment.recover`).
-    pub(crate) fn recover(
+    pub fn recover(
         now: Timestamp,
         segments: &BTreeMap<i64, Bytes>,
         epochs: &[EpochStart],
@@ -62,6 +62,7 @@ impl Log {
         while let Ok(header) = BatchHeader::parse(&rest)
             && header.check(&rest).is_ok()
             && header.base_offset >= self.end_offset
+            && is_within_a_segment(base_offset, &header)
         {
             let latest = self.epochs.latest().map_or(-1, |latest| latest.epoch);
             if header.leader_epoch > latest {
@@ -122,5 +123,60 @@ impl Log {
     /// (`UnifiedLog.updateHighWatermark`).
     pub fn checkpointed_high_watermark(&self) -> i64 {
         self.checkpoints.high_watermark.clamp(self.start_offset, self.end_offset)
+    }
+}
+
+/// Whether the offsets of a batch go forward, and can be in the index of a segment that begins at `base_offset`
+/// (`LogSegment.ensureOffsetInRange`). The base offset is outside of the checksum: a damaged one may say anything.
+fn is_within_a_segment(base_offset: i64, header: &BatchHeader) -> bool {
+    let last = header.base_offset.checked_add(i64::from(header.last_offset_delta));
+    last.is_some_and(|last| {
+        last < i64::MAX && last >= header.base_offset && last - base_offset <= i64::from(i32::MAX)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::batch::{HEADER_LEN, assemble, stamp};
+    use crate::log::record::write_batch;
+
+    fn batch(base_offset: i64, last_offset_delta: i32) -> Bytes {
+        let plain = write_batch(1, &[(None, Some(Bytes::from_static(b"value")))]);
+        let header = BatchHeader { last_offset_delta, ..BatchHeader::parse(&plain).unwrap() };
+        stamp(&assemble(&header, &plain[HEADER_LEN..]), base_offset, 0, None)
+    }
+
+    fn recovered(segments: &[(i64, &[Bytes])]) -> Log {
+        let segments = segments.iter().map(|(base, batches)| (*base, batches.concat().into()));
+        Log::recover(Timestamp::from_millis(1), &segments.collect(), &[], Checkpoints::default())
+    }
+
+    #[test]
+    fn a_batch_whose_offsets_cannot_be_ends_its_segment() {
+        let good = batch(0, 0);
+        let far = i64::from(i32::MAX);
+        for (base_offset, last_offset_delta) in [
+            (1, -1),
+            (1, i32::MIN),
+            (i64::MAX, 0),
+            (i64::MAX - 1, 5),
+            (far + 1, 0),
+            (far, 1),
+            (0, 0),
+            (-5, 9),
+        ] {
+            let damaged = batch(base_offset, last_offset_delta);
+            let log = recovered(&[(0, &[good.clone(), damaged]), (5, &[batch(5, 0)])]);
+            assert_eq!(
+                (log.end_offset(), log.batches().count()),
+                (1, 1),
+                "{base_offset} {last_offset_delta}"
+            );
+        }
+        let log = recovered(&[(0, &[good, batch(far, 0)])]);
+        assert_eq!(log.end_offset(), far + 1, "as far as an index can say");
+        let log = recovered(&[(i64::MAX, &[batch(i64::MAX, 0)])]);
+        assert_eq!((log.end_offset(), log.batches().count()), (i64::MAX, 0));
     }
 }

@@ -18,6 +18,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use shakedown_kafka::broker::{Broker, BrokerDisk};
 use shakedown_kafka::controller::{Controller, ControllerDisk};
 use shakedown_kafka::core::{ConnectionId, Input, Link, Output, Peer};
+use shakedown_kafka::metadata::MetadataImage;
 use shakedown_kafka::{ClusterConfig, Features, NodeId, Settings};
 use uuid::Uuid;
 
@@ -187,6 +188,11 @@ impl Bench {
         self.nodes[node as usize - 1].listening
     }
 
+    /// The metadata, as the controller has it.
+    pub fn image(&self) -> &MetadataImage {
+        self.controller.image()
+    }
+
     pub fn leader_of(&self, topic: &str, partition: i32) -> (NodeId, i32) {
         let (_, image) =
             self.controller.image().partition_of(topic, partition).expect("the partition exists");
@@ -337,15 +343,22 @@ impl Bench {
     fn deliver(&mut self, parcel: Parcel) {
         match parcel {
             Parcel::Request { to, connection, peer, frame } => {
+                // Where nobody ever was there is nobody who listens.
+                let node = match to {
+                    Host::Controller => None,
+                    Host::Broker(node) => {
+                        usize::try_from(node).ok().and_then(|id| self.nodes.get(id.checked_sub(1)?))
+                    }
+                };
                 let open = match to {
                     Host::Controller => self.controller_up,
-                    Host::Broker(_) => self.nodes[to.index()].listening,
+                    Host::Broker(_) => node.is_some_and(|node| node.listening),
                 };
                 if open {
                     self.queue.push_back((to, Input::Request { connection, peer, frame }));
                 } else if to == Host::Controller {
                     self.for_controller.push(Parcel::Request { to, connection, peer, frame });
-                } else if !self.nodes[to.index()].is_silent() {
+                } else if !node.is_some_and(Node::is_silent) {
                     self.answer_link(connection, None);
                 }
             }
@@ -409,10 +422,15 @@ impl Bench {
     }
 
     pub fn send_bytes(&mut self, node: NodeId, asked: (ApiKey, i16), frame: Bytes) -> ConnectionId {
+        self.send_bytes_to(Host::Broker(node), asked, frame)
+    }
+
+    /// Sends a frame to a broker or to the controller; an answer is read as one to `asked`.
+    pub fn send_bytes_to(&mut self, host: Host, asked: (ApiKey, i16), frame: Bytes) -> ConnectionId {
         let connection = self.connection();
         self.asked.insert(connection, asked);
         let peer: Arc<str> = "client".into();
-        self.queue.push_back((Host::Broker(node), Input::Request { connection, peer, frame }));
+        self.queue.push_back((host, Input::Request { connection, peer, frame }));
         self.settle();
         connection
     }
