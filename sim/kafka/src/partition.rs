@@ -43,6 +43,7 @@ pub struct Partition {
 pub struct AppendRules {
     log: LogConfig,
     verify_transactions: bool,
+    producer_id_expiration_ms: i32,
 }
 
 impl AppendRules {
@@ -51,6 +52,7 @@ impl AppendRules {
         AppendRules {
             log: LogConfig::new(broker, topic),
             verify_transactions: broker.transaction_partition_verification_enable,
+            producer_id_expiration_ms: broker.producer_id_expiration_ms,
         }
     }
 
@@ -247,7 +249,8 @@ impl Partition {
     /// left (KAFKA-18723): they come again.
     ///
     /// # Errors
-    /// `CORRUPT_MESSAGE` at the first batch that is damaged or does not continue the log; those before it are appended.
+    /// `CORRUPT_MESSAGE` at the first batch that is damaged or does not continue the log; those before it are appended. A log
+    /// that is empty may begin with a batch that reaches back behind its end.
     pub fn append_as_follower(
         &mut self,
         now: Timestamp,
@@ -261,7 +264,12 @@ impl Partition {
             let header = BatchHeader::parse(&records).map_err(corrupt)?;
             header.check(&records).map_err(corrupt)?;
             if header.base_offset < log.end_offset() {
-                return Err(ResponseError::CorruptMessage);
+                let is_empty = log.start_offset() == log.end_offset();
+                if !is_empty || header.next_offset() <= log.end_offset() {
+                    return Err(ResponseError::CorruptMessage);
+                }
+                // The leader's log begins in the middle of this batch, after DeleteRecords (`UnexpectedAppendOffsetException`).
+                self.start_over(now, log, header.base_offset, rules.producer_id_expiration_ms);
             }
             if header.leader_epoch > self.leader_epoch {
                 return Ok(());

@@ -229,9 +229,9 @@ impl Broker {
         let log = turn.disk.logs.get_mut(&key).expect("a partition that is led has a log");
         let batch = data.records.clone().unwrap_or_default();
         let appended = partition.append(turn.now, log, &rules, &batch, verified.guards.get(&key).copied())?;
-        if !appended.duplicate {
-            changed.push(key);
-        }
+        // A duplicate moves nothing itself. But a follower that held the high watermark back may have been given up since,
+        // and the next produce is when a leader looks (`Partition.appendRecordsToLeader`).
+        changed.push(key);
         Ok((key, appended))
     }
 
