@@ -5,20 +5,22 @@
 
 #[path = "claims/mod.rs"]
 mod claims;
+#[path = "stand/mod.rs"]
+mod stand;
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use broker::conformance::{Case, FREQUENT_CLEANUP, Features, Outcome, Subject, cases};
-use broker::{Broker, Error, Properties};
+use broker::Properties;
+use broker::conformance::{Case, Outcome, cases};
 use context::real::RealHost;
-use context::{BoxFuture, Context, NoRecorder, Program, Seed};
-use kafka::{Cluster, ClusterConfig};
+use context::{BoxFuture, NoRecorder, Program, Seed};
+use kafka::ClusterConfig;
 use libtest_mimic::{Arguments, Failed, Trial};
 use shakedown_client::WireBroker;
-use world::{Change, Engine, LatencyRange, WorldConfig};
+use stand::{Bed, Order, Orders, cluster, host, lock};
+use world::{Engine, LatencyRange, WorldConfig};
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -46,76 +48,6 @@ fn judge(outcome: Outcome) -> Result<(), Failed> {
         Outcome::Failed(failure) => Err(failure.0.into()),
         Outcome::Skipped(reason) => Err(format!("skipped, though its features are on: {reason}").into()),
     }
-}
-
-/// What a case asks of the one who runs its cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    Kill(i32),
-    Start(i32),
-}
-
-/// Orders that are not carried out yet.
-type Orders = Arc<Mutex<Vec<Order>>>;
-
-struct Bed {
-    context: Context,
-    bootstrap: String,
-    orders: Orders,
-}
-
-impl Bed {
-    /// Gives an order and waits until it is carried out.
-    async fn order(&self, order: Order) {
-        lock(&self.orders).push(order);
-        while !lock(&self.orders).is_empty() {
-            self.context.sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[async_trait]
-impl Subject for Bed {
-    fn context(&self) -> Context {
-        self.context.clone()
-    }
-
-    fn broker(&self) -> Arc<dyn Broker> {
-        let properties = Properties::new().set("bootstrap.servers", &self.bootstrap);
-        Arc::new(WireBroker::new(self.context.clone(), properties))
-    }
-
-    fn features(&self) -> Features {
-        Features::all()
-    }
-
-    async fn kill_broker(&self, node_id: i32) -> Result<(), Error> {
-        self.order(Order::Kill(node_id)).await;
-        Ok(())
-    }
-
-    async fn start_broker(&self, node_id: i32) -> Result<(), Error> {
-        self.order(Order::Start(node_id)).await;
-        Ok(())
-    }
-
-    fn run_id(&self) -> String {
-        "conformance".into()
-    }
-}
-
-/// A cluster as the cases want it.
-fn cluster(config: ClusterConfig) -> Cluster {
-    let config = FREQUENT_CLEANUP.iter().fold(config, |config, (name, value)| config.with(*name, value));
-    Cluster::new(config).expect("the configuration is sound")
-}
-
-fn host(cluster: &Cluster, node: i32) -> String {
-    cluster.broker_name(node).expect("the case names a broker of the cluster").to_owned()
 }
 
 /// Runs a claim about transactions; it panics where it does not hold.
@@ -151,43 +83,7 @@ fn hold_in_the_world(habits: &'static str, claim: fn(claims::Desk) -> BoxFuture<
 }
 
 fn in_the_world(case: Case) -> Outcome {
-    let cluster = cluster(ClusterConfig::simulated(3));
-    let mut world = world::build(
-        Engine::Jump,
-        WorldConfig { seed: Seed(7), latency: LatencyRange::millis(1, 5), recorder: Arc::new(NoRecorder) },
-    )
-    .expect("built with tokio_unstable");
-    for (name, program) in cluster.hosts() {
-        world.add_host(&name, program);
-    }
-    let orders = Orders::default();
-    let outcome: Arc<Mutex<Option<Outcome>>> = Arc::default();
-    world.add_host("tester", {
-        let (bootstrap, orders, outcome) = (cluster.bootstrap_servers(), orders.clone(), outcome.clone());
-        context::program(move |context| {
-            let bed = Bed { context, bootstrap: bootstrap.clone(), orders: orders.clone() };
-            let outcome = outcome.clone();
-            async move {
-                let result = case.run(Arc::new(bed)).await;
-                outcome.lock().unwrap_or_else(PoisonError::into_inner).replace(result);
-            }
-        })
-    });
-    let end = world.now() + Duration::from_secs(15 * 60);
-    while world.now() < end {
-        world.run_until(world.now() + Duration::from_millis(10));
-        for order in lock(&orders).drain(..) {
-            let change = match order {
-                Order::Kill(node) => Change::Kill { host: host(&cluster, node) },
-                Order::Start(node) => Change::Restart { host: host(&cluster, node) },
-            };
-            world.change(&change).expect("a case kills what runs and starts what it killed");
-        }
-        if let Some(outcome) = outcome.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            return outcome;
-        }
-    }
-    panic!("`{}` did not end within 15 simulated minutes", case.name);
+    stand::in_the_world(7, move |subject| async move { case.run(subject).await })
 }
 
 /// The number gives every case a loopback address of its own, so that cases do not meet on a port.

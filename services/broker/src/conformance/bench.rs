@@ -193,6 +193,22 @@ impl Bench {
         Ok(())
     }
 
+    /// Calls again while the error says so, for a minute: the interface leaves that to its users.
+    pub(super) async fn retried<T, F>(&self, call: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let deadline = self.context().now() + PATIENCE;
+        loop {
+            match call().await {
+                Err(error) if error.is_retriable() && self.context().now() < deadline => {
+                    self.context().sleep(Duration::from_millis(100)).await;
+                }
+                result => return Ok(result?),
+            }
+        }
+    }
+
     /// The brokers of the cluster.
     pub(super) async fn brokers(&self) -> Result<BTreeSet<i32>, Failure> {
         let spread = self.spread().await?;

@@ -12,6 +12,7 @@ mod bench;
 mod cleanup;
 mod consume;
 mod groups;
+pub mod operations;
 mod produce;
 mod replication;
 mod restart;

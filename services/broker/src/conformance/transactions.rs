@@ -31,32 +31,16 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 async fn transactional(bench: &Bench, name: &str, more: Properties) -> Result<Arc<dyn Producer>, Failure> {
     let id = Properties::new().set("transactional.id", bench.name(name)).with(&more);
     let producer = bench.producer_with(id).await?;
-    retried(bench, async || producer.init_transactions(TIMEOUT).await).await?;
+    bench.retried(async || producer.init_transactions(TIMEOUT).await).await?;
     Ok(producer)
 }
 
-/// Calls again while the error says so: the interface leaves that to its users.
-async fn retried<F>(bench: &Bench, call: impl Fn() -> F) -> Result<(), Failure>
-where
-    F: Future<Output = Result<(), crate::Error>>,
-{
-    let deadline = bench.context().now() + Duration::from_secs(60);
-    loop {
-        match call().await {
-            Err(error) if error.is_retriable() && bench.context().now() < deadline => {
-                bench.context().sleep(Duration::from_millis(100)).await;
-            }
-            result => return Ok(result?),
-        }
-    }
-}
-
 async fn commit(bench: &Bench, producer: &dyn Producer) -> Result<(), Failure> {
-    retried(bench, async || producer.commit_transaction(TIMEOUT).await).await
+    bench.retried(async || producer.commit_transaction(TIMEOUT).await).await
 }
 
 async fn abort(bench: &Bench, producer: &dyn Producer) -> Result<(), Failure> {
-    retried(bench, async || producer.abort_transaction(TIMEOUT).await).await
+    bench.retried(async || producer.abort_transaction(TIMEOUT).await).await
 }
 
 /// One transaction with these values.

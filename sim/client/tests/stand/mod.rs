@@ -1,0 +1,131 @@
+//! Where the conformance suite and the operations on a partition run: a simulated cluster, and our client beside it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use broker::conformance::{FREQUENT_CLEANUP, Features, Subject};
+use broker::{Broker, Error, Properties};
+use context::{Context, NoRecorder, Seed};
+use kafka::{Cluster, ClusterConfig};
+use shakedown_client::WireBroker;
+use world::{Change, Engine, LatencyRange, WorldConfig};
+
+/// What a case asks of the one who runs its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Kill(i32),
+    Start(i32),
+}
+
+/// Orders that are not carried out yet.
+pub(crate) type Orders = Arc<Mutex<Vec<Order>>>;
+
+/// A [`Subject`]: our client, and a cluster whose brokers die and start on order.
+pub(crate) struct Bed {
+    pub(crate) context: Context,
+    pub(crate) bootstrap: String,
+    pub(crate) orders: Orders,
+}
+
+impl Bed {
+    /// Gives an order and waits until it is carried out.
+    async fn order(&self, order: Order) {
+        lock(&self.orders).push(order);
+        while !lock(&self.orders).is_empty() {
+            self.context.sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[async_trait]
+impl Subject for Bed {
+    fn context(&self) -> Context {
+        self.context.clone()
+    }
+
+    fn broker(&self) -> Arc<dyn Broker> {
+        let properties = Properties::new().set("bootstrap.servers", &self.bootstrap);
+        Arc::new(WireBroker::new(self.context.clone(), properties))
+    }
+
+    fn features(&self) -> Features {
+        Features::all()
+    }
+
+    async fn kill_broker(&self, node_id: i32) -> Result<(), Error> {
+        self.order(Order::Kill(node_id)).await;
+        Ok(())
+    }
+
+    async fn start_broker(&self, node_id: i32) -> Result<(), Error> {
+        self.order(Order::Start(node_id)).await;
+        Ok(())
+    }
+
+    fn run_id(&self) -> String {
+        "conformance".into()
+    }
+}
+
+/// A cluster as the cases want it.
+pub(crate) fn cluster(config: ClusterConfig) -> Cluster {
+    let config = FREQUENT_CLEANUP.iter().fold(config, |config, (name, value)| config.with(*name, value));
+    Cluster::new(config).expect("the configuration is sound")
+}
+
+pub(crate) fn host(cluster: &Cluster, node: i32) -> String {
+    cluster.broker_name(node).expect("the case names a broker of the cluster").to_owned()
+}
+
+/// Runs a program beside three brokers in the simulated world, and gives what came of it.
+pub(crate) fn in_the_world<T, F>(
+    seed: u64,
+    program: impl Fn(Arc<dyn Subject>) -> F + Send + Sync + 'static,
+) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let cluster = cluster(ClusterConfig::simulated(3));
+    let mut world = world::build(
+        Engine::Jump,
+        WorldConfig { seed: Seed(seed), latency: LatencyRange::millis(1, 5), recorder: Arc::new(NoRecorder) },
+    )
+    .expect("built with tokio_unstable");
+    for (name, program) in cluster.hosts() {
+        world.add_host(&name, program);
+    }
+    let orders = Orders::default();
+    let outcome: Arc<Mutex<Option<T>>> = Arc::default();
+    world.add_host("tester", {
+        let (bootstrap, orders, outcome) = (cluster.bootstrap_servers(), orders.clone(), outcome.clone());
+        context::program(move |context| {
+            let bed = Bed { context, bootstrap: bootstrap.clone(), orders: orders.clone() };
+            let (running, outcome) = (program(Arc::new(bed)), outcome.clone());
+            async move {
+                let result = running.await;
+                lock(&outcome).replace(result);
+            }
+        })
+    });
+    let end = world.now() + Duration::from_secs(60 * 60);
+    while world.now() < end {
+        world.run_until(world.now() + Duration::from_millis(10));
+        for order in lock(&orders).drain(..) {
+            let change = match order {
+                Order::Kill(node) => Change::Kill { host: host(&cluster, node) },
+                Order::Start(node) => Change::Restart { host: host(&cluster, node) },
+            };
+            world.change(&change).expect("who kills a broker starts it before it is killed again");
+        }
+        if let Some(outcome) = lock(&outcome).take() {
+            return outcome;
+        }
+    }
+    panic!("it did not end within an hour of simulated time");
+}
