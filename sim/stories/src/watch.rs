@@ -90,6 +90,8 @@ impl Telling {
             self.look().await.filter(|seen| seen.in_sync == all && seen.leader == replicas[0]).map(drop)
         })
         .await?;
+        // A leader hears of its office like everyone else.
+        self.eventually("the leader leads", async || self.latest(replicas[0], false).await.map(drop)).await?;
         self.began = self.context.now();
         self.replicas = replicas.to_vec();
         Ok(self)
@@ -266,7 +268,10 @@ impl Telling {
         wanted: impl Fn(&Seen) -> bool,
     ) -> Result<Seen, StageError> {
         let wanted = &wanted;
-        self.eventually(sentence, async || self.look().await.filter(|seen| wanted(seen))).await
+        let seen = self.eventually(sentence, async || self.look().await.filter(|seen| wanted(seen))).await?;
+        // What the story goes on from is part of it, also where the watch has not looked yet.
+        self.saw(&seen);
+        Ok(seen)
     }
 
     /// Writes the partition's states down from now on.
@@ -275,13 +280,16 @@ impl Telling {
         self.context.spawn("watch", async move {
             while !this.over.load(Ordering::Relaxed) {
                 if let Some(seen) = this.look().await {
-                    let at = this.seconds();
-                    let text = this.describe(&seen);
-                    this.account().state(at, "partition", text);
+                    this.saw(&seen);
                 }
                 this.context.sleep(LOOK_EVERY).await;
             }
         })
+    }
+
+    fn saw(&self, seen: &Seen) {
+        let (at, text) = (self.seconds(), self.describe(seen));
+        self.account().state(at, "partition", text);
     }
 
     /// Ends the watch and gives the account.
