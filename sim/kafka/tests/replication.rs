@@ -215,3 +215,28 @@ fn a_follower_asks_in_sessions_and_a_quiet_cluster_only_waits() {
     // Two followers ask the leader, each twice a second, and it answers; heartbeats and metadata come on top.
     assert!(each_second <= 30, "{each_second} inputs a second on a cluster that does nothing");
 }
+
+/// Followers wait for both topics at once, and the tombstones of the group wake them.
+#[test]
+fn a_topic_that_goes_takes_commits_along_under_the_eyes_of_followers() {
+    let mut bench = Bench::new(3, &[("offsets.topic.replication.factor", "3")]);
+    let names: Vec<String> = (0..3).map(|at| format!("orders-{at}")).collect();
+    for name in &names {
+        assert_eq!(bench.create_replicated(name, 3, 3, &[]), 0);
+    }
+    let coordinator = bench.coordinator("payment");
+    bench.advance(2_000);
+    for (name, partition) in names.iter().flat_map(|name| (0..3).map(move |partition| (name, partition))) {
+        let asked = bench.commit_later(coordinator, "payment", (name, partition, 5));
+        bench.advance(600);
+        assert_eq!(bench.commit_answer(asked), 0);
+    }
+    let topics = names.iter().map(|name| topic_name(name)).collect();
+    let request = DeleteTopicsRequest::default().with_topic_names(topics);
+    bench.ask(1, ApiKey::DeleteTopics, 5, request);
+    bench.advance(2_000);
+    assert_eq!(bench.committed(coordinator, "payment", "orders-0", 0), (0, -1));
+    let asked = bench.commit_later(coordinator, "payment", ("orders-0", 0, 5));
+    bench.advance(600);
+    assert_eq!(bench.commit_answer(asked), 3, "the brokers live, and know that it is gone");
+}

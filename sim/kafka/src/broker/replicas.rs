@@ -7,6 +7,7 @@
 //! The first time that a process acts is when it has caught up: before, the metadata tells of the process before it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -20,16 +21,20 @@ impl Broker {
     pub(super) fn apply_metadata(&mut self, turn: &mut Turn<'_>, records: Vec<MetadataRecord>) {
         let mut touched: BTreeSet<PartitionKey> = BTreeSet::new();
         for record in records {
+            let gone = match &record {
+                MetadataRecord::RemoveTopic { id } => {
+                    self.image.topics.get(id).map(|topic| topic.name.clone())
+                }
+                _ => None,
+            };
+            self.image.apply(&record);
             match &record {
                 MetadataRecord::Partition { key, .. } | MetadataRecord::PartitionChange { key, .. } => {
                     touched.insert(*key);
                 }
-                MetadataRecord::RemoveTopic { id } => self.remove_topic(turn, *id, &mut touched),
+                MetadataRecord::RemoveTopic { id } => self.remove_topic(turn, *id, gone, &mut touched),
+                MetadataRecord::Config { resource, .. } => self.settings_changed(resource),
                 _ => {}
-            }
-            self.image.apply(&record);
-            if let MetadataRecord::Config { resource, .. } = &record {
-                self.settings_changed(resource);
             }
         }
         if self.acts_on_metadata() {
@@ -52,8 +57,14 @@ impl Broker {
         }
     }
 
-    fn remove_topic(&mut self, turn: &mut Turn<'_>, id: Uuid, touched: &mut BTreeSet<PartitionKey>) {
-        let name = self.image.topics.get(&id).map(|topic| topic.name.clone());
+    /// A topic is gone from the image: so are its logs, and what groups have committed for it.
+    fn remove_topic(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: Uuid,
+        name: Option<Arc<str>>,
+        touched: &mut BTreeSet<PartitionKey>,
+    ) {
         touched.extend(self.partitions.keys().copied().filter(|key| key.topic == id));
         turn.disk.logs.retain(|key, _| key.topic != id);
         if let Some(name) = name {

@@ -95,6 +95,24 @@ pub fn join_request(group: &str, member: &str) -> JoinGroupRequest {
         .with_protocols(vec![protocol])
 }
 
+fn commit_request(
+    group: &str,
+    member: &str,
+    generation: i32,
+    (topic, partition, offset): (&str, i32, i64),
+) -> OffsetCommitRequest {
+    let asked = OffsetCommitRequestPartition::default()
+        .with_partition_index(partition)
+        .with_committed_offset(offset)
+        .with_committed_metadata(Some(text("why")));
+    let topic = OffsetCommitRequestTopic::default().with_name(topic_name(topic)).with_partitions(vec![asked]);
+    OffsetCommitRequest::default()
+        .with_group_id(GroupId(text(group)))
+        .with_member_id(text(member))
+        .with_generation_id_or_member_epoch(generation)
+        .with_topics(vec![topic])
+}
+
 impl Bench {
     /// A producer id without a transactional id, and its epoch; the broker may have to fetch a block first.
     pub fn producer_id(&mut self, node: NodeId) -> (i64, i16) {
@@ -254,21 +272,20 @@ impl Bench {
         group: &str,
         member: &str,
         generation: i32,
-        (topic, partition, offset): (&str, i32, i64),
+        what: (&str, i32, i64),
     ) -> i16 {
-        let asked = OffsetCommitRequestPartition::default()
-            .with_partition_index(partition)
-            .with_committed_offset(offset)
-            .with_committed_metadata(Some(text("why")));
-        let topic =
-            OffsetCommitRequestTopic::default().with_name(topic_name(topic)).with_partitions(vec![asked]);
-        let request = OffsetCommitRequest::default()
-            .with_group_id(GroupId(text(group)))
-            .with_member_id(text(member))
-            .with_generation_id_or_member_epoch(generation)
-            .with_topics(vec![topic]);
-        let response = expect!(OffsetCommit, self.ask(node, ApiKey::OffsetCommit, 7, request));
-        response.topics[0].partitions[0].error_code
+        let asked = self.send(node, ApiKey::OffsetCommit, 7, commit_request(group, member, generation, what));
+        self.commit_answer(asked)
+    }
+
+    /// A commit without a member, whose answer waits for replicas.
+    pub fn commit_later(&mut self, node: NodeId, group: &str, what: (&str, i32, i64)) -> ConnectionId {
+        self.send(node, ApiKey::OffsetCommit, 7, commit_request(group, "", -1, what))
+    }
+
+    /// The error of a commit that was waited for.
+    pub fn commit_answer(&mut self, asked: ConnectionId) -> i16 {
+        expect!(OffsetCommit, self.response(asked)).topics[0].partitions[0].error_code
     }
 
     /// Error and offset of what a group has committed.
