@@ -3,17 +3,21 @@
 //! - Whole batches, from the one that holds the offset asked for: for readers up to the high watermark, for readers of
 //!   committed data up to the last stable offset, with the aborted transactions that they must leave out; for followers
 //!   up to the log's end.
+//! - From version 11 on any replica serves a reader (KIP-392), up to its own high watermark, whoever leads: only a reader
+//!   whose epoch is not this replica's is told so. Its long poll outlives a change of the leader if it brought no epoch.
+//!   Followers and older readers are served by the leader alone (`FetchParams.fetchOnlyLeader`).
 //! - The first batch found comes whatever its size, so that a reader with small limits moves on.
 //! - With less than `min_bytes` the answer waits for more, for an error, or for `max_wait_ms`. A reader between high
-//!   watermark and log end, as after a change of the leader, is answered at once with nothing.
+//!   watermark and log end, as after a change of the leader, is answered at once with nothing. A partition that the
+//!   metadata does not know is no error to hurry for: it is told along with the others (`KafkaApis.handleFetchRequest`).
 //! - Whoever's last epoch ended before the offset it asks for is told where (KIP-320 for readers, KIP-595 for followers).
 //! - A follower's fetch tells the leader how far it is: that moves the high watermark and the in-sync replicas. It learns
 //!   the new high watermark with its next fetch.
 //! - Sessions are in [`super::fetch_session`].
 //!
-//! Version notes: sessions from 7 on, log start offset from 5 on, leader epochs checked from 9 on, diverging epochs and
-//! the present leader from 12 on, topic ids from 13 on, the follower's broker epoch from 15 on, endpoints of leaders from
-//! 16 on.
+//! Version notes: sessions from 7 on, log start offset from 5 on, leader epochs checked from 9 on, any replica from 11 on,
+//! diverging epochs from 12 on, topic ids from 13 on, the follower's broker epoch from 15 on, the present leader and its
+//! endpoint from 16 on, though version 12 has room for the leader (KIP-951).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,7 +43,9 @@ use crate::partition::leadership::FollowerFetch;
 use crate::wire::Call;
 
 /// The isolation level of readers of committed records.
-pub(super) const READ_COMMITTED: i8 = 1;
+const READ_COMMITTED: i8 = 1;
+/// What consumers bring as their replica id.
+const CONSUMER: i32 = -1;
 
 /// The fetches that wait for records.
 #[derive(Clone, Debug, Default)]
@@ -80,9 +86,21 @@ struct Reading {
     version: i16,
     min_bytes: usize,
     max_bytes: usize,
-    /// Committed records only (`isolation.level=read_committed`).
-    committed_only: bool,
+    up_to: UpTo,
+    /// Only the leader may answer.
+    only_leader: bool,
     follower: Option<FollowerId>,
+}
+
+/// How far somebody reads (`FetchIsolation`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UpTo {
+    /// A follower, or a tool that debugs (replica id -2).
+    LogEnd,
+    /// A consumer.
+    HighWatermark,
+    /// A consumer of committed records only (`isolation.level=read_committed`).
+    LastStable,
 }
 
 /// A follower, as its fetch names it.
@@ -162,17 +180,29 @@ impl Reading {
             version,
             min_bytes: (request.min_bytes.max(0) as usize).min(max_bytes),
             max_bytes,
-            committed_only: request.isolation_level == READ_COMMITTED,
+            up_to: UpTo::of(node, request.isolation_level),
+            only_leader: node >= 0 || (node == CONSUMER && version < 11),
             follower: (node >= 0).then_some(FollowerId { node, broker_epoch }),
+        }
+    }
+}
+
+impl UpTo {
+    /// How far the one reads who brings this replica id and this isolation level.
+    pub(super) fn of(replica_id: i32, isolation_level: i8) -> UpTo {
+        match (replica_id, isolation_level) {
+            (CONSUMER, READ_COMMITTED) => UpTo::LastStable,
+            (CONSUMER, _) => UpTo::HighWatermark,
+            _ => UpTo::LogEnd,
         }
     }
 
     /// What is read is before it.
-    fn upper(&self, partition: &Partition, log: &Log) -> i64 {
+    pub(super) fn offset(self, partition: &Partition, log: &Log) -> i64 {
         match self {
-            Reading { follower: Some(_), .. } => log.end_offset(),
-            Reading { committed_only: true, .. } => partition.last_stable_offset(log),
-            _ => partition.high_watermark,
+            UpTo::LogEnd => log.end_offset(),
+            UpTo::HighWatermark => partition.high_watermark,
+            UpTo::LastStable => partition.last_stable_offset(log),
         }
     }
 }
@@ -225,6 +255,11 @@ impl Broker {
     pub(super) fn partition_changed(&mut self, turn: &mut Turn<'_>, key: PartitionKey) {
         self.settle_waits(turn, key);
         self.log_start_moved(turn, key);
+        self.look_at_fetches(turn, key);
+    }
+
+    /// Answers the fetches that wait for a partition and are done with waiting.
+    pub(super) fn look_at_fetches(&mut self, turn: &mut Turn<'_>, key: PartitionKey) {
         for id in self.waiting.of(key) {
             if self.is_ready(turn, &self.waiting.by_id[&id], key) {
                 let waiting = self.waiting.take(id).expect("it was just there");
@@ -243,10 +278,9 @@ impl Broker {
     fn is_ready(&self, turn: &Turn<'_>, waiting: &WaitingFetch, key: PartitionKey) -> bool {
         let reading = &waiting.reading;
         let readable = |watch: &Watch| {
-            let partition = self.led(watch.key).ok()?;
-            partition.check_epoch(watch.current_leader_epoch).ok()?;
+            let partition = self.replica(watch.key, watch.current_leader_epoch, reading.only_leader).ok()?;
             let log = &turn.disk.logs[&watch.key];
-            let upper = reading.upper(partition, log);
+            let upper = reading.up_to.offset(partition, log);
             if watch.offset > upper || !matches!(diverging_epoch(log, watch.into()), Ok(None)) {
                 return None;
             }
@@ -342,11 +376,11 @@ impl Broker {
         let data = PartitionData::default().with_partition_index(asked.partition);
         let key = match self.asked_topic(by_id, topic, *topic_id) {
             Ok(image) => PartitionKey { topic: image.id, index: asked.partition },
-            Err(error) => {
-                found.urgent = true;
-                return failed(data, error);
-            }
+            Err(error) => return failed(data, error),
         };
+        if self.image.partition(key).is_none() {
+            return failed(data, ResponseError::UnknownTopicOrPartition);
+        }
         found.watches.push(Watch {
             key,
             offset: asked.fetch_offset,
@@ -354,8 +388,8 @@ impl Broker {
             current_leader_epoch: asked.current_leader_epoch,
             last_fetched_epoch: asked.last_fetched_epoch,
         });
-        let read = self.led(key).and_then(|partition| {
-            partition.check_epoch(asked.current_leader_epoch)?;
+        let replica = self.replica(key, asked.current_leader_epoch, reading.only_leader);
+        let read = replica.and_then(|partition| {
             self.check_follower(partition, reading, asked)?;
             let log = &turn.disk.logs[&key];
             if asked.last_fetched_epoch >= 0 && log.end_of_epoch(asked.last_fetched_epoch).is_none() {
@@ -391,12 +425,12 @@ impl Broker {
             let (offset, start_offset) = (asked.fetch_offset, asked.log_start_offset);
             found.progress.push((key, FollowerFetch { node, broker_epoch, offset, start_offset }));
         }
-        let upper = reading.upper(partition, log);
+        let upper = reading.up_to.offset(partition, log);
         found.urgent |= asked.fetch_offset > upper;
         let limit = room.min(asked.partition_max_bytes.max(0) as usize);
         let records = log.read(asked.fetch_offset, upper, limit, found.bytes == 0);
         found.bytes += records.len();
-        if reading.committed_only && reading.follower.is_none() {
+        if reading.up_to == UpTo::LastStable {
             data.aborted_transactions = Some(aborted_transactions(log, asked.fetch_offset, &records));
         }
         data.with_records(Some(records))
@@ -427,7 +461,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Tells a client that came to the wrong broker, or with an old epoch, who leads now.
+    /// Tells a client that came to the wrong broker, or with an old epoch, who leads now (KIP-951).
     fn with_leader(
         &self,
         version: i16,
@@ -436,17 +470,14 @@ impl Broker {
         data: PartitionData,
         found: &mut Found,
     ) -> PartitionData {
-        if version < 12
+        if version < 16
             || !matches!(error, ResponseError::NotLeaderOrFollower | ResponseError::FencedLeaderEpoch)
         {
             return data;
         }
         let (leader, epoch) = self.leader_and_epoch(key);
         let listed = found.endpoints.iter().any(|endpoint| endpoint.node_id.0 == leader);
-        if version >= 16
-            && !listed
-            && let Some(broker) = self.image.brokers.get(&leader).filter(|broker| !broker.fenced)
-        {
+        if !listed && let Some(broker) = self.image.brokers.get(&leader).filter(|broker| !broker.fenced) {
             let endpoint = NodeEndpoint::default()
                 .with_node_id(BrokerId(leader))
                 .with_host(text(&broker.host))

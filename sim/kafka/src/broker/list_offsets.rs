@@ -4,10 +4,15 @@
 //! the record with the largest time, -5 (tiered) is never there. A time finds the first record with it or a later one,
 //! if readers see that.
 //!
+//! Only the leader answers, but for a tool that debugs (replica id -2): it is told of any replica, up to the log's end, as
+//! followers are. A partition that is named twice is INVALID_REQUEST.
+//!
 //! Just after a change of the leader its high watermark may be below what was committed before: until it has reached the
 //! start of its epoch, the latest offset is OFFSET_NOT_AVAILABLE, and so is what would be found beyond (KIP-207).
 //!
 //! Version notes: leader epochs from 4 on; -3 from 7, -4 from 8, -5 from 9 on.
+
+use std::collections::BTreeMap;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
@@ -17,7 +22,7 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
 use uuid::Uuid;
 
-use super::fetch::READ_COMMITTED;
+use super::fetch::UpTo;
 use super::{Broker, Turn};
 use crate::ConnectionId;
 use crate::log::{Log, TimestampAndOffset};
@@ -29,6 +34,8 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 pub(super) const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+/// The replica id of a tool that debugs.
+const DEBUGGING: i32 = -2;
 
 impl Broker {
     pub(super) fn list_offsets(
@@ -38,19 +45,27 @@ impl Broker {
         call: &Call,
         request: &ListOffsetsRequest,
     ) {
-        let mut response = ListOffsetsResponse::default();
+        let reader = Reader {
+            up_to: UpTo::of(request.replica_id.0, request.isolation_level),
+            only_leader: request.replica_id.0 != DEBUGGING,
+        };
+        // Each once, as Kafka's map of statuses.
+        let mut found: BTreeMap<&TopicName, BTreeMap<i32, ListOffsetsPartitionResponse>> = BTreeMap::new();
         for topic in &request.topics {
-            let reader = Reader {
-                is_follower: request.replica_id.0 >= 0,
-                committed_only: request.isolation_level == READ_COMMITTED,
-            };
-            let found = topic.partitions.iter();
-            let found = found.map(|asked| self.list_offset(turn, call, (&topic.name, asked), reader));
-            let found = found.collect();
-            response.topics.push(
-                ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(found),
-            );
+            let of_topic = found.entry(&topic.name).or_default();
+            for asked in &topic.partitions {
+                let told = match of_topic.contains_key(&asked.partition_index) {
+                    true => nothing(asked).with_error_code(ResponseError::InvalidRequest.code()),
+                    false => self.list_offset(turn, call, (&topic.name, asked), reader),
+                };
+                of_topic.insert(asked.partition_index, told);
+            }
         }
+        let topics = found.into_iter().map(|(name, partitions)| {
+            let partitions = partitions.into_values().collect();
+            ListOffsetsTopicResponse::default().with_name(name.clone()).with_partitions(partitions)
+        });
+        let response = ListOffsetsResponse::default().with_topics(topics.collect());
         turn.respond(connection, call, response);
     }
 
@@ -61,27 +76,19 @@ impl Broker {
         (name, asked): (&TopicName, &ListOffsetsPartition),
         reader: Reader,
     ) -> ListOffsetsPartitionResponse {
-        let mut response = ListOffsetsPartitionResponse::default()
-            .with_partition_index(asked.partition_index)
-            .with_timestamp(-1)
-            .with_offset(-1);
+        let mut response = nothing(asked);
         if asked.timestamp < 0 && first_version_of(asked.timestamp).is_none_or(|first| call.version < first) {
             return response.with_error_code(ResponseError::UnsupportedVersion.code());
         }
         let found = self.asked_topic(false, name, Uuid::nil()).and_then(|image| {
             let key = PartitionKey { topic: image.id, index: asked.partition_index };
-            let partition = self.led(key)?;
-            partition.check_epoch(asked.current_leader_epoch)?;
+            let partition = self.replica(key, asked.current_leader_epoch, reader.only_leader)?;
             let log = &turn.disk.logs[&key];
-            let readable = match reader {
-                Reader { is_follower: true, .. } => log.end_offset(),
-                Reader { committed_only: true, .. } => partition.last_stable_offset(log),
-                _ => partition.high_watermark,
-            };
+            let readable = reader.up_to.offset(partition, log);
             let found = find(log, readable, partition.leader_epoch, asked.timestamp);
             let begins = partition.leadership.as_ref().map_or(0, |leadership| leadership.epoch_start_offset);
             // What was committed under the leader before may be found no more, or not yet (KIP-207).
-            let is_new = !reader.is_follower && begins > partition.high_watermark;
+            let is_new = reader.up_to != UpTo::LogEnd && begins > partition.high_watermark;
             let is_end = asked.timestamp == LATEST || (found.is_none() && asked.timestamp != LATEST_TIERED);
             if is_new && is_end {
                 return Err(if call.version >= 5 {
@@ -110,10 +117,15 @@ impl Broker {
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
 struct Reader {
-    /// It sees the log's end, as no client does.
-    is_follower: bool,
-    /// It wants committed records only.
-    committed_only: bool,
+    up_to: UpTo,
+    only_leader: bool,
+}
+
+fn nothing(asked: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
+    ListOffsetsPartitionResponse::default()
+        .with_partition_index(asked.partition_index)
+        .with_timestamp(-1)
+        .with_offset(-1)
 }
 
 struct FoundOffset {

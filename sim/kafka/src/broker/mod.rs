@@ -340,6 +340,29 @@ impl Broker {
             .ok_or(ResponseError::NotLeaderOrFollower)
     }
 
+    /// A replica here whose leader's epoch is the one that a client believes in; -1 is no belief. Epochs are compared first:
+    /// a client that is behind hears so even from a broker that leads no more (`Partition.getLocalLog`).
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, `FENCED_LEADER_EPOCH` or `UNKNOWN_LEADER_EPOCH`; `NOT_LEADER_OR_FOLLOWER` if there is
+    /// no replica here, or if it follows and `only_leader` will do.
+    fn replica(
+        &self,
+        key: PartitionKey,
+        believed: i32,
+        only_leader: bool,
+    ) -> Result<&Partition, ResponseError> {
+        if self.image.partition(key).is_none() {
+            return Err(ResponseError::UnknownTopicOrPartition);
+        }
+        let partition = self.partitions.get(&key).ok_or(ResponseError::NotLeaderOrFollower)?;
+        partition.check_epoch(believed)?;
+        if only_leader && !partition.leads() {
+            return Err(ResponseError::NotLeaderOrFollower);
+        }
+        Ok(partition)
+    }
+
     /// Leader and its epoch, as this broker has them: told to clients that came to the wrong one.
     fn leader_and_epoch(&self, key: PartitionKey) -> (NodeId, i32) {
         self.image.partition(key).map_or((-1, -1), |partition| (partition.leader, partition.leader_epoch))

@@ -52,7 +52,7 @@ impl Broker {
     ) -> Result<Option<(i32, i64)>, ResponseError> {
         let image = self.asked_topic(false, topic, Uuid::nil())?;
         let key = PartitionKey { topic: image.id, index: asked.partition };
-        self.led(key)?.check_epoch(asked.current_leader_epoch)?;
+        self.replica(key, asked.current_leader_epoch, true)?;
         Ok(turn.disk.logs[&key].end_of_epoch(asked.leader_epoch))
     }
 }

@@ -258,13 +258,22 @@ impl Broker {
             code if code == ResponseError::FetchSessionIdNotFound.code() => fetcher.session.forget(),
             _ => fetcher.session.begin_anew(),
         }
+        let mut moved = Vec::new();
         for topic in response.responses {
             for data in topic.partitions {
                 let key = PartitionKey { topic: topic.topic_id, index: data.partition_index };
                 if let Some(&position) = asked.get(&key) {
+                    let before = self.partitions.get(&key).map(|partition| partition.high_watermark);
                     self.follow_answer(turn, leader, key, position, data, backoff);
+                    if before != self.partitions.get(&key).map(|partition| partition.high_watermark) {
+                        moved.push(key);
+                    }
                 }
             }
+        }
+        // Readers may wait here too (`ReplicaFetcherThread.completeDelayedFetchRequests`).
+        for key in moved {
+            self.look_at_fetches(turn, key);
         }
         self.replicate(turn, leader);
     }
