@@ -18,7 +18,7 @@ use context::Timestamp;
 
 use super::batch::BatchHeader;
 use super::marker::Marker;
-use super::record::{self, Record};
+use super::record::{self, Record, Records};
 use super::transactions::AbortedTransaction;
 use super::{Log, LogConfig, Segment, StoredBatch};
 
@@ -165,12 +165,13 @@ impl Log {
             if transactions.may_be_discarded(batch) || batch.header.is_control() {
                 continue;
             }
-            for record in opened(batch) {
+            for record in opened(batch).iter() {
                 let offset = batch.header.base_offset + i64::from(record.offset_delta);
-                if let Some(key) = record.key
-                    && offset >= from
-                {
-                    latest.insert(key, offset);
+                let Some(key) = record.key.filter(|_| offset >= from) else { continue };
+                match latest.get_mut(key) {
+                    Some(latest) => *latest = offset,
+                    // A copy: a slice would keep all that its batch unpacked to.
+                    None => drop(latest.insert(Bytes::copy_from_slice(key), offset)),
                 }
             }
         }
@@ -179,7 +180,7 @@ impl Log {
 }
 
 /// The records of a batch that lies in the log.
-fn opened(batch: &StoredBatch) -> Vec<Record> {
+fn opened(batch: &StoredBatch) -> Records {
     record::open(&batch.header, &batch.bytes).expect("a leader opened the batch before it took it in")
 }
 
@@ -228,15 +229,15 @@ impl<F: Fn(&BatchHeader) -> bool> Pass<F> {
             return stays_empty.then(|| emptied(header));
         }
         let records = opened(batch);
-        let count = records.len();
-        let kept: Vec<Record> = records.into_iter().filter(|record| self.keeps(header, record)).collect();
-        if kept.is_empty() {
+        let kept = || records.iter().filter(|record| self.keeps(header, record));
+        let count = kept().count();
+        if count == 0 {
             return stays_empty.then(|| emptied(header));
         }
-        let has_tombstone = kept.iter().any(|record| record.value.is_none());
+        let has_tombstone = kept().any(|record| record.value.is_none());
         let is_marker_without_data = may_go && header.is_control();
         let set_horizon = (has_tombstone || is_marker_without_data) && header.delete_horizon_ms().is_none();
-        if kept.len() == count && !set_horizon {
+        if count == records.iter().count() && !set_horizon {
             return Some(batch.clone());
         }
         let horizon = if set_horizon {
@@ -247,12 +248,12 @@ impl<F: Fn(&BatchHeader) -> bool> Pass<F> {
         Some(rebuilt(header, kept, horizon))
     }
 
-    fn keeps(&self, header: &BatchHeader, record: &Record) -> bool {
+    fn keeps(&self, header: &BatchHeader, record: &Record<&[u8]>) -> bool {
         let offset = header.base_offset + i64::from(record.offset_delta);
         if header.is_control() || offset >= self.end_offset {
             return true;
         }
-        let Some(key) = &record.key else { return false };
+        let Some(key) = record.key else { return false };
         let is_latest = self.latest.get(key).is_none_or(|&latest| offset >= latest);
         let is_kept_tombstone = header.delete_horizon_ms().is_none_or(|horizon| self.now_ms < horizon);
         is_latest && (record.value.is_some() || is_kept_tombstone)
@@ -262,20 +263,25 @@ impl<F: Fn(&BatchHeader) -> bool> Pass<F> {
 /// A batch without records: its offsets, producer, epoch and sequence are still told.
 fn emptied(header: &BatchHeader) -> StoredBatch {
     let header = header.with_compression(0).marked_with_delete_horizon(false);
-    stored(record::rewrite(&BatchHeader { base_timestamp: NO_TIMESTAMP, ..header }, &[]))
+    let none: [Record; 0] = [];
+    stored(record::rewrite(&BatchHeader { base_timestamp: NO_TIMESTAMP, ..header }, none))
 }
 
 /// A batch with some of its records; with a horizon, that is where the first record's time was.
-fn rebuilt(header: &BatchHeader, mut kept: Vec<Record>, horizon: Option<i64>) -> StoredBatch {
-    let times: Vec<i64> = kept.iter().map(|record| record.timestamp(header)).collect();
-    let base_timestamp = horizon.unwrap_or(times[0]);
-    for (record, time) in kept.iter_mut().zip(&times) {
-        record.timestamp_delta = time.wrapping_sub(base_timestamp);
-    }
-    let latest = times.iter().copied().max().unwrap_or(NO_TIMESTAMP);
+fn rebuilt<'a, I>(header: &BatchHeader, kept: impl Fn() -> I, horizon: Option<i64>) -> StoredBatch
+where
+    I: Iterator<Item = Record<&'a [u8]>>,
+{
+    let times = || kept().map(|record| record.timestamp(header));
+    let base_timestamp = horizon.or_else(|| times().next()).expect("a batch that is rebuilt keeps a record");
+    let latest = times().max().unwrap_or(NO_TIMESTAMP);
+    let kept = kept().map(|record| Record {
+        timestamp_delta: record.timestamp(header).wrapping_sub(base_timestamp),
+        ..record
+    });
     let max_timestamp = if header.is_log_append_time() { header.max_timestamp } else { latest };
     let header = header.marked_with_delete_horizon(horizon.is_some());
-    stored(record::rewrite(&BatchHeader { base_timestamp, max_timestamp, ..header }, &kept))
+    stored(record::rewrite(&BatchHeader { base_timestamp, max_timestamp, ..header }, kept))
 }
 
 fn stored(bytes: Bytes) -> StoredBatch {

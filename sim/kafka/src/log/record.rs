@@ -2,15 +2,16 @@
 //! coordinators, by compaction, and where a topic compresses in its own way.
 //!
 //! Start reading at [`open`]. What clients send to a topic with `compression.type=producer` is read and never rewritten.
+//! Records are read one by one: a few KiB unpack to millions of small ones, and all of them at once would take gigabytes.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::batch::{self, BatchHeader, HEADER_LEN};
 use super::compression::{self, Codec, CompressionError, UNPACKED_BYTES_MAX};
 
-/// One record.
+/// One record; its parts are slices of the batch that it was read from, or bytes of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct Record<B = Bytes> {
     /// None is defined; kept as it came.
     pub attributes: i8,
     /// Offset, counted from the batch's first.
@@ -18,14 +19,14 @@ pub struct Record {
     /// Time, in milliseconds from the batch's first.
     pub timestamp_delta: i64,
     /// `None` for a record without a key.
-    pub key: Option<Bytes>,
+    pub key: Option<B>,
     /// `None` for a tombstone.
-    pub value: Option<Bytes>,
+    pub value: Option<B>,
     /// Its headers as they are encoded, with their number in front.
-    pub headers: Bytes,
+    pub headers: B,
 }
 
-impl Record {
+impl<B> Record<B> {
     /// Its time, in milliseconds; under log append time the batch's.
     pub fn timestamp(&self, header: &BatchHeader) -> i64 {
         if header.is_log_append_time() {
@@ -58,45 +59,70 @@ pub struct MalformedRecord {
     pub index: i32,
 }
 
-/// Reads the records of a batch, compressed or not.
+/// The records of a batch, as many as its header says, unpacked and known to be readable.
+#[derive(Clone, Debug)]
+pub struct Records {
+    count: i32,
+    bytes: Bytes,
+}
+
+impl Records {
+    fn new(count: i32, bytes: Bytes) -> Result<Records, MalformedRecord> {
+        let mut rest = &bytes[..];
+        for index in 0..count {
+            read(&mut rest).ok_or(MalformedRecord { index })?;
+        }
+        if rest.is_empty() { Ok(Records { count, bytes }) } else { Err(MalformedRecord { index: count }) }
+    }
+
+    /// Reads them again, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Record<&[u8]>> {
+        let mut rest = &self.bytes[..];
+        (0..self.count).map(move |_| read(&mut rest).expect("records that were read once can be read again"))
+    }
+
+    /// The same, as records that can be kept; they share the batch's bytes.
+    pub fn to_vec(&self) -> Vec<Record> {
+        let owned = |bytes: &[u8]| self.bytes.slice_ref(bytes);
+        let kept = self.iter().map(|record| Record {
+            attributes: record.attributes,
+            offset_delta: record.offset_delta,
+            timestamp_delta: record.timestamp_delta,
+            key: record.key.map(owned),
+            value: record.value.map(owned),
+            headers: owned(record.headers),
+        });
+        kept.collect()
+    }
+}
+
+/// Opens a batch, compressed or not, and reads through its records.
 ///
 /// # Errors
 /// [`OpenError`]; so also if they unpack to more than [`UNPACKED_BYTES_MAX`].
-pub fn open(header: &BatchHeader, batch: &Bytes) -> Result<Vec<Record>, OpenError> {
+pub fn open(header: &BatchHeader, batch: &Bytes) -> Result<Records, OpenError> {
     let codec = Codec::from_id(header.compression()).ok_or(OpenError::UnknownCodec(header.compression()))?;
     let packed = batch.slice(HEADER_LEN..header.size());
-    Ok(read_records(header.record_count, compression::decompress(codec, &packed, UNPACKED_BYTES_MAX)?)?)
+    Ok(Records::new(header.record_count, compression::decompress(codec, &packed, UNPACKED_BYTES_MAX)?)?)
 }
 
-/// Reads the records of an uncompressed batch.
+/// Reads the records of an uncompressed batch of our own: a coordinator's, a marker, the controller's.
 ///
 /// # Errors
 /// [`MalformedRecord`] if they are cut short, or bytes are left over.
 pub fn read_all(header: &BatchHeader, batch: &Bytes) -> Result<Vec<Record>, MalformedRecord> {
-    read_records(header.record_count, batch.slice(HEADER_LEN..header.size()))
+    Ok(Records::new(header.record_count, batch.slice(HEADER_LEN..header.size()))?.to_vec())
 }
 
-fn read_records(count: i32, mut rest: Bytes) -> Result<Vec<Record>, MalformedRecord> {
-    // Seven bytes is the smallest record: the count in the header is the producer's word only.
-    let mut records = Vec::with_capacity((count.max(0) as usize).min(rest.len() / 7 + 1));
-    for index in 0..count {
-        records.push(read(&mut rest).ok_or(MalformedRecord { index })?);
-    }
-    if rest.is_empty() { Ok(records) } else { Err(MalformedRecord { index: count }) }
-}
-
-fn read(rest: &mut Bytes) -> Option<Record> {
+fn read<'a>(rest: &mut &'a [u8]) -> Option<Record<&'a [u8]>> {
     let length = usize::try_from(varlong(rest)?).ok()?;
-    if length > rest.len() {
-        return None;
-    }
-    let mut body = rest.split_to(length);
-    let attributes = body.try_get_i8().ok()?;
+    let mut body = take(rest, length)?;
+    let attributes = take(&mut body, 1)?[0] as i8;
     let timestamp_delta = varlong(&mut body)?;
     let offset_delta = i32::try_from(varlong(&mut body)?).ok()?;
     let key = nullable(&mut body)?;
     let value = nullable(&mut body)?;
-    let headers = body.clone();
+    let headers = body;
     for _ in 0..usize::try_from(varlong(&mut body)?).ok()? {
         nullable(&mut body)??;
         nullable(&mut body)?;
@@ -104,20 +130,24 @@ fn read(rest: &mut Bytes) -> Option<Record> {
     body.is_empty().then_some(Record { attributes, offset_delta, timestamp_delta, key, value, headers })
 }
 
-fn nullable(body: &mut Bytes) -> Option<Option<Bytes>> {
+fn nullable<'a>(body: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     match varlong(body)? {
         -1 => Some(None),
-        length => {
-            let length = usize::try_from(length).ok().filter(|&length| length <= body.len())?;
-            Some(Some(body.split_to(length)))
-        }
+        length => Some(Some(take(body, usize::try_from(length).ok()?)?)),
     }
 }
 
-fn varlong(buf: &mut Bytes) -> Option<i64> {
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (taken, after) = rest.split_at_checked(length)?;
+    *rest = after;
+    Some(taken)
+}
+
+fn varlong(rest: &mut &[u8]) -> Option<i64> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
-        let byte = buf.try_get_u8().ok()?;
+        let (&byte, after) = rest.split_first()?;
+        *rest = after;
         value |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
             return Some((value >> 1) as i64 ^ -((value & 1) as i64));
@@ -148,14 +178,15 @@ fn put_nullable(buf: &mut BytesMut, bytes: Option<&[u8]>) {
     }
 }
 
-fn put(body: &mut BytesMut, record: &Record) {
-    let mut bytes = BytesMut::with_capacity(16 + record.headers.len());
+fn put<B: AsRef<[u8]>>(body: &mut BytesMut, record: &Record<B>) {
+    let headers = record.headers.as_ref();
+    let mut bytes = BytesMut::with_capacity(16 + headers.len());
     bytes.put_i8(record.attributes);
     put_varlong(&mut bytes, record.timestamp_delta);
     put_varlong(&mut bytes, i64::from(record.offset_delta));
-    put_nullable(&mut bytes, record.key.as_deref());
-    put_nullable(&mut bytes, record.value.as_deref());
-    bytes.put_slice(&record.headers);
+    put_nullable(&mut bytes, record.key.as_ref().map(AsRef::as_ref));
+    put_nullable(&mut bytes, record.value.as_ref().map(AsRef::as_ref));
+    bytes.put_slice(headers);
     put_varlong(body, bytes.len() as i64);
     body.put_slice(&bytes);
 }
@@ -165,12 +196,16 @@ fn put(body: &mut BytesMut, record: &Record) {
 ///
 /// # Panics
 /// If the header names no codec.
-pub fn rewrite(header: &BatchHeader, records: &[Record]) -> Bytes {
+pub fn rewrite<B: AsRef<[u8]>>(header: &BatchHeader, records: impl IntoIterator<Item = Record<B>>) -> Bytes {
     let mut body = BytesMut::new();
-    records.iter().for_each(|record| put(&mut body, record));
+    let mut record_count = 0;
+    for record in records {
+        put(&mut body, &record);
+        record_count += 1;
+    }
     let codec =
         Codec::from_id(header.compression()).expect("a batch is rewritten with a codec that is known");
-    let header = BatchHeader { record_count: records.len() as i32, ..*header };
+    let header = BatchHeader { record_count, ..*header };
     match codec {
         Codec::None => batch::assemble(&header, &body),
         codec => batch::assemble(&header, &compression::compress(codec, &body)),

@@ -40,7 +40,7 @@ impl Log {
         let header = &batch.header;
         // Records were opened when they were appended; a follower that took them unread passes over what it cannot read.
         let records = record::open(header, &batch.bytes).ok()?;
-        let at = |record: &record::Record| TimestampAndOffset {
+        let at = |record: record::Record<&[u8]>| TimestampAndOffset {
             timestamp: record.timestamp(header),
             offset: header.base_offset + i64::from(record.offset_delta),
             leader_epoch: header.leader_epoch,

@@ -12,8 +12,11 @@ use kafka_protocol::ResponseError;
 use super::LogConfig;
 use super::batch::{self, BatchError, BatchHeader};
 use super::compression::Codec;
-use super::record::{self, OpenError, Record};
+use super::record::{self, OpenError, Record, Records};
 use crate::config::{Compression, TimestampType};
+
+/// How many of its records a batch is refused with by name. Kafka names all of them; a few KiB can unpack to millions.
+pub const RECORD_ERRORS_MAX: usize = 10_000;
 
 /// The time of a record that has none.
 const NO_TIMESTAMP: i64 = -1;
@@ -34,7 +37,8 @@ pub struct Refused {
     pub code: ResponseError,
     /// Why, for the client's log.
     pub message: String,
-    /// The records that are to blame, if it is about records: the others of the batch are refused with them.
+    /// The records that are to blame, if it is about records, but no more than [`RECORD_ERRORS_MAX`]: the others of the
+    /// batch are refused with them.
     pub record_errors: Vec<RecordError>,
 }
 
@@ -128,28 +132,37 @@ fn check_records(
     now_ms: i64,
     config: &LogConfig,
     header: &BatchHeader,
-    records: &[Record],
+    records: &Records,
 ) -> Result<(), Refused> {
     let mut out_of_time = false;
+    let mut refused = 0;
     let mut record_errors = Vec::new();
-    for (index, record) in (0..).zip(records) {
+    for (index, record) in (0..).zip(records.iter()) {
         let message = if config.compact && record.key.is_none() {
             "a compacted topic takes only records with a key".to_owned()
-        } else if let Some(message) = check_time(now_ms, config, header, record) {
+        } else if let Some(message) = check_time(now_ms, config, header, &record) {
             out_of_time = true;
             message
         } else {
             continue;
         };
-        record_errors.push(RecordError { index, message });
+        refused += 1;
+        if record_errors.len() < RECORD_ERRORS_MAX {
+            record_errors.push(RecordError { index, message });
+        }
     }
     let Some(first) = record_errors.first() else { return Ok(()) };
     let code = if out_of_time { ResponseError::InvalidTimestamp } else { ResponseError::InvalidRecord };
-    let message = format!("{} of {} records refused: {}", record_errors.len(), records.len(), first.message);
+    let message = format!("{refused} of {} records refused: {}", header.record_count, first.message);
     Err(Refused { code, message, record_errors })
 }
 
-fn check_time(now_ms: i64, config: &LogConfig, header: &BatchHeader, record: &Record) -> Option<String> {
+fn check_time(
+    now_ms: i64,
+    config: &LogConfig,
+    header: &BatchHeader,
+    record: &Record<&[u8]>,
+) -> Option<String> {
     let time = record.timestamp(header);
     if config.timestamp_type == TimestampType::CreateTime && time != NO_TIMESTAMP {
         let early = now_ms.saturating_sub(time) > config.timestamp_before_max_ms;
@@ -160,12 +173,7 @@ fn check_time(now_ms: i64, config: &LogConfig, header: &BatchHeader, record: &Re
 }
 
 /// The batch as it is stored, but for offset, epoch and append time.
-fn brought_into_form(
-    config: &LogConfig,
-    header: BatchHeader,
-    batch: &Bytes,
-    records: &[Record],
-) -> Validated {
+fn brought_into_form(config: &LogConfig, header: BatchHeader, batch: &Bytes, records: &Records) -> Validated {
     let source = header.compression();
     let target = match config.compression {
         Compression::Producer => source,
@@ -175,24 +183,22 @@ fn brought_into_form(
         Compression::Lz4 => Codec::Lz4 as i16,
         Compression::Zstd => Codec::Zstd as i16,
     };
-    let numbered = source == 0 || (0..).zip(records).all(|(index, record)| record.offset_delta == index);
+    let numbered =
+        source == 0 || (0..).zip(records.iter()).all(|(index, record)| record.offset_delta == index);
     let latest = records.iter().map(|record| record.timestamp(&header)).max().unwrap_or(NO_TIMESTAMP);
     if target == source && numbered {
         let batch = batch::with_create_time(batch, &header, latest);
         let header = BatchHeader::parse(&batch).expect("a batch with another time is a batch");
         return Validated { header, batch };
     }
-    let first = records.first().map_or(NO_TIMESTAMP, |record| record.timestamp(&header));
-    let renumbered: Vec<Record> = (0..)
-        .zip(records)
-        .map(|(offset_delta, record)| Record {
-            offset_delta,
-            timestamp_delta: record.timestamp(&header).wrapping_sub(first),
-            ..record.clone()
-        })
-        .collect();
+    let first = records.iter().next().map_or(NO_TIMESTAMP, |record| record.timestamp(&header));
+    let renumbered = (0..).zip(records.iter()).map(|(offset_delta, record)| Record {
+        offset_delta,
+        timestamp_delta: record.timestamp(&header).wrapping_sub(first),
+        ..record
+    });
     let rebuilt = BatchHeader { base_timestamp: first, max_timestamp: latest, ..header };
-    let batch = record::rewrite(&rebuilt.with_create_time().with_compression(target), &renumbered);
+    let batch = record::rewrite(&rebuilt.with_create_time().with_compression(target), renumbered);
     Validated { header: BatchHeader::parse(&batch).expect("a rewritten batch is a batch"), batch }
 }
 
@@ -200,6 +206,7 @@ fn brought_into_form(
 mod tests {
     use super::*;
     use crate::log::batch::assemble;
+    use crate::log::compression;
 
     const NOW_MS: i64 = 10_000_000;
 
@@ -211,12 +218,12 @@ mod tests {
             .collect();
         let plain = record::write_batch(records[0].1, &plain);
         let header = BatchHeader::parse(&plain).unwrap();
-        let mut read = record::open(&header, &plain).unwrap();
+        let mut read = record::open(&header, &plain).unwrap().to_vec();
         for (record, (_, time)) in read.iter_mut().zip(records) {
             record.timestamp_delta = time - records[0].1;
         }
         let max_timestamp = records.iter().map(|(_, time)| *time).max().unwrap();
-        record::rewrite(&BatchHeader { max_timestamp, ..header }.with_compression(codec as i16), &read)
+        record::rewrite(&BatchHeader { max_timestamp, ..header }.with_compression(codec as i16), read)
     }
 
     fn check(config: LogConfig, batch: &Bytes) -> Result<Validated, (ResponseError, Vec<i32>)> {
@@ -277,6 +284,20 @@ mod tests {
                 assert_eq!(stored.batch == sent, source == target, "rewritten only if it must be");
             }
         }
+    }
+
+    /// Four KiB that unpack to 70 MB: ten million records, each of them too late.
+    #[test]
+    fn a_batch_that_unpacks_to_millions_of_records_is_refused_with_a_bounded_answer() {
+        const RECORDS: i32 = 10_000_000;
+        let smallest = [12, 0, 0, 0, 1, 1, 0];
+        let header = BatchHeader::parse(&batch(&[(None, NOW_MS + 3_600_001)], Codec::None)).unwrap();
+        let header = BatchHeader { record_count: RECORDS, last_offset_delta: RECORDS - 1, ..header };
+        let packed = compression::compress(Codec::Zstd, &smallest.repeat(RECORDS as usize));
+        let sent = assemble(&header.with_compression(Codec::Zstd as i16), &packed);
+        let refused = validate(NOW_MS, &LogConfig::default(), &sent).unwrap_err();
+        assert_eq!((refused.code, refused.record_errors.len()), (ResponseError::InvalidTimestamp, 10_000));
+        assert!(refused.message.starts_with("10000000 of 10000000 records"), "{}", refused.message);
     }
 
     #[test]

@@ -37,7 +37,7 @@ fn put_for(log: &mut Log, records: &[(&str, Option<&str>)], codec: Codec, produc
         None => header,
     };
     let read = record::read_all(&BatchHeader::parse(&plain).unwrap(), &plain).unwrap();
-    append(log, record::rewrite(&header, &read))
+    append(log, record::rewrite(&header, read))
 }
 
 fn append(log: &mut Log, batch: Bytes) -> i64 {
@@ -74,6 +74,7 @@ fn left(log: &Log) -> Vec<(i64, String, Option<String>)> {
     let records = data.flat_map(|batch| {
         batch.header.check(&batch.bytes).unwrap();
         opened(batch)
+            .to_vec()
             .into_iter()
             .map(|record| (batch.header.base_offset + i64::from(record.offset_delta), record))
     });
@@ -110,7 +111,8 @@ fn a_tombstone_goes_only_after_its_horizon() {
     assert_eq!(offsets(&log), [1, 2, 3]);
     let horizon = log.batches().next().unwrap().header.delete_horizon_ms();
     assert_eq!(horizon, Some(2_000 + DAY_MS as i64));
-    let time = opened(log.batches().next().unwrap())[0].timestamp(&log.batches().next().unwrap().header);
+    let time =
+        opened(log.batches().next().unwrap()).to_vec()[0].timestamp(&log.batches().next().unwrap().header);
     assert_eq!(time, 1_000, "the records keep their times");
     put(&mut log, &[("x", Some("1"))], Codec::None);
     clean_all(&mut log, at(1_999 + DAY_MS), |_| false);
