@@ -26,6 +26,9 @@ const RAW: u8 = 0x40;
 /// In the first byte of an input: the topic's compression, from 0 to 5.
 const COMPRESSION: u8 = 0x07;
 
+/// Of more records than this a batch is validated, and no more: the rest would take time and show nothing.
+const RECORDS_MAX: i32 = 100_000;
+
 const MAGIC: usize = 16;
 const CRC: usize = 17;
 const ATTRIBUTES: usize = 21;
@@ -109,6 +112,9 @@ impl Leader {
     fn append(&mut self, batch: &Bytes) {
         let Ok(validated) = validate(self.now_ms(), &self.config, batch) else { return };
         let header = validated.header;
+        if header.record_count > RECORDS_MAX {
+            return;
+        }
         assert_eq!(BatchHeader::parse(&validated.batch), Ok(header), "what is told of a batch is in it");
         assert_eq!(header.check(&validated.batch), Ok(()), "a batch that is stored has a right checksum");
         let Ok(Verdict::Append) = self.producers.check(&header, Origin::Client, false, None) else { return };

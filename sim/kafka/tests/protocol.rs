@@ -415,16 +415,26 @@ fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
 #[test]
 fn bytes_that_are_no_request_close_the_connection() {
     let mut bench = bench();
-    for bytes in [
-        &b""[..],
-        &[0],
-        &[0, 3, 0],
-        &[0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff],
-        &[0, 0, 0, 2, 0, 0, 0, 1],
-    ] {
+    for bytes in [&b""[..], &[0], &[0, 3, 0], &[0, 0, 0, 2, 0, 0, 0, 1]] {
         let connection = bench.send_bytes(1, (ApiKey::Metadata, 0), Bytes::copy_from_slice(bytes));
         assert!(matches!(bench.reply(connection), Some(Reply::Closed(_))), "{bytes:?}");
     }
+}
+
+/// Metadata version 0 with 2,147,483,647 topics, none of which follows: kafka-protocol 0.18 asks for 154 GB and aborts.
+/// `tests/tcp.rs` sends them through a socket.
+#[test]
+fn the_bytes_that_abort_the_codec_are_an_error_and_close_the_connection() {
+    let mut bench = bench();
+    let bytes = [&[0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff][..], &i32::MAX.to_be_bytes()].concat();
+    let connection = bench.send_bytes(1, (ApiKey::Metadata, 0), bytes.into());
+    let reply = bench.reply(connection);
+    assert!(
+        matches!(&reply, Some(Reply::Closed(why)) if why == "the frame is shorter than it says"),
+        "{reply:?}"
+    );
+    let others = bench.ask(1, ApiKey::ApiVersions, 0, ApiVersionsRequest::default());
+    assert_eq!(error_of(&others), 0);
 }
 
 #[test]

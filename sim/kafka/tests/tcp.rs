@@ -208,6 +208,7 @@ async fn evil_bytes_cost_their_sender_the_connection_and_nobody_else() {
     let _running = Running::start(&cluster);
     let mut good = connect(&client, ports[0]).await;
 
+    // The bytes that abort kafka-protocol 0.18: Metadata version 0, an array of 2,147,483,647 topics, no topic.
     let array = [&[0, 0, 0, 14, 0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff][..], &i32::MAX.to_be_bytes()].concat();
     for evil in [&array[..], &i32::MAX.to_be_bytes(), &[0xff; 4], &[0, 0, 0, 2, 0, 3], &[0, 0, 0, 0]] {
         let mut stream = connect(&client, ports[0]).await;
