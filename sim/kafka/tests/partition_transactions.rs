@@ -149,6 +149,17 @@ fn several_markers_are_answered_together_with_an_error_for_each() {
 }
 
 #[test]
+fn a_marker_on_offsets_whose_coordinator_is_not_ready_is_refused_as_without_a_leader() {
+    const NOT_LEADER: i16 = 6;
+    let mut bench = Bench::new(2, &[]);
+    assert_eq!(bench.create_on("__consumer_offsets", &[1, 2], &[]), 0);
+    assert_eq!(bench.mark(2, ("__consumer_offsets", 0), (7, 0), 0, true), NOT_LEADER);
+    assert_eq!(bench.mark(1, ("__consumer_offsets", 0), (7, 0), 0, true), NOT_LEADER, "it is still loading");
+    bench.advance(1_000);
+    assert_eq!(bench.mark(1, ("__consumer_offsets", 0), (7, 0), 0, true), 0);
+}
+
+#[test]
 fn data_outside_of_an_open_transaction_of_the_same_producer_is_refused() {
     let (mut bench, node) = unverified();
     write(&mut bench, transactional(&["a"], 7, 0, 0));

@@ -4,6 +4,8 @@
 //! it is committed itself. The answer comes when all are committed or refused:
 //! - `UNKNOWN_TOPIC_OR_PARTITION`: no replica of it is here.
 //! - `NOT_LEADER_OR_FOLLOWER`, `NOT_ENOUGH_REPLICAS`, `REQUEST_TIMED_OUT` and the like: the coordinator tries again.
+//!   So too where the group coordinator is not there, is still loading or has moved: those errors are nothing that a
+//!   transaction's coordinator knows.
 //! - `INVALID_PRODUCER_EPOCH`, `TRANSACTION_COORDINATOR_FENCED`: a newer one was here.
 //!
 //! A marker on `__consumer_offsets` also decides the offsets that the transaction brought: the group coordinator is told
@@ -124,12 +126,24 @@ impl Broker {
         result: Result<(), ResponseError>,
     ) {
         let open = self.marker_requests.open.get_mut(&request).expect("a request waits for all its markers");
-        open.slots[slot].result = result;
+        let slot = &mut open.slots[slot];
+        let is_offsets = slot.topic.as_str() == OFFSETS_TOPIC;
+        slot.result = result.map_err(|error| if is_offsets { not_ready(error) } else { error });
         open.unanswered -= 1;
         if open.unanswered == 0 {
             let open = self.marker_requests.open.remove(&request).expect("it was just there");
             turn.respond(open.connection, &open.call, response(open.slots));
         }
+    }
+}
+
+/// What a transaction's coordinator hears instead of what a group's coordinator says.
+fn not_ready(error: ResponseError) -> ResponseError {
+    match error {
+        ResponseError::CoordinatorNotAvailable
+        | ResponseError::CoordinatorLoadInProgress
+        | ResponseError::NotCoordinator => ResponseError::NotLeaderOrFollower,
+        other => other,
     }
 }
 
