@@ -18,6 +18,7 @@ pub(crate) mod code {
     pub(crate) const ILLEGAL_GENERATION: i16 = 22;
     pub(crate) const UNKNOWN_MEMBER_ID: i16 = 25;
     pub(crate) const REBALANCE_IN_PROGRESS: i16 = 27;
+    pub(crate) const CLUSTER_AUTHORIZATION_FAILED: i16 = 31;
     pub(crate) const UNSUPPORTED_VERSION: i16 = 35;
     pub(crate) const TOPIC_ALREADY_EXISTS: i16 = 36;
     pub(crate) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
@@ -26,6 +27,7 @@ pub(crate) mod code {
     pub(crate) const INVALID_TXN_STATE: i16 = 48;
     pub(crate) const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
     pub(crate) const CONCURRENT_TRANSACTIONS: i16 = 51;
+    pub(crate) const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
     pub(crate) const KAFKA_STORAGE_ERROR: i16 = 56;
     pub(crate) const UNKNOWN_PRODUCER_ID: i16 = 59;
     pub(crate) const FENCED_LEADER_EPOCH: i16 = 74;

@@ -14,7 +14,7 @@ use crate::properties::ProducerSettings;
 /// `partitioner.class`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Strategy {
-    /// Random, keys or not.
+    /// Random, keys or not; without a key it sticks for a while.
     Random,
     /// CRC32 of the key; an empty or missing key has one fixed partition.
     Consistent,
@@ -107,6 +107,8 @@ impl Partitioner {
                 hashed(murmur2(text) & 0x7fff_ffff, count)
             }
             (Strategy::Fnv1a, _) | (Strategy::Fnv1aRandom, Some(_)) => hashed(fnv1a(text), count),
+            // Only records without a key stick (`rd_kafka_msg_partitioner`).
+            (Strategy::Random, Some(_)) => self.rng.random_range(0..count),
             (Strategy::Java, None) => self.stick_for_bytes(topic, bytes, count),
             (
                 Strategy::Random
@@ -251,6 +253,17 @@ mod tests {
             seen.insert(first);
         }
         assert_eq!(seen.len(), 3);
+    }
+
+    #[test]
+    fn under_random_records_with_a_key_do_not_stick() {
+        let topic: Arc<str> = "t".into();
+        let seen = |key: Option<&[u8]>| {
+            let mut partitioner = partitioner("random");
+            let chosen = (0..100).map(|_| partitioner.choose(Timestamp::ZERO, &topic, key, 10, 3));
+            chosen.collect::<std::collections::BTreeSet<_>>().len()
+        };
+        assert_eq!((seen(Some(b"k")), seen(Some(b"")), seen(None)), (3, 3, 1));
     }
 
     #[test]

@@ -306,11 +306,12 @@ impl State {
         }
     }
 
-    /// The batch is given up, and with it the transaction that it belongs to. What may have been numbered uses up the
-    /// epoch; Java takes a new one in any case (`TransactionManager.maybeTransitionToErrorState`).
-    pub(crate) fn fail(&mut self, shared: &Shared, batch: Batch, error: &Error) {
+    /// The batch is given up, and with it the transaction that it belongs to. With `ends_epoch` later ones need another
+    /// epoch; Java takes one for each transaction that fails (`TransactionManager.maybeTransitionToErrorState`).
+    pub(crate) fn fail(&mut self, shared: &Shared, batch: Batch, error: &Error, ends_epoch: bool) {
         let java = shared.cluster.settings.habits == Habits::Java;
-        self.transaction.fail(error, batch.stamp.is_some() || java);
+        self.sequences.given_up(&batch, ends_epoch);
+        self.transaction.fail(error, ends_epoch || java);
         self.drop_batch(shared, batch, error);
     }
 
@@ -368,7 +369,7 @@ impl State {
 
     fn fail_all(&mut self, shared: &Shared, error: &Error) {
         for batch in self.accumulator.take_all() {
-            self.fail(shared, batch, error);
+            self.fail(shared, batch, error, false);
         }
         for queued in std::mem::take(&mut self.unplaced).into_values().flatten() {
             self.close_one(shared, queued.id, queued.bytes);

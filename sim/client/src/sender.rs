@@ -126,8 +126,8 @@ impl Sender {
         let mut state = shared.state();
         self.place(&mut state, now);
         for batch in state.accumulator.expire(now) {
-            state.sequences.finish(&batch, true);
-            state.fail(&shared, batch, &expired());
+            let ends_epoch = state.sequences.timeout_ends_epoch(&batch);
+            state.fail(&shared, batch, &expired(), ends_epoch);
         }
         state.drop_unsent(&shared);
         self.finish_drain(&mut state);
@@ -499,8 +499,8 @@ impl Sender {
                     if failed.error.is_retriable() {
                         self.again(state, batch, counts, &failed.error, now);
                     } else {
-                        state.sequences.finish(&batch, true);
-                        state.fail(&self.shared, batch, &failed.error);
+                        let ends_epoch = state.sequences.refusal_ends_epoch(&batch);
+                        state.fail(&self.shared, batch, &failed.error, ends_epoch);
                     }
                 }
                 return;
@@ -528,7 +528,7 @@ impl Sender {
             let error = || error::answered(answer.error_code, format!("records for {}", batch.partition));
             match judge(&state.sequences, &batch, answer.error_code, answer.base_offset) {
                 Verdict::Written(offset) => {
-                    state.sequences.finish(&batch, false);
+                    state.sequences.written(&batch);
                     let appended = Some(answer.log_append_time_ms).filter(|millis| *millis >= 0);
                     state.deliver(&self.shared, batch, offset, appended);
                 }
@@ -537,10 +537,9 @@ impl Sender {
                     batch.maybe_written = maybe_written;
                     self.again(state, batch, counts, &error, now);
                 }
-                Verdict::AgainUnderNextEpoch if state.transaction.is_transactional() => {
-                    let error = error();
-                    state.sequences.finish(&batch, true);
-                    state.fail(&self.shared, batch, &error);
+                Verdict::Split => {
+                    batch.attempts = 0;
+                    state.accumulator.put_back(batch, now);
                 }
                 Verdict::AgainUnderNextEpoch => {
                     let error = error();
@@ -548,28 +547,18 @@ impl Sender {
                     state.sequences.drain();
                     self.again(state, batch, false, &error, now);
                 }
-                Verdict::Failed(error) => {
+                Verdict::Failed { error, ends_epoch } => {
                     let gap = self.shared.cluster.settings.producer.gapless
                         && !state.transaction.is_transactional();
-                    state.sequences.finish(&batch, true);
-                    state.fail(&self.shared, batch, &error);
+                    state.fail(&self.shared, batch, &error, ends_epoch);
                     if gap {
                         let text = format!("`enable.gapless.guarantee` cannot be kept: {}", error.message);
                         let fatal = Error::new(error.code, ErrorClass::Fatal, text);
                         state.give_up(&self.shared, fatal);
                     }
                 }
-                // A transaction can be aborted, and its producer goes on under another epoch.
-                Verdict::Fatal(error)
-                    if state.transaction.is_transactional()
-                        && (error.class == ErrorClass::Fatal
-                            || self.shared.cluster.settings.habits == Habits::Java) =>
-                {
-                    state.sequences.finish(&batch, true);
-                    state.fail(&self.shared, batch, &error);
-                }
                 Verdict::Fatal(error) => {
-                    state.fail(&self.shared, batch, &error);
+                    state.fail(&self.shared, batch, &error, false);
                     state.give_up(&self.shared, error);
                 }
             }
@@ -581,18 +570,17 @@ impl Sender {
         let settings = &self.shared.cluster.settings;
         if let Some(fatal) = &state.fatal {
             let fatal = fatal.clone();
-            return state.fail(&self.shared, batch, &fatal);
+            return state.fail(&self.shared, batch, &fatal, false);
         }
         let given_up = if batch.expires <= now {
-            Some(expired())
+            Some((expired(), state.sequences.timeout_ends_epoch(&batch)))
         } else if counts && batch.attempts > settings.producer.retries {
-            Some(error.clone())
+            Some((error.clone(), state.sequences.refusal_ends_epoch(&batch)))
         } else {
             None
         };
-        if let Some(error) = given_up {
-            state.sequences.finish(&batch, true);
-            return state.fail(&self.shared, batch, &error);
+        if let Some((error, ends_epoch)) = given_up {
+            return state.fail(&self.shared, batch, &error, ends_epoch);
         }
         state.sequences.settle(&batch);
         let failures = batch.attempts.max(1);

@@ -4,7 +4,10 @@
 //! five batches of a partition are without an answer, which is how many the broker remembers. When a numbered batch is
 //! given up, its sequence is a gap that no later batch may step over: the producer drains (it sends again only what may
 //! have been written, until its fate is certain), then goes on under the next epoch from sequence 0, as librdkafka and
-//! Java's client do without a coordinator.
+//! Java's client do without a coordinator. Java drains one partition and begins it anew, while the others keep their
+//! sequences until they are idle (`TransactionManager.requestIdempotentEpochBumpForPartition`); here all partitions drain,
+//! with either's habits. A transactional producer's next epoch comes from its coordinator. librdkafka does not ask for one
+//! after every failure: then the gap stays, and the next batch of the partition meets it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,8 +43,11 @@ enum State {
 /// Numbers batches.
 pub(crate) struct Sequences {
     habits: Habits,
+    transactional: bool,
     state: State,
     next: BTreeMap<TopicPartition, i32>,
+    /// The sequence after the last acknowledged batch; absent means 0.
+    next_acknowledged: BTreeMap<TopicPartition, i32>,
     /// Ids of numbered batches without a fate: in flight, or waiting for another attempt.
     outstanding: BTreeMap<TopicPartition, BTreeSet<u64>>,
     /// How many numbered batches of a partition are at a broker.
@@ -55,8 +61,10 @@ impl Sequences {
     pub(crate) fn new(habits: Habits, idempotence: bool) -> Sequences {
         Sequences {
             habits,
+            transactional: false,
             state: if idempotence { State::Wanted } else { State::Off },
             next: BTreeMap::new(),
+            next_acknowledged: BTreeMap::new(),
             outstanding: BTreeMap::new(),
             at_broker: BTreeMap::new(),
             settling: BTreeSet::new(),
@@ -65,7 +73,7 @@ impl Sequences {
 
     /// Of a transactional producer: ids and epochs come from its coordinator alone.
     pub(crate) fn of_transactions(habits: Habits) -> Sequences {
-        Sequences { state: State::Unregistered, ..Sequences::new(habits, true) }
+        Sequences { transactional: true, state: State::Unregistered, ..Sequences::new(habits, true) }
     }
 
     /// The producer id and its epoch, if there is one.
@@ -87,6 +95,7 @@ impl Sequences {
     pub(crate) fn begin(&mut self, producer_id: i64, epoch: i16) {
         self.state = State::Ready { producer_id, epoch };
         self.next.clear();
+        self.next_acknowledged.clear();
         self.outstanding.clear();
     }
 
@@ -146,16 +155,29 @@ impl Sequences {
         }
     }
 
-    /// The batch has its fate. `given_up`: it failed, and its sequence with it.
-    pub(crate) fn finish(&mut self, batch: &Batch, given_up: bool) {
-        if batch.stamp.is_none() {
-            return;
+    /// The batch is in the log.
+    pub(crate) fn written(&mut self, batch: &Batch) {
+        self.close(batch);
+        let producer = self.producer();
+        let ours = |stamp: &ProducerStamp| Some((stamp.producer_id, stamp.producer_epoch)) == producer;
+        if let Some(stamp) = batch.stamp.filter(ours) {
+            let next = after(stamp.base_sequence, batch.count());
+            self.next_acknowledged.insert(batch.partition.clone(), next);
         }
+    }
+
+    /// The batch is given up. With `ends_epoch` what comes later goes out under the next epoch; else a sequence that it
+    /// had stays a gap.
+    pub(crate) fn given_up(&mut self, batch: &Batch, ends_epoch: bool) {
+        self.close(batch);
+        if ends_epoch {
+            self.drain();
+        }
+    }
+
+    fn close(&mut self, batch: &Batch) {
         if let Some(ids) = self.outstanding.get_mut(&batch.partition) {
             ids.remove(&batch.id);
-        }
-        if given_up {
-            self.drain();
         }
     }
 
@@ -179,7 +201,26 @@ impl Sequences {
             None => State::Wanted,
         };
         self.next.clear();
+        self.next_acknowledged.clear();
         self.outstanding.clear();
+    }
+
+    /// A batch whose time ran out ends the epoch. With librdkafka's habits so does one that was never sent
+    /// (`rd_kafka_toppar_producer_serve`); Java lets that go if it had no sequence yet (`Sender.sendProducerData`).
+    pub(crate) fn timeout_ends_epoch(&self, batch: &Batch) -> bool {
+        batch.stamp.is_some() || (self.habits == Habits::Librdkafka && self.producer().is_some())
+    }
+
+    /// A refusal that will not pass ends the epoch, but not that of librdkafka's transaction: that is aborted under the
+    /// epoch it has (`rd_kafka_txn_set_abortable_error`).
+    pub(crate) fn refusal_ends_epoch(&self, batch: &Batch) -> bool {
+        batch.stamp.is_some() && !(self.transactional && self.habits == Habits::Librdkafka)
+    }
+
+    /// Its sequence is the one after the last that was acknowledged.
+    fn is_next(&self, batch: &Batch) -> bool {
+        let next = self.next_acknowledged.get(&batch.partition).copied().unwrap_or(0);
+        batch.stamp.is_some_and(|stamp| stamp.base_sequence == next)
     }
 
     /// No earlier batch of its partition is without a fate.
@@ -204,19 +245,38 @@ pub(crate) enum Verdict {
     Written(Option<Offset>),
     /// Send it again. Whether this counts as an attempt, and whether it may have been written.
     Again { counts: bool, maybe_written: bool },
-    /// Give it up.
-    Failed(Error),
+    /// Give it up, and the transaction that it belongs to. Whether later ones need another epoch.
+    Failed { error: Error, ends_epoch: bool },
+    /// Send it again as it is, at once, as if it had never been sent.
+    Split,
     /// Give it up, and the producer with it.
     Fatal(Error),
     /// The broker forgot the producer: send it again under the next epoch.
     AgainUnderNextEpoch,
 }
 
-/// Reads a broker's answer for one batch: librdkafka's `rd_kafka_handle_idempotent_Produce_error`, or Java's
-/// `TransactionManager.canRetry`. They differ where sequences do not fit:
-/// - out of order behind a batch that failed: librdkafka begins a new epoch, Java sends it again under its sequence;
-/// - out of order at the head, and an unknown producer at a later attempt: fatal to librdkafka, a new epoch to Java.
+/// Refused with these, Java's producer is at its end (`TransactionManager.maybeTransitionToErrorState`).
+const JAVA_FATAL: [i16; 5] = [
+    code::CLUSTER_AUTHORIZATION_FAILED,
+    code::UNSUPPORTED_VERSION,
+    code::INVALID_PRODUCER_ID_MAPPING,
+    code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    code::PRODUCER_FENCED,
+];
+
+/// Reads a broker's answer for one batch: librdkafka's `rd_kafka_handle_Produce_error` and
+/// `rd_kafka_handle_idempotent_Produce_error`, or Java's `Sender.completeBatch` and `TransactionManager.canRetry`. They
+/// differ where sequences do not fit:
+/// - out of order behind what is not acknowledged: librdkafka begins a new epoch, or has its transaction aborted under
+///   one; Java sends it again under its sequence;
+/// - out of order right after what is acknowledged, and an unknown producer at a later attempt: fatal to librdkafka, a new
+///   epoch to Java. An unknown producer in a transaction is a new epoch to both.
+///
+/// A batch of several records that is too large is split by Java, into parts of `batch.size`. That it fits already, so it
+/// comes back as it was, until `delivery.timeout.ms` (KAFKA-8350); a batch grows beyond only in Java, when it compresses
+/// less than was guessed.
 pub(crate) fn judge(sequences: &Sequences, batch: &Batch, error_code: i16, base_offset: Offset) -> Verdict {
+    let habits = sequences.habits;
     let what = || {
         let (at, count) = (&batch.partition, batch.count());
         match batch.stamp {
@@ -227,37 +287,58 @@ pub(crate) fn judge(sequences: &Sequences, batch: &Batch, error_code: i16, base_
             None => format!("{count} records for {at}"),
         }
     };
-    let fatal = || Verdict::Fatal(Error::new(ErrorCode::Broker(error_code), ErrorClass::Fatal, what()));
+    let error = |class| Error::new(ErrorCode::Broker(error_code), class, what());
+    let under_next_epoch = || match sequences.transactional {
+        true => Verdict::Failed { error: error(ErrorClass::Abortable), ends_epoch: true },
+        false => Verdict::AgainUnderNextEpoch,
+    };
     match error_code {
         0 => Verdict::Written(Some(base_offset).filter(|offset| *offset >= 0)),
         code::DUPLICATE_SEQUENCE_NUMBER => Verdict::Written(None),
         // The broker did not write it, now or before: else it would have known the sequence as a repetition.
         code::OUT_OF_ORDER_SEQUENCE_NUMBER if batch.stamp.is_some() => {
-            match (sequences.habits, sequences.is_first(batch)) {
+            match (habits, sequences.is_next(batch)) {
                 _ if sequences.is_draining() => Verdict::Again { counts: false, maybe_written: false },
                 (Habits::Java, false) => Verdict::Again { counts: false, maybe_written: false },
-                (Habits::Java, true) | (Habits::Librdkafka, false) => Verdict::AgainUnderNextEpoch,
-                (Habits::Librdkafka, true) => fatal(),
+                (Habits::Java, true) | (Habits::Librdkafka, false) => under_next_epoch(),
+                (Habits::Librdkafka, true) => Verdict::Fatal(error(ErrorClass::Fatal)),
             }
         }
         code::UNKNOWN_PRODUCER_ID if batch.stamp.is_some() => {
             let harmless = batch.attempts <= 1 && sequences.is_first(batch);
-            if harmless || sequences.habits == Habits::Java { Verdict::AgainUnderNextEpoch } else { fatal() }
+            match harmless || sequences.transactional || habits == Habits::Java {
+                true => under_next_epoch(),
+                false => Verdict::Fatal(error(ErrorClass::Fatal)),
+            }
         }
-        code::INVALID_PRODUCER_EPOCH => {
-            Verdict::Fatal(Error::new(ErrorCode::Broker(error_code), ErrorClass::Fenced, what()))
+        // Without transactions nobody else has the producer's id, so this is a refusal like others.
+        code::INVALID_PRODUCER_EPOCH => match (sequences.transactional, habits) {
+            (true, Habits::Librdkafka) => Verdict::Fatal(error(ErrorClass::Fenced)),
+            (true, Habits::Java) => Verdict::Failed { error: error(ErrorClass::Abortable), ends_epoch: true },
+            (false, _) => {
+                let ends_epoch = sequences.refusal_ends_epoch(batch);
+                Verdict::Failed { error: error(ErrorClass::Failed), ends_epoch }
+            }
+        },
+        code if habits == Habits::Java && batch.stamp.is_some() && JAVA_FATAL.contains(&code) => {
+            let fenced = code == code::PRODUCER_FENCED;
+            Verdict::Fatal(error(if fenced { ErrorClass::Fenced } else { ErrorClass::Fatal }))
         }
+        code::MESSAGE_TOO_LARGE if habits == Habits::Java && batch.count() > 1 => Verdict::Split,
         code::REQUEST_TIMED_OUT | code::NOT_ENOUGH_REPLICAS_AFTER_APPEND => {
             Verdict::Again { counts: true, maybe_written: true }
         }
         _ if error::class_of(error_code) == ErrorClass::Retriable => {
             // To librdkafka an answer that asks for metadata proves that nothing was written, so it costs no retry.
-            let counts = sequences.habits == Habits::Java
+            let counts = habits == Habits::Java
                 || error_code == code::KAFKA_STORAGE_ERROR
                 || !error::wants_metadata(error_code);
             Verdict::Again { counts, maybe_written: batch.maybe_written }
         }
-        _ => Verdict::Failed(error::answered(error_code, what())),
+        _ => Verdict::Failed {
+            error: error::answered(error_code, what()),
+            ends_epoch: sequences.refusal_ends_epoch(batch),
+        },
     }
 }
 
@@ -283,6 +364,94 @@ mod tests {
         let mut sequences = Sequences::new(habits, true);
         sequences.begin(7, 0);
         sequences
+    }
+
+    fn in_transaction(habits: Habits) -> Sequences {
+        let mut sequences = Sequences::of_transactions(habits);
+        sequences.begin(7, 0);
+        sequences
+    }
+
+    /// Fatal, again, under the next epoch, split; or failed with its class, and `+ epoch` if that is used up.
+    fn judged(sequences: &Sequences, batch: &Batch, code: i16) -> String {
+        match judge(sequences, batch, code, -1) {
+            Verdict::Failed { error, ends_epoch: true } => format!("{:?} + epoch", error.class),
+            Verdict::Failed { error, ends_epoch: false } => format!("{:?}", error.class),
+            Verdict::Fatal(error) => format!("fatal: {:?}", error.class),
+            Verdict::Again { .. } => "again".into(),
+            Verdict::AgainUnderNextEpoch => "next epoch".into(),
+            Verdict::Split => "split".into(),
+            Verdict::Written(_) => "written".into(),
+        }
+    }
+
+    #[test]
+    fn each_client_reads_refusals_in_its_own_way() {
+        use Habits::{Java, Librdkafka};
+        let table = [
+            (code::MESSAGE_TOO_LARGE, Librdkafka, "Failed + epoch", "Failed"),
+            (code::MESSAGE_TOO_LARGE, Java, "Failed + epoch", "Failed + epoch"),
+            (code::OUT_OF_ORDER_SEQUENCE_NUMBER, Librdkafka, "fatal: Fatal", "fatal: Fatal"),
+            (code::OUT_OF_ORDER_SEQUENCE_NUMBER, Java, "next epoch", "Abortable + epoch"),
+            (code::INVALID_PRODUCER_EPOCH, Librdkafka, "Failed + epoch", "fatal: Fenced"),
+            (code::INVALID_PRODUCER_EPOCH, Java, "Failed + epoch", "Abortable + epoch"),
+            (code::INVALID_PRODUCER_ID_MAPPING, Librdkafka, "Failed + epoch", "Failed"),
+            (code::INVALID_PRODUCER_ID_MAPPING, Java, "fatal: Fatal", "fatal: Fatal"),
+            (code::UNKNOWN_PRODUCER_ID, Librdkafka, "next epoch", "Abortable + epoch"),
+            (code::UNKNOWN_PRODUCER_ID, Java, "next epoch", "Abortable + epoch"),
+            (code::NOT_LEADER_OR_FOLLOWER, Librdkafka, "again", "again"),
+        ];
+        for (code, habits, plain, in_transactions) in table {
+            for (transactional, expected) in [(false, plain), (true, in_transactions)] {
+                let mut sequences = if transactional { in_transaction(habits) } else { with(habits) };
+                let mut queue = queue(1);
+                let batch = sent(&mut sequences, &mut queue);
+                assert_eq!(judged(&sequences, &batch, code), expected, "{code}, {habits:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn java_sends_a_batch_of_several_records_that_is_too_large_again() {
+        for (habits, expected) in [(Habits::Java, "split"), (Habits::Librdkafka, "Failed + epoch")] {
+            let mut queue = accumulator(&[]);
+            append(&mut queue, 0, 0, 1);
+            append(&mut queue, 0, 0, 2);
+            let mut sequences = with(habits);
+            let batch = sent(&mut sequences, &mut queue);
+            assert_eq!(judged(&sequences, &batch, code::MESSAGE_TOO_LARGE), expected, "{habits:?}");
+        }
+    }
+
+    #[test]
+    fn a_gap_that_a_refusal_left_in_librdkafkas_transaction_is_met_by_the_next_batch() {
+        let (mut sequences, mut queue) = (in_transaction(Habits::Librdkafka), queue(3));
+        let first = sent(&mut sequences, &mut queue);
+        sequences.written(&first);
+        let refused = sent(&mut sequences, &mut queue);
+        let Verdict::Failed { ends_epoch, .. } = judge(&sequences, &refused, code::MESSAGE_TOO_LARGE, -1)
+        else {
+            panic!("one record is not split");
+        };
+        sequences.given_up(&refused, ends_epoch);
+        assert!(!sequences.is_draining(), "its transaction is aborted under this epoch");
+        let behind = sent(&mut sequences, &mut queue);
+        assert_eq!(behind.stamp.unwrap().base_sequence, 2, "the gap stays");
+        let met = judged(&sequences, &behind, code::OUT_OF_ORDER_SEQUENCE_NUMBER);
+        assert_eq!(met, "Abortable + epoch", "and now the epoch is used up");
+    }
+
+    #[test]
+    fn a_timeout_before_the_first_attempt_ends_librdkafkas_epoch_and_not_javas() {
+        for (habits, ends) in [(Habits::Librdkafka, true), (Habits::Java, false)] {
+            for sequences in [with(habits), in_transaction(habits)] {
+                let mut queue = queue(1);
+                let unsent = queue.take(&at(0)).unwrap();
+                assert_eq!(sequences.timeout_ends_epoch(&unsent), ends, "{habits:?}");
+            }
+            let unsent = queue(1).take(&at(0)).unwrap();
+            assert!(!Sequences::new(habits, true).timeout_ends_epoch(&unsent), "there is no epoch yet");
+        }
     }
 
     fn sent(sequences: &mut Sequences, queue: &mut Accumulator) -> Batch {
@@ -322,7 +491,7 @@ mod tests {
         }
         let sixth = queue.take(&at(0)).unwrap();
         assert!(!sequences.may_send(&sixth));
-        sequences.finish(&first, false);
+        sequences.written(&first);
         assert!(sequences.may_send(&sixth));
     }
 
@@ -396,7 +565,7 @@ mod tests {
         let (mut sequences, mut queue) = (ready(), queue(3));
         let first = sent(&mut sequences, &mut queue);
         let mut second = sent(&mut sequences, &mut queue);
-        sequences.finish(&first, true);
+        sequences.given_up(&first, true);
         let third = queue.take(&at(0)).unwrap();
         assert!(sequences.is_draining() && !sequences.may_send(&third), "a gap is not stepped over");
         second.maybe_written = true;

@@ -37,10 +37,8 @@ pub(crate) enum Next {
 
 const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 const GROUP_AUTHORIZATION_FAILED: i16 = 30;
-const CLUSTER_AUTHORIZATION_FAILED: i16 = 31;
 const UNSUPPORTED_FOR_MESSAGE_FORMAT: i16 = 43;
 const INVALID_TRANSACTION_TIMEOUT: i16 = 50;
-const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
 const FENCED_INSTANCE_ID: i16 = 82;
 
 /// Reads an error. `first`: nothing is registered with the transaction yet.
@@ -63,7 +61,7 @@ pub(crate) fn read(habits: Habits, ask: Ask, error: ErrorCode, first: bool) -> N
             Next::Again { elsewhere: false, wait: concurrent(habits, ask, first) }
         }
         code::INVALID_PRODUCER_EPOCH | code::PRODUCER_FENCED => Next::Fenced,
-        TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+        code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
         | UNSUPPORTED_FOR_MESSAGE_FORMAT
         | INVALID_TRANSACTION_TIMEOUT => Next::Fatal,
         _ => match habits {
@@ -76,7 +74,7 @@ pub(crate) fn read(habits: Habits, ask: Ask, error: ErrorCode, first: bool) -> N
 fn librdkafka(ask: Ask, code: i16) -> Next {
     let again = Next::Again { elsewhere: false, wait: pause(Habits::Librdkafka, ask) };
     match code {
-        CLUSTER_AUTHORIZATION_FAILED => Next::Fatal,
+        code::CLUSTER_AUTHORIZATION_FAILED => Next::Fatal,
         // Whatever else befalls it, it goes on asking for its id.
         _ if ask == Ask::InitProducer => again,
         code::INVALID_TXN_STATE => Next::Fatal,

@@ -45,6 +45,8 @@ claims![
     offsets_count_when_their_transaction_commits,
     a_member_that_its_group_went_on_without_commits_nothing,
     a_failed_record_fails_its_transaction_and_the_next_one_works,
+    a_record_that_a_broker_refuses_costs_librdkafka_another_transaction,
+    a_batch_that_is_too_large_is_refused_at_once_or_sent_until_its_time_is_up,
     a_transaction_that_takes_too_long_is_ended_by_its_coordinator,
     a_call_whose_time_is_up_goes_on_and_is_resumed,
 ];
@@ -342,6 +344,70 @@ async fn a_failed_record_fails_its_transaction_and_the_next_one_works(desk: Desk
         desk.read(&topic, "read_committed").await == ["next"]
     })
     .await;
+}
+
+/// A topic whose broker takes no more than 1,000 bytes at once.
+async fn narrow_topic(desk: &Desk, what: &str) -> Arc<str> {
+    let admin: Arc<dyn Admin> = desk.broker.admin(&Properties::new()).await.expect("sound properties");
+    let name = desk.name(what);
+    let mut topic = NewTopic::new(name.as_str(), 1);
+    topic.config.insert("max.message.bytes".into(), "1000".into());
+    admin.create_topics(&[topic]).await.expect("it is created");
+    name.into()
+}
+
+/// librdkafka aborts it under the epoch it has and goes on behind the sequence that was refused, so the next transaction
+/// fails too; only then it takes a new epoch. Java takes one with each abort.
+async fn a_record_that_a_broker_refuses_costs_librdkafka_another_transaction(desk: Desk) {
+    let topic = narrow_topic(&desk, "refused").await;
+    let producer = desk.producer("refused", &[]).await;
+    producer.begin_transaction().await.expect("begun");
+    send(&producer, &topic, "first").await.expect("sent");
+    commit(&producer).await;
+    producer.begin_transaction().await.expect("begun");
+    let error = send(&producer, &topic, &"x".repeat(2_000)).await.expect_err("it is too large");
+    assert_eq!((error.code, error.class), (ErrorCode::Broker(10), ErrorClass::Failed), "{error}");
+    producer.abort_transaction(PATIENCE).await.expect("aborted");
+    if desk.habits == "librdkafka" {
+        producer.begin_transaction().await.expect("begun");
+        let error = send(&producer, &topic, "behind the gap").await.expect_err("out of order");
+        assert_eq!((error.code, error.class), (ErrorCode::Broker(45), ErrorClass::Abortable), "{error}");
+        producer.abort_transaction(PATIENCE).await.expect("aborted");
+    }
+    producer.begin_transaction().await.expect("begun");
+    send(&producer, &topic, "last").await.expect("sent");
+    commit(&producer).await;
+    desk.eventually("what was committed is read", || async {
+        desk.read(&topic, "read_committed").await == ["first", "last"]
+    })
+    .await;
+}
+
+async fn a_batch_that_is_too_large_is_refused_at_once_or_sent_until_its_time_is_up(desk: Desk) {
+    let topic = narrow_topic(&desk, "large").await;
+    let properties = desk.properties(&[
+        ("linger.ms", "50"),
+        ("delivery.timeout.ms", "3000"),
+        ("request.timeout.ms", "1000"),
+    ]);
+    let producer = desk.broker.producer(&properties).await.expect("sound properties");
+    let sent_at = desk.context.now();
+    let half = "x".repeat(700);
+    let (one, other) = (producer.send(record(&topic, &half)), producer.send(record(&topic, &half)));
+    let error = one.await.expect_err("together they are too large");
+    other.await.expect_err("together they are too large");
+    let took = desk.context.now().since(sent_at);
+    match desk.habits {
+        "java" => {
+            assert_eq!(error.code, ErrorCode::MessageTimedOut, "split at `batch.size`, it stays whole");
+            assert!(took >= Duration::from_secs(3), "{took:?}");
+        }
+        _ => {
+            assert_eq!(error.code, ErrorCode::Broker(10));
+            assert!(took < Duration::from_secs(3), "{took:?}");
+        }
+    }
+    send(&producer, &topic, "alone").await.expect("the producer goes on");
 }
 
 async fn a_transaction_that_takes_too_long_is_ended_by_its_coordinator(desk: Desk) {
