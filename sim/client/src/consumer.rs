@@ -12,12 +12,13 @@ use broker::{
 use context::{Context, TaskHandle};
 use tokio::sync::Notify;
 
+use crate::auto_commit::{AutoCommit, Positions};
 use crate::cluster::Cluster;
 use crate::coordinator::Coordinator;
 use crate::error::{code, invalid_state};
 use crate::fetcher::Fetcher;
 use crate::membership::{Group, GroupEvent, Membership};
-use crate::offsets::{commit, group_offsets};
+use crate::offsets::{commit, commit_once, group_offsets};
 use crate::properties::Settings;
 use crate::reading::{Phase, Reading};
 
@@ -25,7 +26,7 @@ use crate::reading::{Phase, Reading};
 pub(crate) struct WireConsumer {
     shared: Arc<Shared>,
     fetcher: TaskHandle,
-    auto_commit: Option<TaskHandle>,
+    auto_commit: AutoCommit,
     mode: Mode,
     listener: Box<dyn RebalanceListener>,
     /// Takes over once the partitions of the earlier subscription are given back.
@@ -46,7 +47,7 @@ pub(crate) struct Shared {
     /// Something new for the poll.
     pub(crate) news: Arc<Notify>,
     /// Records were polled that are not committed.
-    polled: Notify,
+    pub(crate) polled: Notify,
 }
 
 enum Mode {
@@ -69,33 +70,26 @@ impl Shared {
         self.member.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn commit(
+    fn own_coordinator(&self) -> Result<&Arc<Coordinator>, Error> {
+        self.coordinator.as_ref().ok_or_else(|| invalid_state("a commit needs `group.id`"))
+    }
+
+    pub(crate) async fn commit(
         &self,
         offsets: &[(TopicPartition, OffsetAndMetadata)],
         patience: Duration,
     ) -> Result<(), Error> {
-        let Some(coordinator) = &self.coordinator else {
-            return Err(invalid_state("a commit needs `group.id`"));
-        };
         let member = self.member().clone();
-        commit(coordinator, &member, offsets, patience).await
+        commit(self.own_coordinator()?, &member, offsets, patience).await
     }
 
-    /// Commits what was polled, `auto.commit.interval.ms` after the first such record. Runs until it is aborted.
-    async fn commit_by_itself(self: Arc<Shared>, interval: Duration) {
-        loop {
-            self.polled.notified().await;
-            self.cluster.context.sleep(interval).await;
-            let offsets = self.reading().take_uncommitted();
-            let committed = self.commit(&offsets, self.cluster.settings.socket_timeout).await;
-            if let Err(error) = committed {
-                self.cluster.context.note(format_args!("automatic commit failed: {error}"));
-                self.reading().put_uncommitted_back(offsets);
-                if error.is_retriable() {
-                    self.polled.notify_one();
-                }
-            }
-        }
+    /// As [`Shared::commit`], but asks the coordinator once.
+    pub(crate) async fn commit_once(
+        &self,
+        offsets: &[(TopicPartition, OffsetAndMetadata)],
+    ) -> Result<(), Error> {
+        let member = self.member().clone();
+        commit_once(self.own_coordinator()?, &member, offsets).await
     }
 
     fn unjoined(&self) -> GroupMetadata {
@@ -115,11 +109,11 @@ impl WireConsumer {
         let cluster = Arc::new(Cluster::new(context.clone(), settings, label, auto_create));
         let group = cluster.settings.consumer.group_id.clone();
         let coordinator = group.map(|group| Arc::new(Coordinator::of_group(cluster.clone(), group)));
-        let interval = cluster.settings.consumer.auto_commit.filter(|_| coordinator.is_some());
+        let habits = cluster.settings.habits;
         let shared = Arc::new(Shared {
             cluster,
             coordinator,
-            reading: Mutex::new(Reading::default()),
+            reading: Mutex::new(Reading::new(habits)),
             member: Mutex::new(GroupMetadata::default()),
             work: Notify::new(),
             news: Arc::new(Notify::new()),
@@ -127,9 +121,7 @@ impl WireConsumer {
         });
         *shared.member() = shared.unjoined();
         let fetcher = context.spawn("kafka fetcher", Fetcher::new(shared.clone()).run()).handle();
-        let auto_commit = interval.map(|interval| {
-            context.spawn("kafka auto-commit", shared.clone().commit_by_itself(interval)).handle()
-        });
+        let auto_commit = AutoCommit::new(shared.clone());
         WireConsumer {
             shared,
             fetcher,
@@ -174,7 +166,9 @@ impl WireConsumer {
                 GroupEvent::Lost => self.lose(),
                 GroupEvent::NotPolled(error) => {
                     group.revoked();
-                    return Err(error);
+                    if let Some(error) = error {
+                        return Err(error);
+                    }
                 }
                 GroupEvent::Failed(error) => {
                     if error.is_fatal() {
@@ -197,10 +191,7 @@ impl WireConsumer {
 
     /// As [`WireConsumer::give_back`], for some partitions while the others are read on.
     async fn give_some_back(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
-        let mut offsets = self.shared.reading().take_uncommitted_of(partitions);
-        if self.auto_commit.is_none() {
-            offsets.clear();
-        }
+        let mut offsets = self.auto_commit.before_they_go(Some(partitions));
         let returned = self.listener.revoked(partitions);
         offsets.retain(|(at, _)| !returned.iter().any(|(other, _)| other == at));
         offsets.extend(returned);
@@ -213,21 +204,21 @@ impl WireConsumer {
         committed
     }
 
-    /// The listener hears of the revocation, what it returns is committed, and nothing is held any more.
+    /// As [`WireConsumer::give_back_with`], with what an automatic commit would cover.
+    async fn give_back(&mut self) -> Result<(), Error> {
+        let offsets = self.auto_commit.before_they_go(None);
+        self.give_back_with(offsets).await
+    }
+
+    /// The listener hears of the revocation, `offsets` and what it returns are committed, and nothing is held any more.
     ///
     /// # Errors
     /// The commit's. It stops nobody: the group goes on, and what was not committed is read again.
-    async fn give_back(&mut self) -> Result<(), Error> {
+    async fn give_back_with(&mut self, mut offsets: Positions) -> Result<(), Error> {
         if !self.set_holding(false) {
             return Ok(());
         }
-        let (held, mut offsets) = {
-            let mut reading = self.shared.reading();
-            (reading.assignment(), reading.take_uncommitted())
-        };
-        if self.auto_commit.is_none() {
-            offsets.clear();
-        }
+        let held = self.shared.reading().assignment();
         if !held.is_empty() {
             let returned = self.listener.revoked(&held);
             offsets.retain(|(at, _)| !returned.iter().any(|(other, _)| other == at));
@@ -270,14 +261,26 @@ impl WireConsumer {
         self.shared.cluster.settings.consumer.session_timeout.min(self.socket_timeout())
     }
 
-    /// Commits what an automatic commit would, leaves the group, and holds nothing.
-    async fn leave(&mut self) -> Result<(), Error> {
-        let mut offsets = self.shared.reading().take_uncommitted();
-        if self.auto_commit.is_none() {
-            offsets.clear();
+    /// What the group has said and no poll has seen: partitions that are lost are not to be committed for.
+    fn hear_of_losses(&mut self) {
+        if let Mode::Subscribed { group, .. } = &self.mode {
+            let group = group.clone();
+            while let Some(event) = group.next_event() {
+                if event == GroupEvent::Lost {
+                    self.lose();
+                }
+            }
         }
+    }
+
+    /// Gives back what is held, as [`WireConsumer::give_back_with`], and leaves the group; `offsets` are committed for
+    /// partitions assigned by hand too.
+    async fn leave(&mut self, offsets: Positions) -> Result<(), Error> {
         let patience = self.patience();
-        let committed = self.shared.commit_some(&offsets, patience).await;
+        let given_back = match &self.mode {
+            Mode::Subscribed { .. } => self.give_back_with(offsets).await,
+            Mode::Idle | Mode::Assigned => self.shared.commit_some(&offsets, patience).await,
+        };
         self.shared.reading().clear();
         let left = match std::mem::replace(&mut self.mode, Mode::Idle) {
             Mode::Subscribed { group, membership, .. } => {
@@ -287,7 +290,7 @@ impl WireConsumer {
             Mode::Idle | Mode::Assigned => Ok(()),
         };
         *self.shared.member() = self.shared.unjoined();
-        committed.and(left)
+        given_back.and(left)
     }
 }
 
@@ -305,9 +308,6 @@ impl Shared {
 impl Drop for WireConsumer {
     fn drop(&mut self) {
         self.fetcher.abort();
-        if let Some(auto_commit) = &self.auto_commit {
-            auto_commit.abort();
-        }
         if let Mode::Subscribed { membership, .. } = &self.mode {
             membership.abort();
         }
@@ -348,8 +348,10 @@ impl Consumer for WireConsumer {
     }
 
     async fn unsubscribe(&mut self) -> Result<(), Error> {
+        self.hear_of_losses();
         self.next_listener = None;
-        self.leave().await
+        let offsets = self.auto_commit.before_unsubscribing();
+        self.leave(offsets).await
     }
 
     async fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
@@ -372,8 +374,12 @@ impl Consumer for WireConsumer {
             Mode::Subscribed { group, .. } => Some(group.poll_begins()),
             Mode::Idle | Mode::Assigned => None,
         };
+        let mut begins = true;
         loop {
             self.follow_group().await?;
+            if std::mem::take(&mut begins) {
+                self.auto_commit.poll_begins().await;
+            }
             let records = {
                 let mut reading = self.shared.reading();
                 if let Some(error) = reading.take_error() {
@@ -457,17 +463,8 @@ impl Consumer for WireConsumer {
     }
 
     async fn close(mut self: Box<Self>) -> Result<(), Error> {
-        // What the group has said already comes first: partitions that are lost are not to be committed for.
-        if let Mode::Subscribed { group, .. } = &self.mode {
-            let group = group.clone();
-            while let Some(event) = group.next_event() {
-                if event == GroupEvent::Lost {
-                    self.lose();
-                }
-            }
-        }
-        let revoked = self.give_back().await;
-        let left = self.leave().await;
-        revoked.and(left)
+        self.hear_of_losses();
+        let offsets = self.auto_commit.before_they_go(None);
+        self.leave(offsets).await
     }
 }

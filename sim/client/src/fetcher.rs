@@ -189,9 +189,9 @@ impl Fetcher {
 
     fn validate(&mut self, reading: &mut Reading, now: Timestamp) {
         let mut leaders: BTreeMap<NodeId, Vec<(Asked, Epochs)>> = BTreeMap::new();
+        reading.led_by(|at| self.shared.cluster.leader(at).map(|(_, epoch)| epoch));
         for (at, cursor) in reading.iter_mut() {
             let Some((leader, current)) = self.shared.cluster.leader(at) else { continue };
-            cursor.led_under(current);
             if cursor.phase == Phase::Unvalidated && !cursor.asking && cursor.not_before <= now {
                 cursor.asking = true;
                 let epochs = Epochs { current, read: cursor.offset_epoch };
@@ -420,7 +420,7 @@ impl Fetcher {
     }
 
     /// Both clients' rule (`rd_kafka_toppar_handle_OffsetForLeaderEpoch`, `OffsetFetcher.maybeValidateAllPositions`): a log
-    /// that ends before the position was truncated, and reading goes on from its end; without `auto.offset.reset` the
+    /// that ends before the position was truncated, and reading goes on as [`Reading::truncated`] has it; without `auto.offset.reset` the
     /// user must say. A leader that knows nothing of the epoch leaves it to `auto.offset.reset`.
     fn take_in_validation(
         &mut self,

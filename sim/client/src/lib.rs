@@ -13,7 +13,8 @@
 //! # Map
 //! A `connection` is an actor for one broker; the `cluster` holds connections and metadata. A `producer` puts
 //! records into an `accumulator`, from which its `sender` sends batches, numbered by `sequences`, within a `transaction`
-//! if there is one. A `consumer` has a `reading`, which its `fetcher` fills, and a `membership` in a group. Everything in
+//! if there is one. A `consumer` has a `reading`, which its `fetcher` fills, a `membership` in a group, and an
+//! `auto_commit`. Everything in
 //! the background is a task of the host, and stops when its client is dropped.
 //!
 //! Absent on purpose: TLS, SASL, fetch sessions, fetching from followers, KIP-848's groups.
@@ -32,6 +33,7 @@ mod sequences;
 mod transaction;
 
 mod assignor;
+mod auto_commit;
 mod consumer;
 mod coordinator;
 mod fetcher;

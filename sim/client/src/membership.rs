@@ -28,11 +28,15 @@ use crate::assignor::{
 use crate::coordinator::Coordinator;
 use crate::error::{self, code, wants_coordinator};
 use crate::offsets::group_id;
+use crate::properties::{Habits, Settings};
 
 const PROTOCOL_TYPE: StrBytes = StrBytes::from_static_str("consumer");
 
-/// How much longer than the rebalance may last its answer may take.
-const JOIN_MARGIN: Duration = Duration::from_secs(5);
+/// How much longer librdkafka waits than a rebalance may last, or the leader's assignment a session
+/// (`rd_kafka_JoinGroupRequest`, `rd_kafka_SyncGroupRequest`).
+const LIBRDKAFKA_MARGIN: Duration = Duration::from_secs(3);
+/// How much longer Java waits than a rebalance may last (`JOIN_GROUP_TIMEOUT_LAPSE`).
+const JAVA_MARGIN: Duration = Duration::from_secs(5);
 
 /// What a poll must deal with, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +49,9 @@ pub(crate) enum GroupEvent {
     Revoke,
     /// The group went on without the member.
     Lost,
-    /// The member left because it was not polled; the group is joined again after this.
-    NotPolled(Error),
+    /// The member left because it was not polled; the group is joined again after this. Java says nothing to the user
+    /// but that the partitions are lost.
+    NotPolled(Option<Error>),
     /// Something the user should know.
     Failed(Error),
 }
@@ -215,14 +220,40 @@ fn outside(coordinator: &Coordinator) -> GroupMetadata {
     }
 }
 
+/// It is in no generation, and maybe no member.
+fn forget(member: &mut GroupMetadata, keeps_id: bool) {
+    member.generation_id = -1;
+    if !keeps_id {
+        member.member_id.clear();
+    }
+}
+
+/// How long an answer to a join may take.
+fn join_patience(settings: &Settings) -> Duration {
+    let rebalance = settings.consumer.max_poll_interval;
+    match settings.habits {
+        Habits::Librdkafka => rebalance + LIBRDKAFKA_MARGIN,
+        Habits::Java => settings.socket_timeout.max(rebalance + JAVA_MARGIN),
+    }
+}
+
+/// How long an answer to a sync may take: no client waits for as long as a leader may take to assign, it joins again.
+fn sync_patience(settings: &Settings) -> Duration {
+    match settings.habits {
+        Habits::Librdkafka => settings.consumer.session_timeout + LIBRDKAFKA_MARGIN,
+        Habits::Java => settings.socket_timeout,
+    }
+}
+
 /// How a generation ended for the member.
 enum End {
     /// The group assigns anew, or the topics changed.
     Rebalance,
     /// A poll has given back what was held.
     Revoked,
-    /// The group does not know the member, or not in this generation.
-    Lost,
+    /// The group went on without the member. One whose generation alone is over keeps its id: the group still knows it,
+    /// and would wait for it under the old one.
+    Lost { keeps_id: bool },
     /// The user does not poll.
     NotPolled,
     /// The member can never be in this group.
@@ -255,7 +286,7 @@ impl Membership {
                 None => match self.join().await {
                     Ok(partitions) => self.take_over(partitions.into_iter().collect()).await,
                     Err(error) => {
-                        self.lose();
+                        self.lose(false);
                         return self.group.publish(GroupEvent::Failed(error));
                     }
                 },
@@ -268,14 +299,14 @@ impl Membership {
             }
             match end {
                 End::Rebalance | End::Revoked => {}
-                End::Lost => {
+                End::Lost { keeps_id } => {
                     let id = self.group.state().member.member_id.clone();
                     self.note(format_args!("the group went on without {id}"));
-                    self.lose();
+                    self.lose(keeps_id);
                 }
                 End::NotPolled => self.leave_unpolled().await,
                 End::Failed(error) => {
-                    self.lose();
+                    self.lose(false);
                     return self.group.publish(GroupEvent::Failed(error));
                 }
             }
@@ -283,8 +314,8 @@ impl Membership {
     }
 
     /// Holds nothing any more, and is no member.
-    fn lose(&mut self) {
-        self.forget_member();
+    fn lose(&mut self, keeps_id: bool) {
+        self.forget_member(keeps_id);
         self.group.publish(GroupEvent::Lost);
     }
 
@@ -337,14 +368,18 @@ impl Membership {
         if gives_up { End::Rebalance } else { self.stay(false).await }
     }
 
+    fn habits(&self) -> Habits {
+        self.group.coordinator.cluster.settings.habits
+    }
+
     fn note(&self, text: std::fmt::Arguments<'_>) {
         let group = &self.group.coordinator.key;
         self.group.coordinator.cluster.context.note(format_args!("group {group}: {text}"));
     }
 
-    fn forget_member(&mut self) {
+    fn forget_member(&mut self, keeps_id: bool) {
         self.owned.clear();
-        self.group.state().member = outside(&self.group.coordinator);
+        forget(&mut self.group.state().member, keeps_id);
     }
 
     /// Leaves because the user does not poll, and waits until it does.
@@ -358,6 +393,7 @@ impl Membership {
         }
         let text = format!("no poll within `max.poll.interval.ms` ({interval:?}); the member left its group");
         let error = Error::new(ErrorCode::MaxPollExceeded, ErrorClass::Retriable, text);
+        let error = (self.habits() == Habits::Librdkafka).then_some(error);
         self.owned.clear();
         self.group.state().answered = false;
         self.group.publish(GroupEvent::Lost);
@@ -384,11 +420,12 @@ impl Membership {
                 self.group.coordinator.forget();
             }
             match error.code {
-                ErrorCode::Broker(code::UNKNOWN_MEMBER_ID | code::ILLEGAL_GENERATION) => {
+                ErrorCode::Broker(code @ (code::UNKNOWN_MEMBER_ID | code::ILLEGAL_GENERATION)) => {
+                    let keeps_id = code == code::ILLEGAL_GENERATION;
                     // In the cooperative protocol it still held what others have now.
                     match self.owned.is_empty() {
-                        true => self.forget_member(),
-                        false => self.lose(),
+                        true => self.forget_member(keeps_id),
+                        false => self.lose(keeps_id),
                     }
                 }
                 _ if error.is_retriable() => {}
@@ -461,7 +498,7 @@ impl Membership {
                 .with_protocol_type(PROTOCOL_TYPE)
                 .with_protocols(protocols.collect())
         };
-        let timeout = self.group.coordinator.cluster.settings.consumer.max_poll_interval + JOIN_MARGIN;
+        let timeout = join_patience(&self.group.coordinator.cluster.settings);
         Ok(self.group.coordinator.ask(timeout, build).await?.body)
     }
 
@@ -534,8 +571,7 @@ impl Membership {
                 request
             }
         };
-        // The leader may take its whole rebalance timeout to assign.
-        let timeout = self.group.coordinator.cluster.settings.consumer.max_poll_interval + JOIN_MARGIN;
+        let timeout = sync_patience(&self.group.coordinator.cluster.settings);
         let answer = self.group.coordinator.ask(timeout, build).await?.body;
         let what = || format!("syncing group `{}`", member.group_id);
         match answer.error_code {
@@ -593,17 +629,26 @@ impl Membership {
                         next_beat = confirmed + settings.heartbeat_interval;
                     }
                     ErrorCode::Broker(code::REBALANCE_IN_PROGRESS) => return End::Rebalance,
-                    ErrorCode::Broker(code::UNKNOWN_MEMBER_ID | code::ILLEGAL_GENERATION) => {
-                        return End::Lost;
+                    ErrorCode::Broker(code @ (code::UNKNOWN_MEMBER_ID | code::ILLEGAL_GENERATION)) => {
+                        return End::Lost { keeps_id: code == code::ILLEGAL_GENERATION };
                     }
                     _ if !error.is_retriable() => return End::Failed(error),
                     _ => {
                         if wants_coordinator(error.code) {
                             group.coordinator.forget();
                         }
-                        // The coordinator has given the member up by now, whether or not it can say so.
                         if group.now().since(confirmed) > settings.session_timeout {
-                            return End::Lost;
+                            match self.habits() {
+                                // The coordinator has given the member up by now, whether or not it can say so
+                                // (`rd_kafka_cgrp_session_timeout_check`).
+                                Habits::Librdkafka => return End::Lost { keeps_id: false },
+                                // It looks for the coordinator and lets that say so (`AbstractCoordinator`'s
+                                // heartbeat thread).
+                                Habits::Java => {
+                                    group.coordinator.forget();
+                                    confirmed = group.now();
+                                }
+                            }
                         }
                         next_beat = group.now() + backoff.next(&mut self.rng);
                     }
@@ -648,4 +693,31 @@ impl Membership {
 
 fn millis(span: Duration) -> i32 {
     i32::try_from(span.as_millis()).expect("bounded by the property's range")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_whose_generation_alone_is_over_keeps_its_id() {
+        let member = GroupMetadata { generation_id: 4, member_id: "one".into(), ..GroupMetadata::default() };
+        for (keeps_id, id) in [(true, "one"), (false, "")] {
+            let mut member = member.clone();
+            forget(&mut member, keeps_id);
+            assert_eq!((member.generation_id, member.member_id.as_str()), (-1, id));
+        }
+    }
+
+    #[test]
+    fn each_client_has_its_own_patience_with_a_rebalance() {
+        for (habits, join, sync) in [("librdkafka", 303, 48), ("java", 305, 30)] {
+            let properties = broker::Properties::new()
+                .set("bootstrap.servers", "b")
+                .set("shakedown.client.habits", habits);
+            let settings = Settings::read(&properties).expect("sound properties");
+            assert_eq!(join_patience(&settings), Duration::from_secs(join), "{habits}");
+            assert_eq!(sync_patience(&settings), Duration::from_secs(sync), "{habits}");
+        }
+    }
 }

@@ -220,12 +220,7 @@ pub(crate) async fn commit(
                 Err(error) if error.code == ErrorCode::Broker(error::code::REBALANCE_IN_PROGRESS) => {
                     return Err(error);
                 }
-                Err(error) => {
-                    if wants_coordinator(error.code) {
-                        coordinator.forget();
-                    }
-                    attempts.after(error).await?;
-                }
+                Err(error) => attempts.after(error).await?,
             }
         }
     };
@@ -235,7 +230,25 @@ pub(crate) async fn commit(
     }
 }
 
-async fn commit_once(
+/// As [`commit`], but asks once.
+///
+/// # Errors
+/// As [`commit`].
+pub(crate) async fn commit_once(
+    coordinator: &Coordinator,
+    member: &GroupMetadata,
+    offsets: &[(TopicPartition, OffsetAndMetadata)],
+) -> Result<(), Error> {
+    let committed = ask_to_commit(coordinator, member, offsets).await;
+    if let Err(error) = &committed
+        && wants_coordinator(error.code)
+    {
+        coordinator.forget();
+    }
+    committed
+}
+
+async fn ask_to_commit(
     coordinator: &Coordinator,
     member: &GroupMetadata,
     offsets: &[(TopicPartition, OffsetAndMetadata)],

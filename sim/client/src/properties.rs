@@ -60,7 +60,10 @@ impl Property {
 /// Whose client this one takes after. Besides the defaults they decide:
 /// - the versions of requests (`connection.rs`): librdkafka never speaks the second protocol of transactions (KIP-890),
 ///   whatever the cluster has; Java does if the feature `transaction.version` is finalized at 2;
-/// - which errors end a transaction, a producer, or neither (`transactions.rs`, `sequences.rs`);
+/// - which errors end a transaction, a producer, or neither (`transaction/rules.rs`, `sequences.rs`);
+/// - when positions are committed automatically, and which (`auto_commit.rs`);
+/// - what comes of records fetched ahead when a log was truncated or its leader changed (`reading.rs`);
+/// - what a member does that gets no heartbeat answered or is not polled, and how long it waits (`membership.rs`);
 /// - the connection to a transaction's coordinator: its own, or the one that carries records;
 /// - what a key that is empty but there hashes to, and how records without a key stick to a partition;
 /// - whether assignors of both rebalance protocols may be named together.
@@ -262,7 +265,7 @@ pub(crate) struct ConsumerSettings {
     pub(crate) session_timeout: Duration,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) max_poll_interval: Duration,
-    /// `None`: off.
+    /// The interval; `None`: off. Zero: at each poll with Java's habits, and with librdkafka's only before partitions go.
     pub(crate) auto_commit: Option<Duration>,
     pub(crate) queued_min_messages: usize,
     pub(crate) queued_max_bytes: usize,

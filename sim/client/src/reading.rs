@@ -1,7 +1,8 @@
 //! What a consumer holds: for each partition where it reads, what was fetched ahead, and what is paused.
 //!
 //! Pure state between two parties: the [fetcher](crate::fetcher) fills it, polls empty it. A partition's `version`
-//! changes when its position is set from outside, so that an answer to an earlier question is dropped.
+//! changes when its position is set from outside, so that an answer to an earlier question is dropped. Where the two
+//! clients differ about what was fetched ahead, the [`Habits`] decide.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,6 +10,7 @@ use broker::{ConsumerRecord, Error, Offset, OffsetAndMetadata, OffsetSpec, Topic
 use context::Timestamp;
 
 use crate::error::invalid_state;
+use crate::properties::Habits;
 
 /// How a partition's position comes about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub(crate) struct Cursor {
     pub(crate) fetch_offset: Offset,
     /// The epoch of the leader that wrote what is before it; -1 if that is not known.
     pub(crate) offset_epoch: i32,
+    /// As `offset_epoch`, for the position of the polls.
+    polled_epoch: i32,
     /// The epoch of the leader that is known to have it.
     pub(crate) valid_under: i32,
     pub(crate) paused: bool,
@@ -58,16 +62,30 @@ impl Cursor {
         self.phase = Phase::Known;
         self.fetch_offset = offset;
         self.offset_epoch = epoch;
+        self.polled_epoch = epoch;
         self.valid_under = -1;
     }
 
-    /// The leader changed: whether it has what was read is to be asked, if the epoch of that is known.
-    pub(crate) fn led_under(&mut self, leader_epoch: i32) {
-        if self.phase == Phase::Known && leader_epoch > self.valid_under {
-            match self.offset_epoch {
-                ..0 => self.valid_under = leader_epoch,
-                _ => self.phase = Phase::Unvalidated,
-            }
+    /// The leader changed: whether it has what was read is to be asked, if the epoch of that is known. Java asks about the
+    /// position of its polls, and drops what was fetched beyond: no poll gives that out before the answer
+    /// (`FetchCollector.fetchRecords`). librdkafka asks about the position of its fetches and gives out what it has.
+    fn led_under(&mut self, leader_epoch: i32, habits: Habits) {
+        if self.phase != Phase::Known || leader_epoch <= self.valid_under {
+            return;
+        }
+        let read_under = match habits {
+            Habits::Librdkafka => self.offset_epoch,
+            Habits::Java => self.epoch_of_polls(),
+        };
+        if read_under < 0 {
+            self.valid_under = leader_epoch;
+            return;
+        }
+        self.phase = Phase::Unvalidated;
+        if habits == Habits::Java {
+            self.fetch_offset = self.buffer.front().map_or(self.fetch_offset, |record| record.offset);
+            self.offset_epoch = read_under;
+            self.forget_fetched();
         }
     }
 
@@ -82,6 +100,11 @@ impl Cursor {
         self.buffered_bytes = 0;
     }
 
+    /// Of what is before the position of the polls.
+    fn epoch_of_polls(&self) -> i32 {
+        if self.buffer.is_empty() { self.offset_epoch } else { self.polled_epoch }
+    }
+
     fn position(&self) -> Option<Offset> {
         match self.phase {
             Phase::Known | Phase::Unvalidated => {
@@ -93,8 +116,9 @@ impl Cursor {
 }
 
 /// All partitions of a consumer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reading {
+    habits: Habits,
     cursors: BTreeMap<TopicPartition, Cursor>,
     /// Partitions with something fetched, the one to serve next first.
     turn: VecDeque<TopicPartition>,
@@ -103,6 +127,16 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    pub(crate) fn new(habits: Habits) -> Reading {
+        Reading {
+            habits,
+            cursors: BTreeMap::new(),
+            turn: VecDeque::new(),
+            errors: VecDeque::new(),
+            next_version: 0,
+        }
+    }
+
     /// Holds these partitions and no others.
     pub(crate) fn assign(&mut self, partitions: &[TopicPartition], phase: Phase) {
         self.clear();
@@ -118,6 +152,7 @@ impl Reading {
                 version: self.next_version,
                 fetch_offset: -1,
                 offset_epoch: -1,
+                polled_epoch: -1,
                 valid_under: -1,
                 paused: false,
                 asking: false,
@@ -160,6 +195,22 @@ impl Reading {
         self.cursors.get_mut(partition).filter(|cursor| cursor.version == version)
     }
 
+    /// Where leaders have changed, the positions are to be validated. `leader_epoch` gives the epoch of a leader that is
+    /// known.
+    pub(crate) fn led_by(&mut self, leader_epoch: impl Fn(&TopicPartition) -> Option<i32>) {
+        for (at, cursor) in &mut self.cursors {
+            let Some(epoch) = leader_epoch(at) else { continue };
+            let before = cursor.fetch_offset;
+            cursor.led_under(epoch, self.habits);
+            if cursor.fetch_offset != before {
+                // What is fetched at the moment goes on from there.
+                self.next_version += 1;
+                cursor.version = self.next_version;
+                cursor.asking = false;
+            }
+        }
+    }
+
     /// The next poll fails with this.
     pub(crate) fn report(&mut self, error: Error) {
         self.errors.push_back(error);
@@ -184,7 +235,9 @@ impl Reading {
     }
 
     /// The log was truncated: its leader has nothing of `epoch` from `end` on. What was fetched and not polled is
-    /// dropped, and reading goes on from `end`, or from where the polls are if that is before. Gives where.
+    /// dropped. librdkafka goes on from `end`, because it compares that with the position of its fetches, and so passes
+    /// over records between the polls and `end` (`rd_kafka_toppar_handle_OffsetForLeaderEpoch`); Java's position is that of
+    /// the polls, so it goes on from there, or from `end` if that is before. Gives where.
     pub(crate) fn truncated(
         &mut self,
         partition: &TopicPartition,
@@ -192,11 +245,15 @@ impl Reading {
         epoch: i32,
     ) -> Option<Offset> {
         let position = self.position(partition)?;
-        let from = position.min(end);
+        let from = match self.habits {
+            Habits::Librdkafka => end,
+            Habits::Java => position.min(end),
+        };
         self.seek(partition, from).ok()?;
         let cursor = self.cursors.get_mut(partition)?;
         if from == end {
             cursor.offset_epoch = epoch;
+            cursor.polled_epoch = epoch;
         }
         Some(from)
     }
@@ -258,6 +315,7 @@ impl Reading {
                 taken.extend(cursor.buffer.drain(..count));
                 cursor.buffered_bytes -= cursor.buffered_bytes * count / before;
                 let last = taken.last().expect("a buffer that is not empty gave at least one");
+                cursor.polled_epoch = last.leader_epoch.unwrap_or(-1);
                 cursor.uncommitted = Some(OffsetAndMetadata {
                     leader_epoch: last.leader_epoch,
                     ..OffsetAndMetadata::new(last.offset + 1)
@@ -270,7 +328,21 @@ impl Reading {
         taken
     }
 
-    /// Positions after what was polled since the last time, for an automatic commit.
+    /// Every position that is known to be good, whether or not anything was polled from there: what Java commits
+    /// (`SubscriptionState.allConsumed`).
+    pub(crate) fn positions(&self) -> Vec<(TopicPartition, OffsetAndMetadata)> {
+        let valid = self.cursors.iter().filter(|(_, cursor)| cursor.phase == Phase::Known);
+        let position = |(at, cursor): (&TopicPartition, &Cursor)| {
+            let polled = OffsetAndMetadata {
+                leader_epoch: Some(cursor.epoch_of_polls()).filter(|epoch| *epoch >= 0),
+                ..OffsetAndMetadata::new(cursor.position()?)
+            };
+            Some((at.clone(), polled))
+        };
+        valid.filter_map(position).collect()
+    }
+
+    /// Positions after what was polled since the last time: what librdkafka has stored for an automatic commit.
     pub(crate) fn take_uncommitted(&mut self) -> Vec<(TopicPartition, OffsetAndMetadata)> {
         let cursors = self.cursors.iter_mut();
         cursors.filter_map(|(at, cursor)| Some((at.clone(), cursor.uncommitted.take()?))).collect()
@@ -323,7 +395,11 @@ mod tests {
 
     /// Partitions 0 and 1, both positioned at 0.
     fn reading() -> Reading {
-        let mut reading = Reading::default();
+        with(Habits::Librdkafka)
+    }
+
+    fn with(habits: Habits) -> Reading {
+        let mut reading = Reading::new(habits);
         reading.assign(&[at(0), at(1)], Phase::Committed);
         for partition in [at(0), at(1)] {
             reading.seek(&partition, 0).unwrap();
@@ -375,31 +451,83 @@ mod tests {
     #[test]
     fn a_new_leader_is_asked_about_what_an_earlier_one_wrote() {
         let mut reading = reading();
-        let cursor = |reading: &mut Reading| {
-            let cursor = reading.cursors.get_mut(&at(0)).unwrap();
-            cursor.led_under(4);
-            cursor.phase
+        let led_under = |reading: &mut Reading, epoch| {
+            reading.led_by(|_| Some(epoch));
+            reading.cursors[&at(0)].phase
         };
-        assert_eq!(cursor(&mut reading), Phase::Known, "a sought position has no epoch to ask about");
+        let known = led_under(&mut reading, 4);
+        assert_eq!(known, Phase::Known, "a sought position has no epoch to ask about");
         fetch(&mut reading, 0, 0..4);
-        assert_eq!(cursor(&mut reading), Phase::Known, "fetched from this leader");
-        reading.cursors.get_mut(&at(0)).unwrap().led_under(5);
-        assert_eq!(reading.cursors[&at(0)].phase, Phase::Unvalidated);
-        assert_eq!(reading.position(&at(0)), Some(0), "what was fetched can be polled meanwhile");
+        assert_eq!(led_under(&mut reading, 4), Phase::Known, "fetched from this leader");
+        assert_eq!(led_under(&mut reading, 5), Phase::Unvalidated);
+        assert_eq!(reading.position(&at(0)), Some(0));
         reading.cursors.get_mut(&at(0)).unwrap().validated(5);
-        assert_eq!(cursor(&mut reading), Phase::Known);
+        assert_eq!(led_under(&mut reading, 5), Phase::Known);
     }
 
     #[test]
-    fn a_truncated_log_is_read_from_its_end_or_from_where_the_polls_are() {
-        let mut reading = reading();
-        fetch(&mut reading, 0, 0..6);
-        reading.take(2);
-        assert_eq!(reading.truncated(&at(0), 4, 3), Some(2), "polled up to 2: 2 and 3 are read again");
-        assert!(reading.take(10).is_empty());
-        fetch(&mut reading, 0, 2..6);
-        reading.take(10);
-        assert_eq!(reading.truncated(&at(0), 4, 3), Some(4), "4 and 5 are gone, whatever was polled");
+    fn after_a_truncation_java_goes_on_from_the_polls_and_librdkafka_from_the_end() {
+        for (habits, from) in [(Habits::Java, 2), (Habits::Librdkafka, 4)] {
+            let mut reading = with(habits);
+            fetch(&mut reading, 0, 0..6);
+            reading.take(2);
+            let went = reading.truncated(&at(0), 4, 3);
+            assert_eq!(went, Some(from), "{habits:?}: polled up to 2; 2 and 3 are still there");
+            assert!(reading.take(10).is_empty());
+            fetch(&mut reading, 0, from..6);
+            reading.take(10);
+            let went = reading.truncated(&at(0), 4, 3);
+            assert_eq!(went, Some(4), "{habits:?}: 4 and 5 are gone, whatever was polled");
+        }
+    }
+
+    #[test]
+    fn what_was_fetched_before_a_change_of_leaders_comes_from_librdkafka_at_once_and_from_java_anew() {
+        for habits in [Habits::Librdkafka, Habits::Java] {
+            let mut reading = with(habits);
+            fetch(&mut reading, 0, 0..3);
+            reading.take(1);
+            let under_way = reading.cursors[&at(0)].version;
+            reading.led_by(|_| Some(5));
+            assert_eq!(reading.cursors[&at(0)].phase, Phase::Unvalidated, "{habits:?}");
+            assert_eq!(reading.position(&at(0)), Some(1), "{habits:?}");
+            reading.fetched(&at(0), under_way, records(0, 3..4), 10, 4, 3);
+            let polled = taken(&mut reading, 10);
+            match habits {
+                Habits::Librdkafka => assert_eq!(polled, ["t/0@1", "t/0@2", "t/0@3"]),
+                Habits::Java => {
+                    assert!(polled.is_empty(), "{polled:?}");
+                    assert_eq!(reading.cursors[&at(0)].fetch_offset, 1, "read anew from where the polls are");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_position_of_unknown_epoch_is_not_validated_by_java_whatever_was_fetched_beyond() {
+        let mut reading = with(Habits::Java);
+        fetch(&mut reading, 0, 0..3);
+        reading.led_by(|_| Some(5));
+        assert_eq!(reading.cursors[&at(0)].phase, Phase::Known);
+        assert_eq!(reading.take(10).len(), 3);
+    }
+
+    #[test]
+    fn java_commits_every_good_position_and_what_was_sought() {
+        let mut reading = with(Habits::Java);
+        let positions = |reading: &Reading| {
+            let positions = reading.positions().into_iter();
+            positions.map(|(at, position)| (at.partition, position.offset)).collect::<Vec<_>>()
+        };
+        fetch(&mut reading, 0, 0..4);
+        assert_eq!(positions(&reading), [(0, 0), (1, 0)], "nothing was polled yet");
+        reading.take(3);
+        assert_eq!(reading.positions()[0].1.leader_epoch, Some(3));
+        assert_eq!(positions(&reading), [(0, 3), (1, 0)]);
+        reading.seek(&at(0), 1).unwrap();
+        assert_eq!(positions(&reading), [(0, 1), (1, 0)], "not what was polled before the seek");
+        reading.cursors.get_mut(&at(1)).unwrap().phase = Phase::Unvalidated;
+        assert_eq!(positions(&reading), [(0, 1)]);
     }
 
     #[test]

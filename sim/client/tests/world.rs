@@ -269,6 +269,57 @@ fn after_a_record_ran_out_of_time_an_idempotent_producer_goes_on() {
     );
 }
 
+/// The epochs of a producer before and after it aborted a transaction in which a record ran out of time before it was
+/// sent: its partition could not be registered, because no answer came.
+fn epochs_around_an_unsent_record_that_ran_out_of_time() -> (i16, i16) {
+    let (ready, epochs) = (Slot::<bool>::default(), Slot::<(i16, i16)>::default());
+    let mut bed = {
+        let (ready, epochs) = (ready.clone(), epochs.clone());
+        Bed::new(1, 7, move |desk: Desk| {
+            let (ready, epochs) = (ready.clone(), epochs.clone());
+            async move {
+                desk.topic("t", 1).await;
+                let properties =
+                    [("transactional.id", "id"), ("delivery.timeout.ms", "1000"), ("linger.ms", "0")];
+                let producer = desk.producer(&properties).await;
+                let admin = desk.broker.admin(&Properties::new()).await.expect("sound properties");
+                let patience = Duration::from_secs(60);
+                producer.init_transactions(patience).await.expect("registered");
+                producer.begin_transaction().await.expect("begun");
+                producer.send(record("t", "warm")).await.expect("all is well");
+                producer.commit_transaction(patience).await.expect("committed");
+                let before = admin.describe_transactions(&["id"]).await.expect("it is known");
+                producer.begin_transaction().await.expect("begun");
+                ready.set(true);
+                while ready.get() {
+                    desk.context.sleep(Duration::from_millis(1)).await;
+                }
+                let fate = producer.send(record("t", "unsent")).await;
+                assert_eq!(fate.expect_err("nobody answers").code, ErrorCode::MessageTimedOut);
+                ready.set(true);
+                let error = producer.commit_transaction(patience).await.expect_err("a record is missing");
+                assert_eq!(error.class, broker::ErrorClass::Abortable, "{error}");
+                producer.abort_transaction(patience).await.expect("aborted");
+                let after = admin.describe_transactions(&["id"]).await.expect("it is known");
+                epochs.set((before[0].producer_epoch, after[0].producer_epoch));
+            }
+        })
+    };
+    bed.run_until("the producer is registered", || ready.get());
+    bed.hold_answers();
+    ready.set(false);
+    bed.run_until("the record ran out of time", || ready.get());
+    bed.release_answers();
+    bed.finish();
+    epochs.get()
+}
+
+#[test]
+fn a_record_that_ran_out_of_time_unsent_costs_librdkafkas_transaction_its_epoch() {
+    let (before, after) = epochs_around_an_unsent_record_that_ran_out_of_time();
+    assert_eq!(after, before + 1);
+}
+
 #[test]
 fn without_acknowledgements_a_record_is_sent_and_its_offset_unknown() {
     let mut bed = Bed::new(1, 7, move |desk: Desk| async move {
@@ -533,6 +584,174 @@ fn what_a_revocation_returns_is_committed_before_the_partitions_go() {
         assert_eq!(offsets, [5, 5]);
     });
     bed.finish();
+}
+
+/// What the group has committed for partition 0 of `t`.
+async fn committed(desk: &Desk) -> Option<i64> {
+    let mut other = desk.consumer(&[]).await;
+    let at = TopicPartition::new("t", 0);
+    let committed = other.committed(&[at], Duration::from_secs(5)).await.expect("the coordinator answers");
+    committed.first().map(|(_, position)| position.offset)
+}
+
+async fn poll_some(consumer: &mut Box<dyn broker::Consumer>) -> usize {
+    loop {
+        let records = consumer.poll(Duration::from_millis(100)).await.expect("all is well");
+        if !records.is_empty() {
+            return records.len();
+        }
+    }
+}
+
+#[test]
+fn librdkafka_commits_while_a_handler_works_and_java_with_the_next_poll() {
+    for habits in ["librdkafka", "java"] {
+        let mut bed = Bed::new(1, 21, move |desk: Desk| async move {
+            desk.topic("t", 1).await;
+            let producer = desk.producer(&[]).await;
+            for _ in 0..3 {
+                producer.send(record("t", "x")).await.expect("all is well");
+            }
+            let automatic = [
+                ("shakedown.client.habits", habits),
+                ("enable.auto.commit", "true"),
+                ("auto.commit.interval.ms", "1000"),
+            ];
+            let mut consumer = desk.subscriber("t", &automatic).await;
+            assert_eq!(poll_some(&mut consumer).await, 3);
+            let java = habits == "java";
+            // What the first polls had to commit is not there yet: nothing was read.
+            let during = async {
+                desk.context.sleep(Duration::from_secs(3)).await;
+                committed(&desk).await.unwrap_or(0)
+            };
+            assert_eq!(during.await, if java { 0 } else { 3 }, "{habits}: a handler works for 3 s");
+            consumer.poll(Duration::from_millis(100)).await.expect("all is well");
+            assert_eq!(committed(&desk).await, Some(3), "{habits}: the next poll");
+            // A handler that cannot go on seeks back.
+            consumer.seek(&TopicPartition::new("t", 0), 1).expect("it is assigned");
+            consumer.unsubscribe().await.expect("it leaves");
+            assert_eq!(committed(&desk).await, Some(3), "{habits}: an unsubscribe goes back to nothing");
+        });
+        bed.finish();
+    }
+}
+
+#[test]
+fn java_commits_where_it_was_sought_to_when_it_closes() {
+    let mut bed = Bed::new(1, 21, move |desk: Desk| async move {
+        desk.topic("t", 1).await;
+        let producer = desk.producer(&[]).await;
+        for _ in 0..3 {
+            producer.send(record("t", "x")).await.expect("all is well");
+        }
+        let automatic = [("shakedown.client.habits", "java"), ("enable.auto.commit", "true")];
+        let mut consumer = desk.subscriber("t", &automatic).await;
+        assert_eq!(poll_some(&mut consumer).await, 3);
+        consumer.seek(&TopicPartition::new("t", 0), 1).expect("it is assigned");
+        consumer.close().await.expect("it leaves");
+        assert_eq!(committed(&desk).await, Some(1));
+    });
+    bed.finish();
+}
+
+#[test]
+fn without_an_interval_librdkafka_commits_when_its_partitions_go_and_java_at_each_poll() {
+    for (habits, meanwhile) in [("librdkafka", None), ("java", Some(1))] {
+        let mut bed = Bed::new(1, 21, move |desk: Desk| async move {
+            desk.topic("t", 1).await;
+            desk.producer(&[]).await.send(record("t", "x")).await.expect("all is well");
+            let automatic = [
+                ("shakedown.client.habits", habits),
+                ("enable.auto.commit", "true"),
+                ("auto.commit.interval.ms", "0"),
+            ];
+            let mut consumer = desk.subscriber("t", &automatic).await;
+            poll_some(&mut consumer).await;
+            consumer.poll(Duration::from_secs(10)).await.expect("all is well");
+            assert_eq!(committed(&desk).await, meanwhile, "{habits}");
+            consumer.close().await.expect("it leaves");
+            assert_eq!(committed(&desk).await, Some(1), "{habits}");
+        });
+        bed.finish();
+    }
+}
+
+#[test]
+fn without_an_answer_for_a_session_librdkafka_gives_up_its_membership_and_java_asks_again() {
+    for (habits, expected) in [
+        ("librdkafka", &["assigned [t/0]", "lost [t/0]", "assigned [t/0]"][..]),
+        ("java", &["assigned [t/0]"][..]),
+    ] {
+        let (ready, mended, heard) = (Slot::<bool>::default(), Slot::<bool>::default(), Heard::default());
+        let mut bed = {
+            let (ready, mended, heard) = (ready.clone(), mended.clone(), heard.clone());
+            Bed::new(1, 25, move |desk: Desk| {
+                let (ready, mended, heard) = (ready.clone(), mended.clone(), heard.clone());
+                async move {
+                    desk.topic("t", 1).await;
+                    // The coordinator hears the heartbeat after 9 s and waits until 29 s; the client until 20 s.
+                    let properties = [
+                        ("shakedown.client.habits", habits),
+                        ("session.timeout.ms", "20000"),
+                        ("heartbeat.interval.ms", "9000"),
+                        ("socket.timeout.ms", "1000"),
+                        ("reconnect.backoff.max.ms", "500"),
+                    ];
+                    let mut consumer = desk.listening("t", &properties, Box::new(heard)).await;
+                    while consumer.assignment().is_empty() {
+                        consumer.poll(Duration::from_millis(100)).await.expect("all is well");
+                    }
+                    ready.set(true);
+                    let mut left = 150;
+                    while left > 0 {
+                        left -= i32::from(mended.get());
+                        if let Err(error) = consumer.poll(Duration::from_millis(100)).await {
+                            assert!(error.is_retriable(), "{error}");
+                        }
+                    }
+                }
+            })
+        };
+        bed.run_until("it has its partition", || ready.get());
+        bed.hold_answers();
+        bed.run_for(Duration::from_secs(24));
+        bed.release_answers();
+        mended.set(true);
+        bed.finish();
+        assert_eq!(heard.0.get(), expected, "{habits}");
+    }
+}
+
+#[test]
+fn a_member_that_was_not_polled_hears_of_it_as_an_error_from_librdkafka_alone() {
+    for habits in ["librdkafka", "java"] {
+        let heard = Heard::default();
+        let mut bed = {
+            let heard = heard.clone();
+            Bed::new(1, 27, move |desk: Desk| {
+                let heard = heard.clone();
+                async move {
+                    desk.topic("t", 1).await;
+                    let properties = [("shakedown.client.habits", habits), ("max.poll.interval.ms", "7000")];
+                    let mut consumer = desk.listening("t", &properties, Box::new(heard)).await;
+                    while consumer.assignment().is_empty() {
+                        consumer.poll(Duration::from_millis(100)).await.expect("all is well");
+                    }
+                    desk.context.sleep(Duration::from_secs(10)).await;
+                    let mut errors = Vec::new();
+                    for _ in 0..100 {
+                        errors.extend(consumer.poll(Duration::from_millis(100)).await.err());
+                    }
+                    let codes: Vec<_> = errors.into_iter().map(|error| error.code).collect();
+                    let expected = if habits == "java" { vec![] } else { vec![ErrorCode::MaxPollExceeded] };
+                    assert_eq!(codes, expected, "{habits}");
+                }
+            })
+        };
+        bed.finish();
+        assert_eq!(heard.0.get(), ["assigned [t/0]", "lost [t/0]", "assigned [t/0]"], "{habits}");
+    }
 }
 
 #[test]
