@@ -20,7 +20,8 @@ pub struct GroupMetadata {
     pub group_instance_id: Option<String>,
 }
 
-/// Hears of assignments. Called from within [`Consumer::poll`] and [`Consumer::close`], never at other times.
+/// Hears of assignments. Called from within [`Consumer::poll`], [`Consumer::unsubscribe`] and [`Consumer::close`], never at
+/// other times.
 pub trait RebalanceListener: Send + 'static {
     /// These partitions were given to the member, in addition to what it holds.
     fn assigned(&mut self, partitions: &[TopicPartition]) {
@@ -61,7 +62,7 @@ pub trait Consumer: Send {
         listener: Box<dyn RebalanceListener>,
     ) -> Result<(), Error>;
 
-    /// Leaves the group and its partitions.
+    /// Calls the listener's `revoked`, commits what it returns, and leaves the group and its partitions.
     ///
     /// # Errors
     /// When the last commit cannot be made; the subscription has ended all the same.

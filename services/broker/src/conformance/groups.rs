@@ -8,7 +8,7 @@ use super::bench::{Call, Heard, numbered, text};
 use super::{Bench, Failure, case_list, ensure};
 use crate::{
     Consumer, ConsumerRecord, ErrorCode, NoRebalanceListener, OffsetAndMetadata, ProducerRecord, Properties,
-    TopicPartition,
+    RebalanceListener, TopicPartition,
 };
 
 case_list![
@@ -21,6 +21,7 @@ case_list![
     a_member_that_is_not_polled_is_evicted,
     a_commit_of_an_earlier_generation_is_refused,
     the_listener_hears_every_change,
+    an_unsubscribe_commits_what_the_listener_returns,
     two_groups_do_not_disturb_each_other,
     concurrent_subscribers_read_each_record_once,
     one_member_reads_several_topics,
@@ -243,6 +244,35 @@ async fn the_listener_hears_every_change(bench: Bench) -> Result<(), Failure> {
         matches!(last, Some((Call::Revoked, partitions)) if *partitions == held_last),
         "the close must revoke {held_last:?}: {calls:?}"
     );
+    for member in members {
+        member.close().await?;
+    }
+    Ok(())
+}
+
+async fn an_unsubscribe_commits_what_the_listener_returns(bench: Bench) -> Result<(), Failure> {
+    struct CommitsFive(Heard);
+    impl RebalanceListener for CommitsFive {
+        fn revoked(&mut self, partitions: &[TopicPartition]) -> Vec<(TopicPartition, OffsetAndMetadata)> {
+            self.0.revoked(partitions);
+            partitions.iter().map(|at| (at.clone(), OffsetAndMetadata::new(5))).collect()
+        }
+    }
+    let topic = bench.topic("t", 2).await?;
+    let heard = Heard::default();
+    let mut leaver = bench.consumer("g").await?;
+    leaver.subscribe(std::slice::from_ref(&topic), Box::new(CommitsFive(heard.clone()))).await?;
+    let mut members = vec![leaver];
+    poll_until(&bench, &mut members, "the only member holds both", |held| shared(held, 2, 2..=2)).await?;
+    let before = heard.calls().len();
+    let both = members[0].assignment();
+    members[0].unsubscribe().await?;
+    ensure!(members[0].assignment().is_empty(), "it still holds {:?}", members[0].assignment());
+    let calls = heard.calls().split_off(before);
+    ensure!(calls == [(Call::Revoked, both.clone())], "the unsubscribe must revoke {both:?} once: {calls:?}");
+    let committed = members[0].committed(&both, Duration::from_secs(30)).await?;
+    let offsets: Vec<_> = committed.iter().map(|(_, position)| position.offset).collect();
+    ensure!(offsets == [5, 5], "the listener returned 5 for both; committed are {committed:?}");
     for member in members {
         member.close().await?;
     }
