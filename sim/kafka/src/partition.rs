@@ -245,6 +245,22 @@ impl Partition {
         moved
     }
 
+    /// How a wait for everything before `required_offset` ends; `None` if it goes on
+    /// (`Partition.checkEnoughReplicasReachOffset`).
+    ///
+    /// # Errors
+    /// `NOT_LEADER_OR_FOLLOWER`. `NOT_ENOUGH_REPLICAS_AFTER_APPEND` of what was committed, if fewer than `min_in_sync` are in
+    /// sync by then. That is for those who ask late: while too few are in sync the high watermark stands still
+    /// (KAFKA-15583), so a wait that began before ends with its deadline.
+    pub fn reached(&self, required_offset: i64, min_in_sync: usize) -> Option<Result<(), ResponseError>> {
+        let Some(leadership) = &self.leadership else { return Some(Err(ResponseError::NotLeaderOrFollower)) };
+        if self.high_watermark < required_offset {
+            return None;
+        }
+        let enough = leadership.maximal_in_sync() >= leadership.effective_min_in_sync(min_in_sync);
+        Some(if enough { Ok(()) } else { Err(ResponseError::NotEnoughReplicasAfterAppend) })
+    }
+
     /// Appends what the leader sent, batch by batch, as it is. Batches of an epoch that this replica has not heard of are
     /// left (KAFKA-18723): they come again.
     ///
@@ -387,6 +403,28 @@ mod tests {
         let by = Judgement { now, lag_max, min_in_sync: 2, image: &image };
         assert!(at.partition.advance_high_watermark(&at.log, &by), "one replica is all that can be in sync");
         assert_eq!(at.partition.high_watermark, 2);
+    }
+
+    #[test]
+    fn what_was_committed_is_told_with_an_error_once_too_few_are_in_sync() {
+        let mut log = Log::default();
+        let now = Timestamp::from_millis(1_000);
+        let mut partition = Partition::load(now, &mut log, 86_400_000);
+        let in_sync = |in_sync: &[NodeId], partition_epoch| PartitionImage {
+            partition_epoch,
+            ..PartitionImage::new(vec![1, 2, 3], in_sync.to_vec())
+        };
+        assert_eq!(partition.reached(0, 2), Some(Err(ResponseError::NotLeaderOrFollower)));
+        partition.lead(now, 1, &mut log, &in_sync(&[1, 2], 0));
+        partition.high_watermark = 5;
+        assert_eq!(partition.reached(6, 2), None);
+        assert_eq!(partition.reached(5, 2), Some(Ok(())));
+        assert!(!partition.lead(now, 1, &mut log, &in_sync(&[1], 1)), "the epoch is the same");
+        assert_eq!(partition.reached(5, 2), Some(Err(ResponseError::NotEnoughReplicasAfterAppend)));
+        assert_eq!(partition.reached(6, 2), None, "what is not committed waits on");
+        assert_eq!(partition.reached(5, 1), Some(Ok(())));
+        partition.leadership.as_mut().unwrap().propose(vec![1, 3]);
+        assert_eq!(partition.reached(5, 2), Some(Ok(())), "who is about to be in sync counts");
     }
 
     #[test]

@@ -189,6 +189,92 @@ fn a_produce_that_times_out_stays_in_the_log() {
     assert_eq!(bench.fetch(1, "orders", 0, 0).2, [0]);
 }
 
+/// Broker 1 has taken a produce with `acks=all` at the min ISR of two; then broker 2 dies before it has it, and leaves.
+fn below_the_minimum_after_the_append(bench: &mut Bench) -> ConnectionId {
+    bench.kill(3);
+    bench.advance(10_000);
+    assert_eq!(bench.in_sync_of("orders", 0), [1, 2]);
+    bench.cut(Host::Broker(1), Host::Broker(2));
+    bench.advance(600);
+    let all = produce(bench, 1, -1, &["a"]);
+    bench.kill(2);
+    bench.mend(Host::Broker(1), Host::Broker(2));
+    bench.advance(10_000);
+    assert_eq!(bench.in_sync_of("orders", 0), [1]);
+    assert_eq!(produced(bench, all), None, "the high watermark stands still below the minimum");
+    assert_eq!(bench.fetch(1, "orders", 0, 0), (0, 0, vec![]));
+    all
+}
+
+#[test]
+fn an_append_whose_in_sync_replicas_shrink_before_the_ack_times_out() {
+    let mut bench = bench(&[]);
+    let all = below_the_minimum_after_the_append(&mut bench);
+    let refused = produce(&mut bench, 1, -1, &["b"]);
+    assert_eq!(produced(&mut bench, refused), Some((19, -1)), "NOT_ENOUGH_REPLICAS, before the append");
+    bench.advance(20_000);
+    assert_eq!(produced(&mut bench, all), Some((7, 0)), "REQUEST_TIMED_OUT, and it is in the log");
+    assert_eq!(bench.replica(1, "orders", 0), [(0, 0)]);
+}
+
+#[test]
+fn an_append_whose_in_sync_replicas_shrink_is_acknowledged_when_they_are_enough_again() {
+    let mut bench = bench(&[]);
+    let all = below_the_minimum_after_the_append(&mut bench);
+    bench.start(2);
+    bench.advance(3_000);
+    assert_eq!(bench.in_sync_of("orders", 0), [1, 2]);
+    assert_eq!(produced(&mut bench, all), Some((0, 0)));
+    assert_eq!(bench.fetch(1, "orders", 0, 0), (0, 1, vec![0]));
+}
+
+#[test]
+fn a_leader_that_asks_for_a_broker_on_its_way_down_takes_its_wish_back() {
+    let mut bench = bench(&[]);
+    // Broker 3 alone holds this one, so it must lead on and cannot end.
+    assert_eq!(bench.create_on("stays", &[3], &[]), 0);
+    bench.cut(Host::Broker(1), Host::Broker(3));
+    let one = produce(&mut bench, 1, 1, &["a"]);
+    assert_eq!(produced(&mut bench, one), Some((0, 0)));
+    bench.advance(46_000);
+    assert_eq!(bench.in_sync_of("orders", 0), [1, 2]);
+    bench.hold(Host::Controller, Host::Broker(1));
+    bench.shut_down(3);
+    bench.advance(100);
+    // Broker 1 does not know yet, and takes broker 3 for one that may join: INELIGIBLE_REPLICA.
+    bench.mend(Host::Broker(1), Host::Broker(3));
+    bench.advance(1_500);
+    bench.release(Host::Controller, Host::Broker(1));
+    bench.advance(600);
+    assert_eq!(bench.in_sync_of("orders", 0), [1, 2]);
+    bench.cut(Host::Broker(1), Host::Broker(3));
+    bench.advance(600);
+    let all = produce(&mut bench, 1, -1, &["b"]);
+    bench.advance(600);
+    assert_eq!(produced(&mut bench, all), Some((0, 1)), "nobody waits for broker 3");
+}
+
+#[test]
+fn a_leader_whose_view_is_old_waits_for_the_metadata() {
+    let mut bench = Bench::new(3, &[("replica.lag.time.max.ms", "12000")]);
+    assert_eq!(bench.create_on("orders", &[1, 2, 3], &[]), 0);
+    bench.advance(1_500);
+    bench.hold(Host::Controller, Host::Broker(1));
+    bench.kill(3);
+    // The controller fences it after 9 s; broker 1 asks for the same after 18 s at the latest: INVALID_UPDATE_VERSION.
+    bench.advance(19_000);
+    assert_eq!(bench.in_sync_of("orders", 0), [1, 2]);
+    let all = produce(&mut bench, 1, -1, &["a"]);
+    bench.advance(600);
+    assert_eq!(produced(&mut bench, all), None, "it counts on the larger set");
+    bench.release(Host::Controller, Host::Broker(1));
+    bench.advance(1_000);
+    assert_eq!(produced(&mut bench, all), Some((0, 0)));
+    bench.start(3);
+    bench.advance(3_000);
+    assert_eq!(bench.in_sync_of("orders", 0), [1, 2, 3], "it asks again from what it knows now");
+}
+
 #[test]
 fn a_new_leader_does_not_tell_the_latest_offset_before_it_knows_it() {
     let mut bench = bench(&[]);

@@ -15,7 +15,7 @@ use super::produce::ProducedPart;
 use super::{Broker, Timer, Turn};
 use crate::log::verification::VerificationGuard;
 use crate::metadata::PartitionKey;
-use crate::partition::{AppendRules, Appended, Leadership};
+use crate::partition::{AppendRules, Appended};
 
 /// What goes on when records are committed, or cannot be.
 #[derive(Clone, Debug)]
@@ -170,23 +170,16 @@ impl Broker {
         }
     }
 
-    /// How a wait ends; `None` if it goes on. What was committed while too few were in sync is an error all the same: the
-    /// in-sync replicas shrank after the append.
+    /// How a wait ends; `None` if it goes on.
     pub(super) fn committed(
         &self,
         key: PartitionKey,
         required_offset: i64,
     ) -> Option<Result<(), ResponseError>> {
-        let partition = match self.led(key) {
-            Err(error) => return Some(Err(error)),
-            Ok(partition) if partition.high_watermark < required_offset => return None,
-            Ok(partition) => partition,
-        };
-        let in_sync = partition.leadership.as_ref().map_or(0, Leadership::maximal_in_sync);
-        if self.lacks_replicas(key, in_sync) {
-            return Some(Err(ResponseError::NotEnoughReplicasAfterAppend));
+        match self.led(key) {
+            Err(error) => Some(Err(error)),
+            Ok(partition) => partition.reached(required_offset, self.min_in_sync(key)),
         }
-        Some(Ok(()))
     }
 
     /// Carries on with what waited.

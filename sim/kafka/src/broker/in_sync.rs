@@ -64,10 +64,15 @@ fn judgement<'a>(
 }
 
 impl Broker {
+    /// `min.insync.replicas` of a partition, as configured.
+    pub(super) fn min_in_sync(&self, key: PartitionKey) -> usize {
+        self.image.topics[&key.topic].settings.min_insync_replicas(&self.settings) as usize
+    }
+
     /// Whether fewer are in sync than a produce with `acks=all` needs.
     pub(super) fn lacks_replicas(&self, key: PartitionKey, in_sync: usize) -> bool {
         let leadership = self.partitions.get(&key).and_then(|partition| partition.leadership.as_ref());
-        let wanted = self.image.topics[&key.topic].settings.min_insync_replicas(&self.settings) as usize;
+        let wanted = self.min_in_sync(key);
         leadership.is_some_and(|leadership| in_sync < leadership.effective_min_in_sync(wanted))
     }
 

@@ -9,13 +9,14 @@ use kafka_protocol::messages::alter_partition_request::{BrokerState, PartitionDa
 use kafka_protocol::messages::broker_registration_request::Listener;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::{
-    AlterPartitionRequest, ApiKey, BrokerHeartbeatRequest, BrokerId, BrokerRegistrationRequest,
-    CreateTopicsRequest, TopicName,
+    AlterPartitionRequest, AlterPartitionResponse, ApiKey, BrokerHeartbeatRequest, BrokerId,
+    BrokerRegistrationRequest, CreateTopicsRequest, TopicName,
 };
 use proptest::prelude::*;
 
 use super::*;
 use crate::broker::text;
+use crate::metadata::PartitionImage;
 use crate::wire;
 
 const BROKERS: i32 = 3;
@@ -96,19 +97,54 @@ impl Bench {
         bench
     }
 
-    fn handle(&mut self, input: Input) {
+    fn handle(&mut self, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
         self.controller.handle(self.now, input, &mut self.disk, &mut out);
         self.active |= out.contains(&Output::Listen);
+        out
     }
 
-    fn ask<T>(&mut self, api: ApiKey, version: i16, body: &T)
+    /// The answer, if it came at once.
+    fn ask<T>(&mut self, api: ApiKey, version: i16, body: &T) -> Option<Bytes>
     where
         T: kafka_protocol::protocol::Encodable + kafka_protocol::protocol::HeaderVersion,
     {
         let frame: Bytes = wire::request(api, version, 0, body);
         let peer: std::sync::Arc<str> = "broker".into();
-        self.handle(Input::Request { connection: ConnectionId(0), peer, frame });
+        let out = self.handle(Input::Request { connection: ConnectionId(0), peer, frame });
+        out.into_iter().find_map(|output| match output {
+            Output::Respond { frame, .. } => Some(frame),
+            _ => None,
+        })
+    }
+
+    fn epoch_of(&self, node: i32) -> i64 {
+        self.controller.image().brokers.get(&node).map_or(-1, |broker| broker.epoch)
+    }
+
+    fn partition(&self, index: usize) -> &PartitionImage {
+        &self.controller.image().topic("orders").unwrap().partitions[index]
+    }
+
+    /// The error of an AlterPartition of the leader of `orders/0`, which asks for these brokers, each with an epoch; its
+    /// view of the partition's epochs is this much older.
+    fn alter(&mut self, in_sync: &[(i32, i64)], (leader_behind, partition_behind): (i32, i32)) -> i16 {
+        let state = self.partition(0).clone();
+        let broker = |&(node, epoch): &(i32, i64)| {
+            BrokerState::default().with_broker_id(BrokerId(node)).with_broker_epoch(epoch)
+        };
+        let asked = PartitionData::default()
+            .with_leader_epoch(state.leader_epoch - leader_behind)
+            .with_partition_epoch(state.partition_epoch - partition_behind)
+            .with_new_isr_with_epochs(in_sync.iter().map(broker).collect());
+        let id = self.controller.image().topic("orders").unwrap().id;
+        let request = AlterPartitionRequest::default()
+            .with_broker_id(BrokerId(state.leader))
+            .with_broker_epoch(self.epoch_of(state.leader))
+            .with_topics(vec![TopicData::default().with_topic_id(id).with_partitions(vec![asked])]);
+        let frame = self.ask(ApiKey::AlterPartition, 3, &request).unwrap();
+        let response = wire::response::<AlterPartitionResponse>(&frame, 3).unwrap();
+        response.topics[0].partitions[0].error_code
     }
 
     fn step(&mut self, step: &Step) {
@@ -218,6 +254,46 @@ impl Bench {
         let partitions = &self.controller.image().topic("orders").unwrap().partitions;
         partitions.iter().map(|state| (state.leader_epoch, state.partition_epoch, state.leader)).collect()
     }
+}
+
+/// The leader of `orders/0`, and the others.
+fn leader_and_others(bench: &Bench) -> (i32, [i32; 2]) {
+    let state = bench.partition(0);
+    (state.replicas[0], [state.replicas[1], state.replicas[2]])
+}
+
+#[test]
+fn who_is_fenced_or_shutting_down_or_another_process_may_not_be_in_sync() {
+    let mut bench = Bench::new(1);
+    let (leader, [one, other]) = leader_and_others(&bench);
+    let with = |bench: &Bench, node| [(leader, bench.epoch_of(leader)), (node, bench.epoch_of(node))];
+    assert_eq!(bench.alter(&with(&bench, one), (0, 0)), 0);
+    let stale = [(leader, bench.epoch_of(leader)), (one, bench.epoch_of(one) - 1)];
+    assert_eq!(bench.alter(&stale, (0, 0)), 107, "INELIGIBLE_REPLICA: a process of before");
+    assert_eq!(bench.alter(&[(leader, -1), (one, -1)], (0, 0)), 0, "-1 is not checked");
+    bench.step(&Step::Heartbeat { node: other, want_shut_down: true });
+    assert_eq!(bench.alter(&with(&bench, other), (0, 0)), 107, "it is shutting down");
+    for _ in 0..3 {
+        bench.step(&Step::Wait { ms: 5_000 });
+        bench.step(&Step::Heartbeat { node: leader, want_shut_down: false });
+    }
+    assert!(bench.controller.image().brokers[&one].fenced);
+    assert_eq!(bench.alter(&with(&bench, one), (0, 0)), 107, "it is fenced");
+    assert_eq!(bench.partition(0).in_sync, [leader]);
+}
+
+#[test]
+fn an_in_sync_set_that_was_chosen_from_an_old_view_is_refused() {
+    let mut bench = Bench::new(1);
+    let (leader, [one, _]) = leader_and_others(&bench);
+    let two = [(leader, -1), (one, -1)];
+    assert_eq!(bench.alter(&two, (0, 0)), 0);
+    let epochs = bench.epochs();
+    assert_eq!(bench.alter(&[(leader, -1)], (0, 1)), 95, "INVALID_UPDATE_VERSION");
+    assert_eq!(bench.alter(&[(leader, -1)], (1, 0)), 74, "FENCED_LEADER_EPOCH");
+    assert_eq!(bench.alter(&[(leader, -1)], (0, -1)), 41, "NOT_CONTROLLER: the leader knows more");
+    assert_eq!(bench.alter(&[(one, -1)], (0, 0)), 42, "INVALID_REQUEST: a leader is in sync");
+    assert_eq!(bench.epochs(), epochs, "nothing of this is done");
 }
 
 proptest! {
