@@ -3,6 +3,7 @@
 //! Only settings that change what this cluster does are known, and a list of those that real clients set although they
 //! cannot see what they do ([`unseen`]); any other name is an error rather than a silence.
 
+pub(crate) mod told;
 mod unseen;
 
 use std::collections::{BTreeMap, BTreeSet};

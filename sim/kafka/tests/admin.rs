@@ -2,13 +2,15 @@
 
 mod support;
 
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::create_topics_response::CreatableTopicConfigs;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{
-    ApiKey, BrokerId, DescribeConfigsRequest, DescribeLogDirsRequest, DescribeTopicPartitionsRequest,
-    ElectLeadersRequest, IncrementalAlterConfigsRequest,
+    ApiKey, BrokerId, CreateTopicsRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
+    DescribeTopicPartitionsRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest,
 };
 use support::verbs::{batch, topic_name};
 use support::{Bench, text};
@@ -61,6 +63,51 @@ fn a_setting_is_told_with_where_it_comes_from() {
     assert_eq!(of_topic("cleanup.policy"), ("delete".into(), 5));
     assert_eq!(told(&mut bench, BROKER, "1", "node.id"), Some(("1".into(), 4)));
     assert_eq!(told(&mut bench, BROKER, "", "log.segment.bytes"), None, "nobody changed it");
+}
+
+#[test]
+fn whoever_creates_a_topic_is_told_all_of_its_settings() {
+    let mut bench = Bench::new(1, &[("log.segment.bytes", "5000000")]);
+    assert_eq!(alter(&mut bench, BROKER, "", SET, "log.retention.ms", Some("70000")), 0);
+    let setting = CreatableTopicConfig::default().with_name(text("flush.ms")).with_value(Some(text("80000")));
+    let topic = CreatableTopic::default()
+        .with_name(topic_name("orders"))
+        .with_num_partitions(1)
+        .with_replication_factor(1)
+        .with_configs(vec![setting]);
+    let create = |bench: &mut Bench, version, validate_only| {
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![topic.clone()])
+            .with_timeout_ms(1_000)
+            .with_validate_only(validate_only);
+        let response = expect!(CreateTopics, bench.ask(1, ApiKey::CreateTopics, version, request));
+        let told = response.topics[0].configs.clone()?;
+        let entry = |config: CreatableTopicConfigs| {
+            assert!(!config.is_sensitive && !config.read_only, "{config:?}");
+            (config.name.to_string(), config.value.map(|value| value.to_string()), config.config_source)
+        };
+        Some(told.into_iter().map(entry).collect::<Vec<_>>())
+    };
+    let would = create(&mut bench, 5, true).unwrap();
+    let created = create(&mut bench, 7, false).unwrap();
+    assert_eq!(created, would);
+    let value_of = |name: &str| created.iter().find(|entry| entry.0 == name).unwrap();
+    let told = |value: &str, source| (Some(value.to_owned()), source);
+    let of = |name: &str| (value_of(name).1.clone(), value_of(name).2);
+    assert_eq!(of("flush.ms"), told("80000", 1), "of the topic");
+    assert_eq!(of("retention.ms"), told("70000", 3), "set for all brokers");
+    assert_eq!(of("segment.bytes"), told("5000000", 4), "as the cluster was configured");
+    assert_eq!(of("max.message.bytes"), told("1048588", 5), "Kafka's default");
+    // What DescribeConfigs says afterwards is the same, name by name.
+    let asked =
+        DescribeConfigsResource::default().with_resource_type(TOPIC).with_resource_name(text("orders"));
+    let request = DescribeConfigsRequest::default().with_resources(vec![asked]);
+    let response = expect!(DescribeConfigs, bench.ask(1, ApiKey::DescribeConfigs, 4, request));
+    let described = response.results[0].configs.iter();
+    let described = described.map(|entry| {
+        (entry.name.to_string(), entry.value.as_ref().map(|value| value.to_string()), entry.config_source)
+    });
+    assert_eq!(described.collect::<Vec<_>>(), created);
 }
 
 #[test]

@@ -16,48 +16,16 @@ use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 
 use super::{Broker, Turn, text};
 use crate::ConnectionId;
-use crate::config::{
-    Dynamic, Kind, SETTINGS, Settings, TOPIC_SETTINGS, UNSEEN_BROKER_SETTINGS, UNSEEN_TOPIC_SETTINGS,
-};
+use crate::config::told::{Layers, Source, Told, Value};
+use crate::config::{Dynamic, Kind, SETTINGS, UNSEEN_BROKER_SETTINGS};
 use crate::controller::check_name;
-use crate::metadata::{ConfigResource, TopicImage};
+use crate::metadata::ConfigResource;
 use crate::wire::Call;
 
 /// Kafka's numbers of resources (`ConfigResource.Type`).
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 const BROKER_LOGGER: i8 = 8;
-
-/// Where a value comes from, by Kafka's numbers (`DescribeConfigsResponse.ConfigSource`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    Topic = 1,
-    Broker = 2,
-    Brokers = 3,
-    Static = 4,
-    Default = 5,
-}
-
-/// A value of a setting under some name.
-#[derive(Clone, Debug)]
-struct Value {
-    name: &'static str,
-    value: Option<String>,
-    source: Source,
-}
-
-/// A setting as it is told of.
-#[derive(Clone, Debug)]
-struct Told {
-    name: &'static str,
-    kind: Kind,
-    read_only: bool,
-    doc: &'static str,
-    /// What holds.
-    value: Option<String>,
-    /// Where it could come from; it comes from the first.
-    synonyms: Vec<Value>,
-}
 
 impl Broker {
     pub(super) fn describe_configs(
@@ -73,7 +41,9 @@ impl Broker {
                 .with_resource_type(asked.resource_type)
                 .with_resource_name(asked.resource_name.clone());
             match self.told(asked) {
-                Ok(told) => result.configs = told.into_iter().map(|told| told.entry(call, request)).collect(),
+                Ok(told) => {
+                    result.configs = told.into_iter().map(|told| entry(told, call, request)).collect();
+                }
                 Err((error, message)) => {
                     result.error_code = error.code();
                     result.error_message = Some(text(&message));
@@ -91,7 +61,8 @@ impl Broker {
             TOPIC => {
                 check_name(name).map_err(|message| (ResponseError::InvalidTopicException, message))?;
                 let topic = self.image.topic(name);
-                self.told_of_topic(topic.ok_or((ResponseError::UnknownTopicOrPartition, String::new()))?)
+                let topic = topic.ok_or((ResponseError::UnknownTopicOrPartition, String::new()))?;
+                self.layers().told_of_topic(&topic.config, &topic.settings)
             }
             BROKER | BROKER_LOGGER if !name.is_empty() || asked.resource_type == BROKER_LOGGER => {
                 match name.parse::<i32>() {
@@ -122,42 +93,24 @@ impl Broker {
         Ok(told)
     }
 
-    fn told_of_topic(&self, topic: &TopicImage) -> Vec<Told> {
-        let own = |name: &'static str, shown: Option<String>| {
-            topic.config.contains_key(name).then_some(Value { name, value: shown, source: Source::Topic })
-        };
-        let seen = TOPIC_SETTINGS.iter().map(|setting| {
-            let name = setting.name;
-            // As it was written: the order of words in a list stays.
-            let value =
-                topic.config.get(name).cloned().or_else(|| topic.settings.shown(&self.settings, name));
-            let mut synonyms: Vec<Value> = own(name, value.clone()).into_iter().collect();
-            for broker in broker_names(setting.broker) {
-                synonyms.extend(self.values_of(broker));
-            }
-            Told { name, kind: setting.kind, read_only: false, doc: setting.doc, value, synonyms }
-        });
-        let unseen = UNSEEN_TOPIC_SETTINGS.iter().map(|setting| {
-            let name = setting.name;
-            let mut synonyms: Vec<Value> = own(name, topic.config.get(name).cloned()).into_iter().collect();
-            synonyms.extend(setting.broker.into_iter().flat_map(|broker| self.values_of(broker)));
-            let value =
-                synonyms.first().map_or(setting.default.map(str::to_owned), |first| first.value.clone());
-            Told { name, kind: setting.kind, read_only: false, doc: setting.doc, value, synonyms }
-        });
-        let mut told: Vec<Told> = seen.chain(unseen).collect();
-        told.sort_by_key(|told| told.name);
-        told
+    fn layers(&self) -> Layers<'_> {
+        Layers {
+            settings: &self.settings,
+            own: &self.own_settings,
+            of_broker: self.image.broker_config(&ConfigResource::Broker(self.node)),
+            of_brokers: self.image.broker_config(&ConfigResource::Brokers),
+        }
     }
 
     fn told_of_broker(&self) -> Vec<Told> {
+        let layers = self.layers();
         let told = |name: &'static str, kind, dynamic, doc| Told {
             name,
             kind,
             read_only: dynamic == Dynamic::ReadOnly,
             doc,
             value: self.settings.shown(name),
-            synonyms: broker_names(name).into_iter().flat_map(|name| self.values_of(name)).collect(),
+            synonyms: layers.synonyms_of(name),
         };
         let seen =
             SETTINGS.iter().map(|setting| told(setting.name, setting.kind, setting.dynamic, setting.doc));
@@ -201,63 +154,29 @@ impl Broker {
             self.settings = settings.expect("the controller checks settings");
         }
     }
-
-    /// The values of a broker's setting, the one that holds first.
-    fn values_of(&self, name: &'static str) -> Vec<Value> {
-        let mut values = Vec::new();
-        for (resource, source) in
-            [(ConfigResource::Broker(self.node), Source::Broker), (ConfigResource::Brokers, Source::Brokers)]
-        {
-            if let Some(value) = self.image.broker_config(&resource).get(name) {
-                values.push(Value { name, value: Some(value.clone()), source });
-            }
-        }
-        if self.own_settings.is_given(name) {
-            values.push(Value { name, value: self.own_settings.shown(name), source: Source::Static });
-        }
-        let known = SETTINGS.iter().any(|setting| setting.name == name)
-            || UNSEEN_BROKER_SETTINGS.iter().any(|setting| setting.name == name);
-        if let Some(value) = known.then(|| Settings::default().shown(name)).flatten() {
-            values.push(Value { name, value: Some(value), source: Source::Default });
-        }
-        values
-    }
 }
 
-/// The names under which a broker's setting may be given, the finest unit first (`DynamicBrokerConfig.brokerConfigSynonyms`).
-fn broker_names(name: &'static str) -> Vec<&'static str> {
-    match name {
-        "log.retention.ms" => vec!["log.retention.ms", "log.retention.minutes", "log.retention.hours"],
-        "log.retention.minutes" => vec!["log.retention.minutes", "log.retention.hours"],
-        "log.roll.ms" => vec!["log.roll.ms", "log.roll.hours"],
-        name => vec![name],
+fn entry(told: Told, call: &Call, request: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
+    let mut entry = DescribeConfigsResourceResult::default()
+        .with_name(text(told.name))
+        .with_value(told.value.as_deref().map(text))
+        .with_read_only(told.read_only)
+        .with_config_source(told.source() as i8)
+        .with_is_sensitive(false);
+    if request.include_synonyms {
+        let synonym = |value: Value| {
+            DescribeConfigsSynonym::default()
+                .with_name(text(value.name))
+                .with_value(value.value.as_deref().map(text))
+                .with_source(value.source as i8)
+        };
+        entry.synonyms = told.synonyms.into_iter().map(synonym).collect();
     }
-}
-
-impl Told {
-    fn entry(self, call: &Call, request: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
-        let source = self.synonyms.first().map_or(Source::Default, |first| first.source);
-        let mut entry = DescribeConfigsResourceResult::default()
-            .with_name(text(self.name))
-            .with_value(self.value.as_deref().map(text))
-            .with_read_only(self.read_only)
-            .with_config_source(source as i8)
-            .with_is_sensitive(false);
-        if request.include_synonyms {
-            let told = |value: Value| {
-                DescribeConfigsSynonym::default()
-                    .with_name(text(value.name))
-                    .with_value(value.value.as_deref().map(text))
-                    .with_source(value.source as i8)
-            };
-            entry.synonyms = self.synonyms.into_iter().map(told).collect();
+    if call.version >= 3 {
+        entry.config_type = told.kind.code();
+        if request.include_documentation {
+            entry.documentation = Some(text(told.doc.trim()));
         }
-        if call.version >= 3 {
-            entry.config_type = self.kind.code();
-            if request.include_documentation {
-                entry.documentation = Some(text(self.doc.trim()));
-            }
-        }
-        entry
     }
+    entry
 }

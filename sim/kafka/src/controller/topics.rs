@@ -23,7 +23,8 @@ use uuid::Uuid;
 use super::placement::place;
 use super::{Controller, ControllerDisk, METADATA_TOPIC, Output};
 use crate::config::TopicSettings;
-use crate::metadata::{MetadataRecord, NodeId, PartitionImage, PartitionKey};
+use crate::config::told::{Layers, Told};
+use crate::metadata::{ConfigResource, MetadataRecord, NodeId, PartitionImage, PartitionKey};
 use crate::wire::Call;
 
 /// The longest name that Kafka takes: it becomes a folder's.
@@ -78,7 +79,7 @@ impl Controller {
                 Ok(made) if call.version >= 5 => {
                     result.num_partitions = made.partitions;
                     result.replication_factor = made.replication_factor;
-                    result.configs = Some(described(&made.config));
+                    result.configs = Some(self.effective_config(&made.config));
                     if call.version >= 7 {
                         result.topic_id = made.id;
                     }
@@ -168,6 +169,20 @@ impl Controller {
     }
 
     /// Partitions where the controller likes them.
+    /// All settings of a topic that says this for itself, those too that it leaves to others
+    /// (`ConfigurationControlManager.computeEffectiveTopicConfigs`).
+    fn effective_config(&self, config: &BTreeMap<String, String>) -> Vec<CreatableTopicConfigs> {
+        let nothing = BTreeMap::new();
+        let layers = Layers {
+            settings: &self.settings,
+            own: &self.own_settings,
+            of_broker: &nothing,
+            of_brokers: self.image.broker_config(&ConfigResource::Brokers),
+        };
+        let parsed = TopicSettings::parse(config).expect("a topic that is made has settings that hold");
+        layers.told_of_topic(config, &parsed).into_iter().map(described).collect()
+    }
+
     fn placed(&mut self, topic: &CreatableTopic) -> Result<Vec<PartitionImage>, Refusal> {
         let factor = match topic.replication_factor {
             -1 => self.settings.default_replication_factor as usize,
@@ -411,15 +426,13 @@ pub(super) fn repeated<T: Ord>(all: impl Iterator<Item = T>) -> BTreeSet<T> {
     repeated
 }
 
-fn described(config: &BTreeMap<String, String>) -> Vec<CreatableTopicConfigs> {
-    // 1 is Kafka's `DYNAMIC_TOPIC_CONFIG`: set on this topic.
-    let describe = |(name, value): (&String, &String)| {
-        CreatableTopicConfigs::default()
-            .with_name(StrBytes::from_string(name.clone()))
-            .with_value(Some(StrBytes::from_string(value.clone())))
-            .with_config_source(1)
-    };
-    config.iter().map(describe).collect()
+fn described(told: Told) -> CreatableTopicConfigs {
+    CreatableTopicConfigs::default()
+        .with_name(StrBytes::from_static_str(told.name))
+        .with_read_only(told.read_only)
+        .with_config_source(told.source() as i8)
+        .with_is_sensitive(false)
+        .with_value(told.value.map(StrBytes::from_string))
 }
 
 pub(super) fn value_too_long(name: &str) -> Refusal {
