@@ -87,7 +87,7 @@ impl Node for BrokerNode {
     fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Output>) {
         self.core.as_mut().expect("a running node has its core").handle(now, input, &mut self.disk, out);
         if let Some(storage) = &mut self.storage {
-            storage.write(&self.disk).unwrap_or_else(|error| panic!("a broker halts: {error}"));
+            storage.write(&mut self.disk).unwrap_or_else(|error| panic!("a broker halts: {error}"));
         }
         self.stopped |= out.contains(&Output::Stopped);
     }

@@ -1,14 +1,15 @@
 //! A node's disk in a directory of the real machine, for clusters that shall outlive their process.
 //!
 //! The cores keep their logs in memory; this writes down what has changed in them, in Kafka's own formats: a directory for
-//! each partition with its segments (`00000000000000000000.log`, batches as they are on the wire), a
-//! `leader-epoch-checkpoint` in each, and the broker's checkpoint files beside them. What a core flushes is synced. Start
-//! reading at [`Storage::open`] and [`Storage::write`].
+//! each partition with its segments (`00000000000000000000.log`, batches as they are on the wire), the snapshots of its
+//! producers (`00000000000000000042.snapshot`) and a `leader-epoch-checkpoint`, and the broker's checkpoint files beside
+//! them. What a core flushes is synced. Start reading at [`Storage::open`] and [`Storage::write`].
 //!
 //! It is written before any answer goes out, so a killed process loses nothing that it has acknowledged. What is read back
 //! goes through the same recovery as in Kafka: a segment ends at its first batch that is cut short or has a wrong checksum,
-//! and segments after that one go. Directories are named by topic id, not by name: a topic that is made anew is another
-//! one. Absent: index files and producer snapshots, both of which are made anew from the batches; and several directories.
+//! and segments after that one go; a snapshot that is damaged goes, and an older one is used. Directories are named by topic
+//! id, not by name: a topic that is made anew is another one. Absent: index files, which are made anew from the batches; and
+//! several directories.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -21,9 +22,13 @@ use uuid::Uuid;
 
 use crate::broker::BrokerDisk;
 use crate::log::checkpoint_file::{self, MalformedCheckpoint};
+use crate::log::producer_state::Snapshots;
 use crate::log::{Checkpoints, EpochStart, Log};
 use crate::metadata::PartitionKey;
 
+/// How the files of a log end, after the offset that they begin at, or tell of.
+const SEGMENT: &str = ".log";
+const SNAPSHOT: &str = ".snapshot";
 const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
@@ -100,6 +105,7 @@ impl Storage {
             storage.logs.insert(key, files);
             disk.logs.insert(key, log);
         }
+        disk.logs.watch();
         Ok((storage, disk))
     }
 
@@ -107,9 +113,19 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError`]; the directory may then be behind the disk.
-    pub fn write(&mut self, disk: &BrokerDisk) -> Result<(), StorageError> {
+    ///
+    /// # Panics
+    /// If the disk is not the one that [`Storage::open`] gave.
+    pub fn write(&mut self, disk: &mut BrokerDisk) -> Result<(), StorageError> {
         let mut checkpoints_changed = false;
-        for (&key, log) in &disk.logs {
+        for key in disk.logs.take_touched() {
+            let Some(log) = disk.logs.get(&key) else {
+                if let Some(files) = self.logs.remove(&key) {
+                    fs::remove_dir_all(&files.dir).at(&files.dir)?;
+                    checkpoints_changed = true;
+                }
+                continue;
+            };
             let files = match self.logs.get_mut(&key) {
                 Some(files) => files,
                 None => {
@@ -119,18 +135,12 @@ impl Storage {
             };
             checkpoints_changed |= files.write(log)?;
         }
-        if self.logs.len() > disk.logs.len() {
-            for (_, files) in self.logs.extract_if(.., |key, _| !disk.logs.contains_key(key)) {
-                fs::remove_dir_all(&files.dir).at(&files.dir)?;
-            }
-            checkpoints_changed = true;
-        }
         if checkpoints_changed {
             self.write_checkpoints()?;
         }
         if self.clean_shutdown != disk.clean_shutdown {
             let epoch: Vec<String> = disk.clean_shutdown.iter().map(|epoch| epoch.to_string()).collect();
-            replace(&self.dir.join(CLEAN_SHUTDOWN), &checkpoint_file::write(&epoch))?;
+            replace(&self.dir.join(CLEAN_SHUTDOWN), checkpoint_file::write(&epoch).as_bytes())?;
             self.clean_shutdown = disk.clean_shutdown;
         }
         Ok(())
@@ -142,7 +152,7 @@ impl Storage {
                 self.logs.iter().filter_map(|(key, files)| Some((key, offset(&files.checkpoints)?)));
             let lines: Vec<String> =
                 offsets.map(|(key, offset)| format!("{} {} {offset}", key.topic, key.index)).collect();
-            replace(&self.dir.join(name), &checkpoint_file::write(&lines))
+            replace(&self.dir.join(name), checkpoint_file::write(&lines).as_bytes())
         };
         file(RECOVERY_POINTS, &|at| Some(at.recovery_point))?;
         file(LOG_STARTS, &|at| (at.start_offset > 0).then_some(at.start_offset))?;
@@ -158,6 +168,11 @@ fn directory_of(key: PartitionKey) -> String {
 fn partition_of(path: &Path) -> Option<PartitionKey> {
     let (topic, index) = path.file_name()?.to_str()?.rsplit_once('-')?;
     Some(PartitionKey { topic: Uuid::try_parse(topic).ok()?, index: index.parse().ok()? })
+}
+
+/// The offset in the name of a file of that kind.
+fn offset_of(path: &Path, kind: &str) -> Option<i64> {
+    path.file_name()?.to_str()?.strip_suffix(kind)?.parse().ok()
 }
 
 fn read_checkpoints(dir: &Path) -> Result<BTreeMap<PartitionKey, Checkpoints>, StorageError> {
@@ -189,11 +204,11 @@ fn read_entries<T>(path: &Path, parse: impl Fn(&[&str]) -> Option<T>) -> Result<
     }
 }
 
-/// Writes a small file whole: whoever reads it finds the old text or the new.
-fn replace(path: &Path, text: &str) -> Result<(), StorageError> {
+/// Writes a small file whole: whoever reads it finds the old bytes or the new.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
     let new = path.with_extension("tmp");
     let mut file = File::create(&new).at(&new)?;
-    file.write_all(text.as_bytes()).at(&new)?;
+    file.write_all(bytes).at(&new)?;
     file.sync_data().at(&new)?;
     fs::rename(&new, path).at(path)
 }
@@ -205,6 +220,8 @@ pub struct LogFiles {
     revision: Option<u64>,
     segments: BTreeMap<i64, SegmentFile>,
     epochs: Vec<EpochStart>,
+    /// The snapshots of producers that are written, as [`Snapshots::taken`] tells them.
+    snapshots: BTreeMap<i64, u64>,
     checkpoints: Checkpoints,
     recovery_point: i64,
 }
@@ -228,6 +245,7 @@ impl LogFiles {
             revision: None,
             segments: BTreeMap::new(),
             epochs: Vec::new(),
+            snapshots: BTreeMap::new(),
             checkpoints: Checkpoints::default(),
             recovery_point: 0,
         })
@@ -242,32 +260,44 @@ impl LogFiles {
         now: Timestamp,
         checkpoints: Checkpoints,
     ) -> Result<(LogFiles, Log), StorageError> {
-        let mut segments = BTreeMap::new();
+        let (mut segments, mut snapshots) = (BTreeMap::new(), Snapshots::default());
+        let mut snapshot_files = Vec::new();
         for entry in fs::read_dir(&dir).at(&dir)? {
             let path = entry.at(&dir)?.path();
-            let base =
-                path.file_name().and_then(|name| name.to_str()?.strip_suffix(".log")?.parse::<i64>().ok());
-            if let Some(base) = base {
+            if let Some(base) = offset_of(&path, SEGMENT) {
                 segments.insert(base, Bytes::from(fs::read(&path).at(&path)?));
+            }
+            if let Some(offset) = offset_of(&path, SNAPSHOT) {
+                let bytes = fs::read(&path).at(&path)?;
+                if snapshots.read(offset, &bytes).is_err() {
+                    // Kafka does the same: what the log says instead is right, and may be less.
+                    fs::remove_file(&path).at(&path)?;
+                } else {
+                    snapshot_files.push((offset, path));
+                }
             }
         }
         let epochs = read_entries(&dir.join(LEADER_EPOCHS), |words| {
             let [epoch, start_offset] = words else { return None };
             Some(EpochStart { epoch: epoch.parse().ok()?, start_offset: start_offset.parse().ok()? })
         })?;
-        let log = Log::recover(now, &segments, &epochs, checkpoints);
+        let log = Log::recover(now, &segments, &epochs, checkpoints).with_snapshots(snapshots);
         let mut files = LogFiles::create(dir)?;
         files.checkpoints = checkpoints;
+        files.snapshots = log.snapshots.taken().collect();
+        for (_, path) in snapshot_files.iter().filter(|(offset, _)| !files.snapshots.contains_key(offset)) {
+            fs::remove_file(path).at(path)?;
+        }
         // What recovery dropped goes from the files too, and what it kept is not written again.
         for segment in log.segments() {
-            let path = files.path(segment.base_offset());
+            let path = files.path(segment.base_offset(), SEGMENT);
             let file = OpenOptions::new().append(true).create(true).open(&path).at(&path)?;
             file.set_len(segment.size() as u64).at(&path)?;
             let (content, batches) = (segment.content(), segment.batches().len());
             files.segments.insert(segment.base_offset(), SegmentFile { file, content, batches });
         }
         for base in segments.keys().filter(|base| !files.segments.contains_key(base)) {
-            let path = files.path(*base);
+            let path = files.path(*base, SEGMENT);
             fs::remove_file(&path).at(&path)?;
         }
         Ok((files, log))
@@ -282,8 +312,8 @@ impl LogFiles {
         LogFiles::open(dir, now, Checkpoints::default())
     }
 
-    fn path(&self, base_offset: i64) -> PathBuf {
-        self.dir.join(format!("{base_offset:020}.log"))
+    fn path(&self, offset: i64, kind: &str) -> PathBuf {
+        self.dir.join(format!("{offset:020}{kind}"))
     }
 
     /// Writes down what has changed in the log since the last time, and syncs what was flushed. Whether its checkpoints
@@ -298,7 +328,7 @@ impl LogFiles {
         self.drop_segments(log)?;
         for segment in log.segments() {
             let base = segment.base_offset();
-            let path = self.path(base);
+            let path = self.path(base, SEGMENT);
             let known = self.segments.get(&base);
             if known.is_none_or(|known| known.content != segment.content()) {
                 // A new one, or cut, or cleaned: it takes the place of the old one as a whole.
@@ -327,7 +357,7 @@ impl LogFiles {
         if log.segments().len() == 0 && !self.segments.contains_key(&log.end_offset()) {
             // Where an empty log begins, its one segment says.
             let base = log.end_offset();
-            let path = self.path(base);
+            let path = self.path(base, SEGMENT);
             let file = File::create(&path).at(&path)?;
             self.segments.insert(base, SegmentFile { file, content: 0, batches: 0 });
         }
@@ -335,13 +365,31 @@ impl LogFiles {
             self.epochs = log.epochs().to_vec();
             let lines: Vec<String> =
                 self.epochs.iter().map(|entry| format!("{} {}", entry.epoch, entry.start_offset)).collect();
-            replace(&self.dir.join(LEADER_EPOCHS), &checkpoint_file::write(&lines))?;
+            replace(&self.dir.join(LEADER_EPOCHS), checkpoint_file::write(&lines).as_bytes())?;
         }
+        self.write_snapshots(log)?;
         self.recovery_point = log.recovery_point();
         self.revision = Some(log.revision());
         let changed = self.checkpoints != log.checkpoints();
         self.checkpoints = log.checkpoints();
         Ok(changed)
+    }
+
+    /// Writes the snapshots of producers that are new, and removes the files of those that are no more.
+    fn write_snapshots(&mut self, log: &Log) -> Result<(), StorageError> {
+        if log.snapshots.taken().eq(self.snapshots.iter().map(|(&offset, &taken)| (offset, taken))) {
+            return Ok(());
+        }
+        let written = std::mem::replace(&mut self.snapshots, log.snapshots.taken().collect());
+        for (&offset, _) in self.snapshots.iter().filter(|(offset, taken)| written.get(offset) != Some(taken))
+        {
+            replace(&self.path(offset, SNAPSHOT), &log.snapshots.file(offset))?;
+        }
+        for &offset in written.keys().filter(|offset| !self.snapshots.contains_key(offset)) {
+            let path = self.path(offset, SNAPSHOT);
+            fs::remove_file(&path).at(&path)?;
+        }
+        Ok(())
     }
 
     /// Removes the files of segments that are no more.
@@ -357,7 +405,7 @@ impl LogFiles {
             self.segments.keys().copied().filter(|base| kept.binary_search(base).is_err()).collect();
         for base in gone {
             self.segments.remove(&base);
-            let path = self.path(base);
+            let path = self.path(base, SEGMENT);
             fs::remove_file(&path).at(&path)?;
         }
         Ok(())
@@ -366,8 +414,14 @@ impl LogFiles {
 
 #[cfg(test)]
 mod tests {
+    use kafka_protocol::ResponseError;
+
     use super::*;
-    use crate::log::{batch, record};
+    use crate::config::{Settings, TopicSettings};
+    use crate::log::batch::{self, BatchHeader};
+    use crate::log::{LogConfig, record};
+    use crate::metadata::PartitionImage;
+    use crate::partition::{AppendRules, Appended, Partition};
 
     const KEY: PartitionKey = PartitionKey { topic: Uuid::from_u128(7), index: 3 };
 
@@ -389,10 +443,10 @@ mod tests {
     fn written() -> (tempfile::TempDir, Storage, BrokerDisk) {
         let dir = tempfile::tempdir().unwrap();
         let (mut storage, mut disk) = Storage::open(dir.path(), Timestamp::from_millis(1_000)).unwrap();
-        let log = disk.logs.entry(KEY).or_default();
+        let log = disk.logs.get_or_make(KEY);
         [1, 1, 1, 4, 4].iter().for_each(|&epoch| append(log, epoch));
         assert_eq!(log.segments().len(), 3);
-        storage.write(&disk).unwrap();
+        storage.write(&mut disk).unwrap();
         (dir, storage, disk)
     }
 
@@ -414,40 +468,40 @@ mod tests {
         append(log, 6);
         log.flush();
         log.checkpoint_high_watermark(4);
-        storage.write(&disk).unwrap();
+        storage.write(&mut disk).unwrap();
         check_same(dir.path(), &disk);
         let log = disk.logs.get_mut(&KEY).unwrap();
         log.raise_start_offset(3, 4).unwrap();
         log.delete_old_segments(Timestamp::from_millis(5_000), 4, &crate::log::LogConfig::default());
         log.checkpoint_offsets();
-        storage.write(&disk).unwrap();
+        storage.write(&mut disk).unwrap();
         check_same(dir.path(), &disk);
         disk.logs.get_mut(&KEY).unwrap().truncate_fully_and_start_at(90);
-        storage.write(&disk).unwrap();
+        storage.write(&mut disk).unwrap();
         check_same(dir.path(), &disk);
-        disk.logs.clear();
-        storage.write(&disk).unwrap();
+        disk.logs.retain(|_| false);
+        storage.write(&mut disk).unwrap();
         assert!(reopened(dir.path()).logs.is_empty());
     }
 
     #[test]
     fn a_torn_tail_is_cut_and_what_is_appended_then_is_whole() {
         let (dir, storage, _) = written();
-        let path = storage.logs[&KEY].path(4);
+        let path = storage.logs[&KEY].path(4, SEGMENT);
         drop(storage);
         let len = fs::metadata(&path).unwrap().len();
         OpenOptions::new().write(true).open(&path).unwrap().set_len(len - 1).unwrap();
         let (mut storage, mut disk) = Storage::open(dir.path(), Timestamp::from_millis(2_000)).unwrap();
         assert_eq!(disk.logs[&KEY].end_offset(), 4);
         append(disk.logs.get_mut(&KEY).unwrap(), 5);
-        storage.write(&disk).unwrap();
+        storage.write(&mut disk).unwrap();
         check_same(dir.path(), &disk);
     }
 
     #[test]
     fn segments_behind_a_damaged_batch_go() {
         let (dir, storage, _) = written();
-        let path = storage.logs[&KEY].path(2);
+        let path = storage.logs[&KEY].path(2, SEGMENT);
         let mut bytes = fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&path, bytes).unwrap();
@@ -455,14 +509,106 @@ mod tests {
         assert_eq!(reopened(dir.path()).logs[&KEY].end_offset(), 3, "and stay gone");
     }
 
+    /// A topic whose segments hold one batch each, and keep it for 2.5 s.
+    fn rules() -> (AppendRules, LogConfig) {
+        let config = [("segment.ms", "1"), ("retention.ms", "2500")];
+        let topic = TopicSettings::parse(&config.map(|(name, value)| (name.into(), value.into())).into());
+        let (broker, topic) = (Settings::default(), topic.unwrap());
+        (AppendRules::new(&broker, &topic), LogConfig::new(&broker, &topic))
+    }
+
+    /// The replica that a process makes of the log, as its leader.
+    fn replica(disk: &mut BrokerDisk) -> Partition {
+        let (now, log) = (Timestamp::from_millis(4_000), disk.logs.get_mut(&KEY).unwrap());
+        let mut partition = Partition::load(now, log, 86_400_000);
+        partition.lead(now, 1, log, &PartitionImage::new(vec![1], vec![1]));
+        partition
+    }
+
+    fn produce(
+        (disk, partition): (&mut BrokerDisk, &mut Partition),
+        time_ms: i64,
+        (producer_id, sequence): (i64, i32),
+    ) -> Result<Appended, ResponseError> {
+        let plain = record::write_batch(time_ms, &[(None, Some(Bytes::from_static(b"value")))]);
+        let header = BatchHeader::parse(&plain).unwrap();
+        let header = BatchHeader { producer_id, producer_epoch: 0, base_sequence: sequence, ..header };
+        let batch = batch::assemble(&header, &plain[batch::HEADER_LEN..]);
+        let log = disk.logs.get_mut(&KEY).unwrap();
+        let appended = partition.append(Timestamp::from_millis(4_000), log, &rules().0, &batch, None);
+        appended.map_err(|error| error.code)
+    }
+
+    /// Producer 9 wrote one batch, which retention has deleted, and producer 10 two, which are there.
+    fn without_the_first_segment() -> (tempfile::TempDir, Storage, BrokerDisk) {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut storage, mut disk) = Storage::open(dir.path(), Timestamp::from_millis(1_000)).unwrap();
+        disk.logs.get_or_make(KEY);
+        let mut partition = replica(&mut disk);
+        for (time_ms, batch) in [(1_000, (9, 0)), (2_000, (10, 0)), (3_000, (10, 1))] {
+            produce((&mut disk, &mut partition), time_ms, batch).unwrap();
+            storage.write(&mut disk).unwrap();
+        }
+        let log = disk.logs.get_mut(&KEY).unwrap();
+        assert_eq!(log.delete_old_segments(Timestamp::from_millis(4_000), 3, &rules().1), 1);
+        storage.write(&mut disk).unwrap();
+        (dir, storage, disk)
+    }
+
+    #[test]
+    fn a_producer_whose_records_retention_took_is_known_after_a_restart() {
+        let (dir, storage, disk) = without_the_first_segment();
+        drop((storage, disk));
+        let (_, mut disk) = Storage::open(dir.path(), Timestamp::from_millis(4_000)).unwrap();
+        assert_eq!(disk.logs[&KEY].start_offset(), 1);
+        let mut partition = replica(&mut disk);
+        let mut produce = |batch| produce((&mut disk, &mut partition), 4_000, batch);
+        assert_eq!(produce((9, 2)), Err(ResponseError::OutOfOrderSequenceNumber));
+        assert_eq!(produce((9, 1)).unwrap().base_offset, 3);
+        assert!(produce((10, 1)).unwrap().duplicate, "the last batch of the other is known too");
+    }
+
+    #[test]
+    fn snapshots_before_the_start_of_the_log_go_from_the_directory() {
+        let (dir, mut storage, mut disk) = without_the_first_segment();
+        let files = |kind: &str| {
+            let partition = dir.path().join(directory_of(KEY));
+            let names = fs::read_dir(partition).unwrap().map(|entry| entry.unwrap().path());
+            let mut offsets: Vec<i64> = names.filter_map(|path| offset_of(&path, kind)).collect();
+            offsets.sort_unstable();
+            offsets
+        };
+        assert_eq!((files(SEGMENT), files(SNAPSHOT)), (vec![1, 2], vec![2]));
+        disk.logs.get_mut(&KEY).unwrap().truncate_to(1);
+        replica(&mut disk);
+        storage.write(&mut disk).unwrap();
+        assert!(files(SNAPSHOT).is_empty(), "none is beyond the end");
+    }
+
+    #[test]
+    fn a_damaged_snapshot_goes_and_the_log_is_read_instead() {
+        let (dir, storage, _) = without_the_first_segment();
+        let path = storage.logs[&KEY].path(2, SNAPSHOT);
+        drop(storage);
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let (_, mut disk) = Storage::open(dir.path(), Timestamp::from_millis(4_000)).unwrap();
+        assert!(!path.exists());
+        let mut partition = replica(&mut disk);
+        let mut produce = |batch| produce((&mut disk, &mut partition), 4_000, batch);
+        assert!(produce((10, 1)).unwrap().duplicate, "its batch is there");
+        assert_eq!(produce((9, 7)).unwrap().base_offset, 3, "of the other nothing is");
+    }
+
     #[test]
     fn a_clean_shutdown_is_remembered_until_it_is_taken_back() {
         let (dir, mut storage, mut disk) = written();
         disk.clean_shutdown = Some(12);
-        storage.write(&disk).unwrap();
+        storage.write(&mut disk).unwrap();
         assert_eq!(reopened(dir.path()).clean_shutdown, Some(12));
         disk.clean_shutdown = None;
-        storage.write(&disk).unwrap();
+        storage.write(&mut disk).unwrap();
         assert_eq!(reopened(dir.path()).clean_shutdown, None);
     }
 

@@ -99,6 +99,43 @@ fn records_that_are_too_old_go_from_every_replica() {
     assert_eq!(bench.fetch(leader, "orders", 0, 0).0, 1, "the new leader begins there too");
 }
 
+/// An idempotent producer wrote `orders/0`; then retention took all but the segment of another's last record.
+fn known_by_its_snapshot_only() -> (Bench, (i64, i16)) {
+    let mut bench = Bench::new(1, &[("log.retention.check.interval.ms", "1000")]);
+    let config =
+        [("segment.ms", "1"), ("retention.ms", "40000"), ("message.timestamp.type", "LogAppendTime")];
+    assert_eq!(bench.create_topic("orders", 1, &config), 0);
+    let (producer, epoch) = bench.producer_id(1);
+    assert_eq!(bench.produce(1, "orders", 0, idempotent(&["a"], producer, epoch, 0)), (0, 0));
+    bench.advance(60_000);
+    assert_eq!(bench.produce(1, "orders", 0, batch(&["b"])), (0, 1));
+    bench.advance(2_000);
+    assert_eq!(bench.fetch(1, "orders", 0, 0).0, 1, "it begins at 1");
+    (bench, (producer, epoch))
+}
+
+#[test]
+fn a_producer_without_records_is_known_after_a_clean_restart() {
+    let (mut bench, (producer, epoch)) = known_by_its_snapshot_only();
+    bench.shut_down(1);
+    bench.advance(20_000);
+    bench.start(1);
+    bench.advance(20_000);
+    let wrong = idempotent(&["c"], producer, epoch, 2);
+    assert_eq!(bench.produce(1, "orders", 0, wrong), (45, -1), "OUT_OF_ORDER_SEQUENCE_NUMBER");
+    assert_eq!(bench.produce(1, "orders", 0, idempotent(&["c"], producer, epoch, 1)), (0, 2));
+}
+
+#[test]
+fn a_producer_without_records_is_forgotten_by_a_process_that_was_killed() {
+    let (mut bench, (producer, epoch)) = known_by_its_snapshot_only();
+    bench.kill(1);
+    bench.start(1);
+    bench.advance(20_000);
+    // The snapshot of the last roll tells of the log's very start, and such are not read: Kafka takes any sequence then.
+    assert_eq!(bench.produce(1, "orders", 0, idempotent(&["c"], producer, epoch, 7)), (0, 2));
+}
+
 #[test]
 fn a_compacted_topic_keeps_the_last_of_each_key_at_its_offset() {
     let mut bench = bench(&[

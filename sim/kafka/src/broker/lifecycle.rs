@@ -155,6 +155,11 @@ impl Broker {
         self.checkpoint_high_watermarks(turn);
         turn.disk.shut_down();
         turn.disk.clean_shutdown = Some(self.broker_epoch());
+        for (key, partition) in &mut self.partitions {
+            if let Some(log) = turn.disk.logs.get_mut(key) {
+                partition.producers.take_snapshot(log);
+            }
+        }
         turn.out.push(Output::Stopped);
     }
 

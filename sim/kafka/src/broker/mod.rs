@@ -65,7 +65,7 @@ use crate::wire::{BROKER_APIS, Call, Request, Unreadable};
 
 use commit::Waits;
 use delete_records::Deletions;
-pub use disk::BrokerDisk;
+pub use disk::{BrokerDisk, Logs};
 use fetch::WaitingFetches;
 use fetch_session::FetchSessions;
 use groups::Gatherings;

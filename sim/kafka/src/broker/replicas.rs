@@ -48,7 +48,7 @@ impl Broker {
     /// The first time that a process acts on the metadata; replicas of topics that were deleted meanwhile go.
     pub(super) fn follow_whole_image(&mut self, turn: &mut Turn<'_>) {
         let image = &self.image;
-        turn.disk.logs.retain(|key, _| image.topics.contains_key(&key.topic));
+        turn.disk.logs.retain(|key| image.topics.contains_key(&key.topic));
         let topics = self.image.topics.values();
         let keys = topics.flat_map(|topic| (0..).zip(&topic.partitions).map(|(index, _)| (topic.id, index)));
         let keys: Vec<_> = keys.map(|(topic, index)| PartitionKey { topic, index }).collect();
@@ -66,7 +66,7 @@ impl Broker {
         touched: &mut BTreeSet<PartitionKey>,
     ) {
         touched.extend(self.partitions.keys().copied().filter(|key| key.topic == id));
-        turn.disk.logs.retain(|key, _| key.topic != id);
+        turn.disk.logs.retain(|key| key.topic != id);
         if let Some(name) = name {
             self.forget_topic(turn, &name);
         }
@@ -81,7 +81,7 @@ impl Broker {
             self.transactions_gone(key);
             return self.partition_changed(turn, key);
         };
-        let log = turn.disk.logs.entry(key).or_default();
+        let log = turn.disk.logs.get_or_make(key);
         let expiration_ms = self.settings.producer_id_expiration_ms;
         let replica = self.partitions.entry(key);
         let replica = replica.or_insert_with(|| Partition::load(turn.now, log, expiration_ms));

@@ -54,7 +54,7 @@ impl Broker {
     pub(super) fn upkeep(&mut self, turn: &mut Turn<'_>, chore: Chore) {
         let next = match chore {
             Chore::WriteBack => {
-                turn.disk.logs.values_mut().for_each(|log| log.write_back(turn.now));
+                turn.disk.logs.iter_mut().for_each(|(_, log)| log.write_back(turn.now));
                 WRITE_BACK_INTERVAL
             }
             Chore::ExpireProducers => {
@@ -68,7 +68,7 @@ impl Broker {
                 every(self.settings.replica_high_watermark_checkpoint_interval_ms)
             }
             Chore::CheckpointOffsets => {
-                turn.disk.logs.values_mut().for_each(|log| log.checkpoint_offsets());
+                turn.disk.logs.iter_mut().for_each(|(_, log)| log.checkpoint_offsets());
                 OFFSET_CHECKPOINT_INTERVAL
             }
             Chore::Flush => {
@@ -94,7 +94,7 @@ impl Broker {
     }
 
     fn flush_old(&self, turn: &mut Turn<'_>) {
-        for (&key, log) in &mut turn.disk.logs {
+        for (key, log) in turn.disk.logs.iter_mut() {
             if let Some(config) = self.log_config(key) {
                 log.flush_if_older(turn.now, config.flush_ms);
             }

@@ -11,9 +11,11 @@
 //!   batch is being verified none with a higher sequence may pass it.
 //! - A batch outside of the producer's open transaction is `INVALID_TXN_STATE`.
 //!
-//! Followers take what their leader took. The state lives in memory; snapshots of it lie beside the log, taken when a
-//! segment is rolled and when the log was loaded or cut, and what came after the newest one is read from the log again
-//! (`ProducerStateManager.truncateAndReload`, `UnifiedLog.rebuildProducerState`).
+//! Followers take what their leader took. The state lives in memory; [`snapshots`] of it lie beside the log, and what came
+//! after the newest one is read from the log again (`ProducerStateManager.truncateAndReload`,
+//! `UnifiedLog.rebuildProducerState`).
+
+mod snapshots;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -24,6 +26,8 @@ use super::batch::{self, BatchHeader, NO_PRODUCER_EPOCH, NO_SEQUENCE};
 use super::marker::Marker;
 use super::transactions::{AbortedTransaction, CompletedTransaction, Transactions};
 use super::verification::{VerificationGuard, Verifications};
+
+pub use snapshots::{CorruptSnapshot, Snapshots};
 
 /// Batches remembered of each producer. A client with more in flight than this can be told out of order falsely, which
 /// is why clients cap `max.in.flight.requests.per.connection` at 5.
@@ -80,35 +84,14 @@ impl Producer {
         }
     }
 
-    /// What a snapshot keeps of it.
+    /// What a snapshot keeps of it: one batch, and one time for both.
     fn with_last_batch(&self) -> Producer {
-        Producer { batches: self.batches.back().copied().into_iter().collect(), ..self.clone() }
+        let last = self.batches.back().map(|last| Remembered { max_timestamp: self.last_timestamp, ..*last });
+        Producer { batches: last.into_iter().collect(), ..self.clone() }
     }
 }
 
 type Producers = BTreeMap<i64, Producer>;
-
-/// Producers as they were when the log ended at an offset. They lie on disk beside the batches.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshots {
-    by_offset: BTreeMap<i64, Producers>,
-}
-
-impl Snapshots {
-    fn latest(&self) -> Option<(i64, &Producers)> {
-        self.by_offset.last_key_value().map(|(&offset, producers)| (offset, producers))
-    }
-
-    /// Drops those that say nothing of a log from `start_offset` to `end_offset`.
-    fn keep_within(&mut self, start_offset: i64, end_offset: i64) {
-        self.by_offset.retain(|&offset, _| offset > start_offset && offset <= end_offset);
-    }
-
-    /// The log now begins at `start_offset`: older ones will not be read again.
-    pub fn drop_through(&mut self, start_offset: i64) {
-        self.by_offset = self.by_offset.split_off(&(start_offset + 1));
-    }
-}
 
 /// Who wants to append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,7 +203,8 @@ impl ProducerState {
     pub fn take_snapshot(&mut self, log: &mut Log) {
         if self.end_offset > self.snapshot_offset {
             let producers = self.producers.iter().map(|(&id, producer)| (id, producer.with_last_batch()));
-            log.snapshots.by_offset.insert(self.end_offset, producers.collect());
+            log.revision += 1;
+            log.snapshots.insert(self.end_offset, producers.collect(), log.revision);
             self.snapshot_offset = self.end_offset;
         }
     }

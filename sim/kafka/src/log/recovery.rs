@@ -10,7 +10,7 @@ use context::Timestamp;
 
 use super::batch::BatchHeader;
 use super::marker::Marker;
-use super::producer_state::ProducerState;
+use super::producer_state::{ProducerState, Snapshots};
 use super::{EpochStart, Log, Segment, StoredBatch};
 
 /// What a broker's checkpoint files say of one log.
@@ -52,6 +52,14 @@ impl Log {
         log.cache.begin_at(log.end_offset);
         log.load();
         log
+    }
+
+    /// With these snapshots of its producers, but for those that are of no use.
+    pub(crate) fn with_snapshots(mut self, mut snapshots: Snapshots) -> Log {
+        let bases: Vec<i64> = self.segments.iter().map(Segment::base_offset).collect();
+        snapshots.drop_strays(&bases);
+        self.snapshots = snapshots;
+        self
     }
 
     /// Takes in what is whole of a segment; whether that is all of it.

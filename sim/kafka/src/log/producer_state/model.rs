@@ -301,7 +301,7 @@ impl Pair {
                 let end = self.model.end();
                 self.log.truncate_to(to);
                 prop_assert_eq!(self.log.end_offset(), end);
-                let before = self.log.snapshots.by_offset.keys().copied();
+                let before = self.log.snapshots.taken().map(|(offset, _)| offset);
                 self.model.snapshot = before.filter(|&offset| offset <= end).max().unwrap_or(0);
                 self.state.truncated(&mut self.log, NOW_MS, DAY_MS);
                 // Who truncates was told by its leader how far it is committed: no further than it goes.
