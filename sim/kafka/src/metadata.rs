@@ -317,6 +317,17 @@ impl MetadataImage {
     pub fn live_brokers(&self) -> impl Iterator<Item = (NodeId, &BrokerImage)> {
         self.brokers.iter().filter(|(_, broker)| !broker.fenced).map(|(&node, broker)| (node, broker))
     }
+    /// Partitions as a line of the trace names them: one by its name, several by their number.
+    ///
+    /// # Panics
+    /// If a topic is not there.
+    pub fn named(&self, keys: &[PartitionKey]) -> String {
+        match keys {
+            [one] => format!("{}/{}", self.topics[&one.topic].name, one.index),
+            several => format!("{} partitions", several.len()),
+        }
+    }
+
 
     /// Applies the record at [`MetadataImage::next_offset`].
     ///

@@ -199,25 +199,36 @@ impl Broker {
             // An old broker epoch too: the next registration gives a new one.
             return self.timers.set(turn.now + RETRY, Timer::AlterPartition);
         };
+        let mut settled: BTreeMap<Vec<NodeId>, Vec<PartitionKey>> = BTreeMap::new();
         for topic in answer.topics {
             for data in topic.partitions {
                 let key = PartitionKey { topic: topic.topic_id, index: data.partition_index };
                 self.in_sync_changes.open.remove(&key);
                 // Otherwise the metadata has been faster.
                 if proposals.get(&key) == self.proposal(key).as_ref() && proposals.contains_key(&key) {
-                    self.in_sync_decided(turn, key, &data);
+                    if let Some(in_sync) = self.in_sync_decided(key, &data) {
+                        settled.entry(in_sync).or_default().push(key);
+                    }
                 }
+            }
+        }
+        for (in_sync, keys) in settled {
+            let which = self.image.named(&keys);
+            turn.note(format!("broker {} has {in_sync:?} in sync for {which}", self.node));
+            for key in keys {
+                self.advance_high_watermark(turn, key);
+                self.partition_changed(turn, key);
             }
         }
         self.ask_for_in_sync(turn);
     }
 
+    /// What the controller says of one partition; its in-sync replicas, if they are new.
     fn in_sync_decided(
         &mut self,
-        turn: &mut Turn<'_>,
         key: PartitionKey,
         data: &alter_partition_response::PartitionData,
-    ) {
+    ) -> Option<Vec<NodeId>> {
         let partition = self.partitions.get_mut(&key).expect("a proposal stands for what is led");
         let leadership = partition.leadership.as_mut().expect("a proposal stands for what is led");
         match ResponseError::try_from_code(data.error_code) {
@@ -227,10 +238,7 @@ impl Broker {
                 let in_sync: Vec<NodeId> = data.isr.iter().map(|node| node.0).collect();
                 leadership.settled(&in_sync);
                 partition.partition_epoch = data.partition_epoch;
-                let name = &self.image.topics[&key.topic].name;
-                turn.note(format!("broker {} has {in_sync:?} in sync for {name}/{}", self.node, key.index));
-                self.advance_high_watermark(turn, key);
-                self.partition_changed(turn, key);
+                return Some(in_sync);
             }
             None => {}
             Some(ResponseError::IneligibleReplica | ResponseError::OperationNotAttempted) => {
@@ -246,5 +254,6 @@ impl Broker {
             ) => {}
             Some(_) => _ = self.in_sync_changes.open.insert(key),
         }
+        None
     }
 }

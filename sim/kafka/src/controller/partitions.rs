@@ -134,30 +134,57 @@ impl Controller {
         if let Err(error) = self.known(node, request.broker_epoch) {
             return AlterPartitionResponse::default().with_error_code(error.code());
         }
-        let mut topics = Vec::new();
+        let mut records = Vec::new();
+        let mut decided = Vec::new();
         for topic in &request.topics {
-            let mut answered = TopicData::default().with_topic_id(topic.topic_id);
             for asked in &topic.partitions {
                 let key = PartitionKey { topic: topic.topic_id, index: asked.partition_index };
                 let in_sync = asked_in_sync(call, asked);
                 let changed = self.check_alter(node, key, asked, &in_sync);
-                let changed = changed.and_then(|()| self.alter(now, node, key, asked, &in_sync, disk, out));
-                let data = PartitionData::default().with_partition_index(asked.partition_index);
-                answered.partitions.push(match changed {
-                    Err(error) => data.with_error_code(error.code()),
-                    Ok(()) => {
-                        let partition = self.image.partition(key).expect("it was just changed");
-                        data.with_leader_id(BrokerId(partition.leader))
-                            .with_leader_epoch(partition.leader_epoch)
-                            .with_isr(partition.in_sync.iter().copied().map(BrokerId).collect())
-                            .with_leader_recovery_state(partition.leader_recovery.code())
-                            .with_partition_epoch(partition.partition_epoch)
-                    }
-                });
+                let changed = changed.and_then(|()| self.alter(node, key, asked, &in_sync, &mut records));
+                decided.push((key, changed));
             }
-            topics.push(answered);
+        }
+        self.note_in_sync(node, &records, out);
+        if !records.is_empty() {
+            self.append(now, disk, records);
+        }
+        let mut topics: Vec<TopicData> = Vec::new();
+        for (key, changed) in decided {
+            let data = PartitionData::default().with_partition_index(key.index);
+            let data = match changed {
+                Err(error) => data.with_error_code(error.code()),
+                Ok(()) => {
+                    let partition = self.image.partition(key).expect("it was just changed");
+                    data.with_leader_id(BrokerId(partition.leader))
+                        .with_leader_epoch(partition.leader_epoch)
+                        .with_isr(partition.in_sync.iter().copied().map(BrokerId).collect())
+                        .with_leader_recovery_state(partition.leader_recovery.code())
+                        .with_partition_epoch(partition.partition_epoch)
+                }
+            };
+            match topics.last_mut() {
+                Some(topic) if topic.topic_id == key.topic => topic.partitions.push(data),
+                _ => topics.push(TopicData::default().with_topic_id(key.topic).with_partitions(vec![data])),
+            }
         }
         AlterPartitionResponse::default().with_topics(topics)
+    }
+
+    /// One line for each in-sync set that is new, however many partitions have it.
+    fn note_in_sync(&self, node: NodeId, records: &[MetadataRecord], out: &mut Vec<Output>) {
+        let mut changed: BTreeMap<&[NodeId], Vec<PartitionKey>> = BTreeMap::new();
+        for record in records {
+            if let MetadataRecord::PartitionChange { key, change } = record
+                && let Some(in_sync) = &change.in_sync
+            {
+                changed.entry(in_sync).or_default().push(*key);
+            }
+        }
+        for (in_sync, keys) in changed {
+            let which = self.image.named(&keys);
+            out.push(Output::Note(format!("{which}: in sync are {in_sync:?}, as broker {node} asks")));
+        }
     }
 
     /// `ReplicationControlManager.validateAlterPartitionData`, in its order.
@@ -207,16 +234,14 @@ impl Controller {
         if in_sync.iter().all(eligible) { Ok(()) } else { Err(ResponseError::IneligibleReplica) }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one partition of a request that was checked")]
+    /// Decides on one partition of a request that was checked; what changes is put to `records`.
     fn alter(
-        &mut self,
-        now: Timestamp,
+        &self,
         node: NodeId,
         key: PartitionKey,
         asked: &Asked,
         in_sync: &[(NodeId, i64)],
-        disk: &mut ControllerDisk,
-        out: &mut Vec<Output>,
+        records: &mut Vec<MetadataRecord>,
     ) -> Result<(), ResponseError> {
         let topic = &self.image.topics[&key.topic];
         let partition = self.image.partition(key).expect("it was checked");
@@ -226,13 +251,8 @@ impl Controller {
             .with_in_sync(in_sync.iter().map(|(node, _)| *node).collect())
             .with_leader_recovery(recovery);
         let Some(change) = election.decide(|node| self.is_active(node)) else { return Ok(()) };
-        if let Some(in_sync) = &change.in_sync {
-            let line =
-                format!("{}/{}: in sync are {in_sync:?}, as broker {node} asks", topic.name, key.index);
-            out.push(Output::Note(line));
-        }
         let leader = change.leader;
-        self.append(now, disk, vec![MetadataRecord::PartitionChange { key, change }]);
+        records.push(MetadataRecord::PartitionChange { key, change });
         match leader {
             Some(leader) if leader != node => Err(ResponseError::NewLeaderElected),
             _ => Ok(()),
