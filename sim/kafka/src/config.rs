@@ -442,6 +442,10 @@ broker_settings! {
     /// The most members of a group.
     "group.max.size" group_max_size: i32 = Some("2147483647"), Kind::Int(1, MAX), ReadOnly;
     /// The shortest session that a member may ask for, in milliseconds.
+    /// For how long a leader tries again to add a partition to a transaction while the one before is being ended, in milliseconds; no longer than `request.timeout.ms`.
+    "add.partitions.to.txn.retry.backoff.max.ms" add_partitions_to_txn_retry_backoff_max_ms: i32 = Some("100"), Kind::Int(0, MAX), ReadOnly;
+    /// How long it waits before it tries again, in milliseconds.
+    "add.partitions.to.txn.retry.backoff.ms" add_partitions_to_txn_retry_backoff_ms: i32 = Some("20"), Kind::Int(1, MAX), ReadOnly;
     "group.min.session.timeout.ms" group_min_session_timeout_ms: i32 = Some("6000"), Kind::Int(1, MAX), ReadOnly;
     /// How often the controller looks whether leaders are where they are preferred, in seconds.
     "leader.imbalance.check.interval.seconds" leader_imbalance_check_interval_seconds: i64 = Some("300"), Kind::Long(1, LONG_MAX), ReadOnly;

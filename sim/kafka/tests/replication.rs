@@ -7,7 +7,7 @@
 mod support;
 
 use kafka_protocol::messages::*;
-use shakedown_kafka::core::ConnectionId;
+use shakedown_kafka::core::{ConnectionId, Lane};
 
 use support::verbs::*;
 use support::{Bench, Host, Reply};
@@ -289,6 +289,47 @@ fn a_new_leader_does_not_tell_the_latest_offset_before_it_knows_it() {
     bench.mend(Host::Broker(2), Host::Broker(3));
     bench.advance(2_000);
     assert_eq!(bench.latest_offset(leader, "orders", 0), (0, 1));
+}
+
+/// Where the segments of `orders/0` begin, and up to where it is flushed, the same on all three brokers.
+fn segments_and_flushed(bench: &Bench) -> (Vec<i64>, i64) {
+    let first = bench.segments(1, "orders", 0);
+    for follower in [2, 3] {
+        assert_eq!(bench.segments(follower, "orders", 0), first, "broker {follower}");
+    }
+    first
+}
+
+#[test]
+fn followers_roll_and_flush_as_the_topic_says() {
+    let mut bench = Bench::new(3, &[]);
+    let config =
+        [("message.timestamp.type", "LogAppendTime"), ("segment.ms", "1000"), ("flush.messages", "2")];
+    assert_eq!(bench.create_on("orders", &[1, 2, 3], &config), 0);
+    bench.advance(1_500);
+    assert_eq!(bench.produce_through(1, &["a"]), (0, 0));
+    assert_eq!(segments_and_flushed(&bench), (vec![0], 0));
+    assert_eq!(bench.produce_through(1, &["b"]), (0, 1));
+    assert_eq!(segments_and_flushed(&bench), (vec![0], 2), "two records are flushed");
+    bench.advance(1_000);
+    assert_eq!(bench.produce_through(1, &["c"]), (0, 2));
+    assert_eq!(segments_and_flushed(&bench), (vec![0, 2], 2), "a second is over");
+    for (name, value) in [("segment.ms", "60000"), ("flush.messages", "1")] {
+        assert_eq!(bench.set_topic_config("orders", name, value), 0);
+    }
+    bench.advance(2_000);
+    assert_eq!(bench.produce_through(1, &["d"]), (0, 3));
+    assert_eq!(segments_and_flushed(&bench), (vec![0, 2], 4), "as it says from now on");
+}
+
+#[test]
+fn a_broker_is_as_patient_with_others_as_its_settings_say() {
+    let mut bench =
+        Bench::new(2, &[("broker.session.timeout.ms", "6000"), ("replica.socket.timeout.ms", "7000")]);
+    assert_eq!(bench.create_on("orders", &[1, 2], &[]), 0);
+    bench.advance(1_500);
+    assert_eq!(bench.patience(Lane::Heartbeat).as_millis(), 3_000, "half a session");
+    assert_eq!(bench.patience(Lane::Replicate).as_millis(), 7_000);
 }
 
 #[test]

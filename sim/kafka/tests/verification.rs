@@ -4,7 +4,7 @@ mod support;
 
 use kafka_protocol::messages::{ApiKey, ResponseKind};
 use shakedown_kafka::NodeId;
-use shakedown_kafka::core::ConnectionId;
+use shakedown_kafka::core::{ConnectionId, Lane};
 use shakedown_kafka::transaction::Producer;
 use support::transactional::*;
 use support::transactions::Protocol;
@@ -28,7 +28,11 @@ struct Stage {
 }
 
 fn stage() -> Stage {
-    let mut bench = Bench::new(3, &[("transaction.state.log.replication.factor", "1")]);
+    stage_with(&[])
+}
+
+fn stage_with(config: &[(&str, &str)]) -> Stage {
+    let mut bench = Bench::new(3, &[&[("transaction.state.log.replication.factor", "1")], config].concat());
     assert_eq!(bench.create_topic("orders", 6, &[]), 0);
     let (coordinator, producer) = bench.transactional_producer(ID);
     bench.advance(100);
@@ -167,6 +171,29 @@ fn the_next_transaction_waits_a_little_for_the_one_before_to_be_ended() {
         stage.bench.advance(200);
         assert_eq!(stage.error(sent), expected, "held for {held_ms} ms");
     }
+}
+
+#[test]
+fn how_long_it_waits_is_configured() {
+    let mut stage = stage_with(&[
+        ("add.partitions.to.txn.retry.backoff.max.ms", "3000"),
+        ("add.partitions.to.txn.retry.backoff.ms", "500"),
+    ]);
+    let (here, there) = (stage.here, stage.there);
+    assert_eq!((stage.write(12, here, 0), stage.write(12, there, 0)), (0, 0));
+    let (from, to) = (Host::Broker(stage.coordinator), Host::Broker(there.1));
+    stage.bench.hold(from, to);
+    let (node, producer) = (stage.coordinator, stage.producer);
+    let next = stage.bench.end_transaction(node, ID, producer, true, Protocol::V2);
+    stage.producer = next.expect("it commits");
+    let sent = stage.send(12, here, 0);
+    stage.bench.advance(2_700);
+    stage.bench.release(from, to);
+    stage.bench.advance(250);
+    assert!(stage.bench.reply(sent).is_none(), "it looks again each half second");
+    stage.bench.advance(100);
+    assert_eq!(stage.error(sent), 0);
+    assert_eq!(stage.bench.patience(Lane::Verify).as_millis(), 30_000, "request.timeout.ms");
 }
 
 #[test]

@@ -32,8 +32,10 @@ use crate::wire::{self, Call, Malformed};
 /// How often a broker that is catching up tells how far it is.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a metadata fetch waits at the controller if there is nothing new. KRaft waits 500 ms; nobody can tell the
-/// difference but the simulation, which carries each frame. It must be below [`patience`].
+/// difference but the simulation, which carries each frame. It must be below [`CONTROLLER_PATIENCE`].
 const METADATA_WAIT_MS: i32 = 4_000;
+/// How long the controller may take.
+const CONTROLLER_PATIENCE: Duration = Duration::from_millis(4_500);
 /// How soon a failed metadata fetch is tried again, as `controller.quorum.retry.backoff.ms`, rounded up.
 const METADATA_RETRY: Duration = Duration::from_millis(50);
 /// How long a broker waits for its leaderships to be moved before it ends: `BrokerServer.shutdown` waits five minutes.
@@ -153,13 +155,13 @@ impl Broker {
     /// Ends the process cleanly.
     fn stop(&mut self, turn: &mut Turn<'_>) {
         self.checkpoint_high_watermarks(turn);
-        turn.disk.shut_down();
-        turn.disk.clean_shutdown = Some(self.broker_epoch());
         for (key, partition) in &mut self.partitions {
             if let Some(log) = turn.disk.logs.get_mut(key) {
                 partition.producers.take_snapshot(log);
             }
         }
+        turn.disk.shut_down();
+        turn.disk.clean_shutdown = Some(self.broker_epoch());
         turn.out.push(Output::Stopped);
     }
 
@@ -181,7 +183,19 @@ impl Broker {
                 Address { host: broker.host.clone(), port: broker.port }
             }
         };
-        turn.out.push(Output::Ask { link, to, frame, patience: patience(link.lane) });
+        turn.out.push(Output::Ask { link, to, frame, patience: self.patience(link.lane) });
+    }
+
+    /// How long this broker waits for an answer. To the controller half a session for heartbeats, and as long as half a
+    /// default session for all else; to brokers `replica.socket.timeout.ms` for a follower, and `request.timeout.ms` for a
+    /// coordinator's markers and a leader's questions (`InterBrokerSendThread`).
+    fn patience(&self, lane: Lane) -> Duration {
+        match lane {
+            Lane::Heartbeat => millis((self.settings.broker_session_timeout_ms / 2).max(1)),
+            Lane::Metadata | Lane::Forward | Lane::AlterPartition => CONTROLLER_PATIENCE,
+            Lane::Replicate => millis(self.settings.replica_socket_timeout_ms),
+            Lane::Markers | Lane::Verify => millis(self.settings.request_timeout_ms),
+        }
     }
 
     pub(super) fn answered(&mut self, turn: &mut Turn<'_>, link: Link, frame: Option<Bytes>) {
@@ -319,17 +333,6 @@ impl Broker {
             }
             Err(_) => self.timers.set(turn.now + METADATA_RETRY, Timer::RetryMetadata),
         }
-    }
-}
-
-/// How long a broker waits for an answer. To the controller half a default session, as Kafka's heartbeat channel; to
-/// brokers the defaults of `replica.socket.timeout.ms` and `request.timeout.ms`.
-fn patience(lane: Lane) -> Duration {
-    match lane {
-        Lane::Heartbeat | Lane::Metadata | Lane::Forward | Lane::AlterPartition => {
-            Duration::from_millis(4_500)
-        }
-        Lane::Replicate | Lane::Markers | Lane::Verify => Duration::from_secs(30),
     }
 }
 

@@ -6,14 +6,14 @@
 //!   `transaction.partition.verification.enable` is on, the leader asks whether they have (AddPartitionsToTxn 5, verify
 //!   only), and holds the produce meanwhile.
 //! - Clients of transaction version 2 (Produce from 12 on) leave it to the leader to add the partition. If the transaction
-//!   before is still being ended (`CONCURRENT_TRANSACTIONS`), it tries again for a while.
+//!   before is still being ended (`CONCURRENT_TRANSACTIONS`), it tries again each
+//!   `add.partitions.to.txn.retry.backoff.ms`, for `add.partitions.to.txn.retry.backoff.max.ms`.
 //!
 //! Each coordinator is asked one thing at a time, for all transactions that came meanwhile. Kafka's
 //! `AddPartitionsToTxnManager`, and `ReplicaManager.handleProduceAppend`. What is remembered of it on a partition is
 //! [`crate::log::verification`]'s.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use bytes::Bytes;
 use context::Timestamp;
@@ -28,6 +28,7 @@ use kafka_protocol::messages::{
 
 use super::lifecycle::Pending;
 use super::{Broker, Timer, Turn};
+use crate::config::millis;
 use crate::core::{ConnectionId, Lane, Link};
 use crate::group::partition_for;
 use crate::log::batch::BatchHeader;
@@ -39,10 +40,6 @@ use crate::wire::{self, Call};
 
 /// The newest version that leaders speak: it tells what is not in the transaction with `TRANSACTION_ABORTABLE`.
 const VERSION: i16 = 5;
-/// `add.partitions.to.txn.retry.backoff.ms`.
-const RETRY_BACKOFF: Duration = Duration::from_millis(20);
-/// `add.partitions.to.txn.retry.backoff.max.ms`: for so long it tries again.
-const RETRY_FOR: Duration = Duration::from_millis(100);
 
 /// What the client can do, by the version of its request (`TransactionSupportedOperation`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,11 +315,15 @@ impl Broker {
         // Only a produce is tried again here (`ReplicaManager.handleProduceAppend`).
         let is_produce = matches!(verification.then, AfterVerification::Produce { .. });
         let adds = verification.operation == Operation::Add && is_produce;
-        if adds && concurrent && turn.now.since(verification.since) < RETRY_FOR {
+        let settings = &self.settings;
+        let retry_max_ms =
+            settings.add_partitions_to_txn_retry_backoff_max_ms.min(settings.request_timeout_ms);
+        if adds && concurrent && turn.now.since(verification.since) < millis(retry_max_ms) {
+            let backoff = millis(settings.add_partitions_to_txn_retry_backoff_ms);
             let id = self.verifications.next_retry;
             self.verifications.next_retry += 1;
             self.verifications.retries.insert(id, verification);
-            return self.timers.set(turn.now + RETRY_BACKOFF, Timer::RetryVerification(id));
+            return self.timers.set(turn.now + backoff, Timer::RetryVerification(id));
         }
         let verified = Verified { refused: None, guards, errors };
         match verification.then {

@@ -12,7 +12,6 @@
 //! when it was appended. Kafka's `KafkaApis.handleWriteTxnMarkersRequest`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::write_txn_markers_response::{
@@ -22,13 +21,11 @@ use kafka_protocol::messages::{ProducerId, TopicName, WriteTxnMarkersRequest, Wr
 
 use super::commit::Then;
 use super::{Broker, Turn};
+use crate::config::millis;
 use crate::core::ConnectionId;
 use crate::group::OFFSETS_TOPIC;
 use crate::log::marker::Marker;
 use crate::wire::Call;
-
-/// How long a marker may take to be committed: `request.timeout.ms`.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Requests whose markers are not all committed yet.
 #[derive(Clone, Debug, Default)]
@@ -109,7 +106,8 @@ impl Broker {
         if is_offsets {
             self.may_mark_offsets(key.index)?;
         }
-        let (batch, deadline) = (marker.batch(turn.now_ms()), turn.now + PATIENCE);
+        let (batch, deadline) =
+            (marker.batch(turn.now_ms()), turn.now + millis(self.settings.request_timeout_ms));
         let appended = self.append_own(turn, key, &batch, deadline, Then::Marker { request, slot })?;
         if is_offsets {
             self.marker_on_offsets(turn, key, marker, appended.base_offset);

@@ -17,7 +17,7 @@ use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeade
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use shakedown_kafka::broker::{Broker, BrokerDisk};
 use shakedown_kafka::controller::{Controller, ControllerDisk};
-use shakedown_kafka::core::{ConnectionId, Input, Link, Output, Peer};
+use shakedown_kafka::core::{ConnectionId, Input, Lane, Link, Output, Peer};
 use shakedown_kafka::metadata::MetadataImage;
 use shakedown_kafka::{ClusterConfig, Features, NodeId, Settings};
 use uuid::Uuid;
@@ -85,6 +85,7 @@ pub struct Bench {
     answers: BTreeMap<ConnectionId, Reply>,
     handled: u64,
     /// Lines of the trace, with milliseconds since the start.
+    patience: BTreeMap<Lane, Duration>,
     pub trace: Vec<String>,
 }
 
@@ -148,6 +149,7 @@ impl Bench {
             handled: 0,
             trace: Vec::new(),
             settings,
+            patience: BTreeMap::new(),
             features,
             config: cluster,
         };
@@ -216,6 +218,18 @@ impl Bench {
     /// How many inputs the nodes have handled.
     pub fn handled(&self) -> u64 {
         self.handled
+    /// Where the segments of one replica begin, and up to where it is flushed.
+    pub fn segments(&self, node: NodeId, topic: &str, partition: i32) -> (Vec<i64>, i64) {
+        let (key, _) = self.controller.image().partition_of(topic, partition).expect("the partition exists");
+        let log = &self.nodes[node as usize - 1].disk.logs[&key];
+        (log.segments().map(|segment| segment.base_offset()).collect(), log.recovery_point())
+    }
+
+    /// How long a broker last wanted to wait on a lane to another node.
+    pub fn patience(&self, lane: Lane) -> Duration {
+        self.patience[&lane]
+    }
+
     }
 
     /// Moves time on; everything that falls due happens at its own time.
@@ -300,6 +314,7 @@ impl Bench {
                 let from = host.index();
                 let behind = self.behind.entry((from, link)).or_default();
                 behind.push_back((frame, patience));
+                self.patience.insert(link.lane, patience);
                 if behind.len() == 1 {
                     self.ask_next(from, link);
                 }

@@ -169,6 +169,25 @@ impl Bench {
         response.topics[0].error_code
     }
 
+    /// The error of a change of a topic's setting.
+    pub fn set_topic_config(&mut self, topic: &str, name: &str, value: &str) -> i16 {
+        use kafka_protocol::messages::incremental_alter_configs_request::{
+            AlterConfigsResource, AlterableConfig,
+        };
+        let (set, of_topic) = (0, 2);
+        let config = AlterableConfig::default()
+            .with_name(text(name))
+            .with_config_operation(set)
+            .with_value(Some(text(value)));
+        let asked = AlterConfigsResource::default()
+            .with_resource_type(of_topic)
+            .with_resource_name(text(topic))
+            .with_configs(vec![config]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![asked]);
+        let answer = self.ask(1, ApiKey::IncrementalAlterConfigs, 1, request);
+        expect!(IncrementalAlterConfigs, answer).responses[0].error_code
+    }
+
     /// Appends to a partition through a broker: error and base offset.
     pub fn produce(&mut self, node: NodeId, topic: &str, partition: i32, batch: Bytes) -> (i16, i64) {
         let request = produce_request(topic, partition, -1, batch);
