@@ -220,16 +220,19 @@ fn eligible_leader_replicas_are_told() {
 fn log_directories_tell_how_large_replicas_are() {
     let mut bench = Bench::new(1, &[]);
     bench.create_topic("orders", 1, &[]);
-    let size = |bench: &mut Bench| {
+    let told = |bench: &mut Bench| {
         let request = DescribeLogDirsRequest::default().with_topics(None);
         let response = expect!(DescribeLogDirs, bench.ask(1, ApiKey::DescribeLogDirs, 4, request));
-        response.results[0].topics[0].partitions[0].partition_size
+        let dir = &response.results[0];
+        let replica = &dir.topics[0].partitions[0];
+        assert!(!replica.is_future_key);
+        (replica.partition_size, replica.offset_lag, dir.total_bytes - dir.usable_bytes)
     };
-    assert_eq!(size(&mut bench), 0);
+    assert_eq!(told(&mut bench), (0, 0, 0));
     let records = batch(&["a"]);
     let bytes = records.len() as i64;
     bench.produce(1, "orders", 0, records);
-    assert_eq!(size(&mut bench), bytes);
+    assert_eq!(told(&mut bench), (bytes, 0, bytes), "what it takes is not usable");
 }
 
 #[test]

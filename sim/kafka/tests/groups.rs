@@ -166,6 +166,51 @@ fn a_commit_that_takes_too_long_is_refused_and_its_record_stays() {
 }
 
 #[test]
+fn a_commit_waits_for_its_replicas_as_long_as_the_cluster_says() {
+    let mut bench = bench(&[("offsets.commit.timeout.ms", "1500")]);
+    let node = bench.coordinator("payment");
+    let member = stable(&mut bench, node);
+    for follower in followers(node) {
+        bench.cut(Host::Broker(node), Host::Broker(follower));
+    }
+    bench.advance(600);
+    let sent = commit(&mut bench, node, &member, 7);
+    bench.advance(1_400);
+    assert!(bench.reply(sent).is_none());
+    bench.advance(100);
+    let response = expect!(OffsetCommit, bench.response(sent));
+    assert_eq!(response.topics[0].partitions[0].error_code, 15, "COORDINATOR_NOT_AVAILABLE");
+}
+
+#[test]
+fn a_commit_that_was_answered_leaves_nothing_that_wakes_the_broker() {
+    let mut bench = bench(&[]);
+    let node = bench.coordinator("payment");
+    let member = stable(&mut bench, node);
+    let (beat_ms, quiet_ms) = (100, 8_000);
+    let quiet = |bench: &mut Bench| {
+        let before = bench.handled();
+        bench.advance(quiet_ms);
+        bench.handled() - before
+    };
+    bench.advance(6_000);
+    assert_eq!(bench.heartbeat(node, "payment", &member, 1), 0);
+    bench.advance(beat_ms);
+    let idle = quiet(&mut bench);
+    for offset in 0..50 {
+        // Each at a time of its own, so that each deadline would wake the broker by itself.
+        let sent = commit(&mut bench, node, &member, offset);
+        bench.advance(3);
+        let response = expect!(OffsetCommit, bench.response(sent));
+        assert_eq!(response.topics[0].partitions[0].error_code, 0);
+    }
+    assert_eq!(bench.heartbeat(node, "payment", &member, 1), 0);
+    bench.advance(beat_ms);
+    let after = quiet(&mut bench);
+    assert!(after <= idle + 10, "{after} inputs in {quiet_ms} ms after the commits, {idle} without");
+}
+
+#[test]
 fn without_enough_replicas_nothing_is_written_and_nothing_changes() {
     let mut bench = bench(&[("min.insync.replicas", "2"), ("replica.lag.time.max.ms", "2000")]);
     let node = bench.coordinator("payment");

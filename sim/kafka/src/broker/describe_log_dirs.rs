@@ -1,5 +1,5 @@
 //! DescribeLogDirs (35), versions 1 to 4: the size of each replica on this broker's one log directory, and how far its
-//! log is behind the high watermark. How large the disk is is not known, which Kafka says as -1.
+//! log is behind the high watermark. The disk has [`DISK_BYTES`], of which those are usable that no log takes.
 //!
 //! Version notes: an error for the whole from 3 on, the disk's size from 4 on.
 
@@ -16,7 +16,8 @@ use crate::wire::Call;
 
 /// Where a broker keeps its logs, as it is told.
 const LOG_DIR: &str = "/var/lib/kafka/data";
-const UNKNOWN_BYTES: i64 = -1;
+/// How large a broker's disk is: a tebibyte. Nothing is refused when it is full, since no run fills it.
+const DISK_BYTES: i64 = 1 << 40;
 
 impl Broker {
     pub(super) fn describe_log_dirs(
@@ -52,7 +53,8 @@ impl Broker {
         let mut result =
             DescribeLogDirsResult::default().with_log_dir(text(LOG_DIR)).with_topics(topics.collect());
         if call.version >= 4 {
-            (result.total_bytes, result.usable_bytes) = (UNKNOWN_BYTES, UNKNOWN_BYTES);
+            let used: i64 = turn.disk.logs.values().map(|log| log.size() as i64).sum();
+            (result.total_bytes, result.usable_bytes) = (DISK_BYTES, (DISK_BYTES - used).max(0));
         }
         turn.respond(connection, call, DescribeLogDirsResponse::default().with_results(vec![result]));
     }
