@@ -43,7 +43,10 @@ pub struct Cluster {
 
 struct Inner {
     config: ClusterConfig,
+    /// Of the controller.
     settings: Settings,
+    /// Of each broker.
+    broker_settings: Vec<Settings>,
     features: Features,
     controller: Arc<Mutex<ControllerNode>>,
     brokers: Vec<Arc<Mutex<BrokerNode>>>,
@@ -102,11 +105,18 @@ impl Cluster {
         if config.brokers.is_empty() {
             return Err(ConfigError::NoBrokers);
         }
-        let settings = Settings::parse(&config.config)?;
+        let (settings, broker_settings) = Settings::of_cluster(&config.config, config.brokers.len())?;
         let features = Features::parse(&config.features)?;
         let brokers = config.brokers.iter().map(|_| Arc::default()).collect();
         Ok(Cluster {
-            inner: Arc::new(Inner { config, settings, features, controller: Arc::default(), brokers }),
+            inner: Arc::new(Inner {
+                config,
+                settings,
+                broker_settings,
+                features,
+                controller: Arc::default(),
+                brokers,
+            }),
         })
     }
 
@@ -162,13 +172,13 @@ impl Cluster {
         context::program(move |context: Context| {
             let (inner, endpoint) = (cluster.inner.clone(), endpoint.clone());
             async move {
-                let port = endpoint.port;
+                let (port, settings) = (endpoint.port, &inner.broker_settings[node as usize - 1]);
                 let broker = inner.brokers[node as usize - 1].clone();
                 let core = Broker::new(
                     node,
                     endpoint,
                     &inner.config.controller,
-                    inner.settings.clone(),
+                    settings.clone(),
                     inner.features,
                     context.rng("broker"),
                 );
@@ -180,7 +190,7 @@ impl Cluster {
                     broker.shutdown = shutdown.clone();
                     broker.stopped = false;
                 }
-                run(context, broker, berth(port, &inner.settings, shutdown)).await;
+                run(context, broker, berth(port, settings, shutdown)).await;
             }
         })
     }

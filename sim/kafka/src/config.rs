@@ -34,8 +34,8 @@ pub struct ClusterConfig {
     pub brokers: Vec<Endpoint>,
     /// The controller. One logical node stands for the whole quorum.
     pub controller: Endpoint,
-    /// Broker settings by Kafka's names, the same for all brokers. What is left out has Kafka's default. The
-    /// constructors set the replication factors of the internal topics to 3, or to the number of brokers if that is less.
+    /// Broker settings by Kafka's names. A name is for all brokers, `2:broker.rack` for broker 2, over what is for all. What
+    /// is left out has Kafka's default. The constructors set the replication factors of the internal topics to 3, or to the number of brokers if that is less.
     pub config: BTreeMap<String, String>,
     /// Feature levels by Kafka's names, as a cluster is formatted with them; what is left out has 4.1's default. See
     /// [`Features`].
@@ -102,6 +102,14 @@ pub enum ConfigError {
         /// The known name that is most like it.
         nearest: &'static str,
     },
+    /// A setting of a broker that is not there.
+    #[error("setting `{name}` is for a broker that is not there; brokers have the numbers 1 to {brokers}")]
+    NoSuchBroker {
+        /// As it was written.
+        name: String,
+        /// How many there are.
+        brokers: usize,
+    },
     /// A setting with a value that it cannot have.
     #[error("broker setting `{name}` is `{value}`, but must be {expected}")]
     BadValue {
@@ -141,6 +149,15 @@ impl ConfigError {
             other => other.to_string(),
         }
     }
+}
+
+/// Where a consumer reads that says in which rack it is (KIP-392).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicaSelector {
+    /// Always from the leader.
+    Leader,
+    /// From a replica in its own rack, if one is in sync and has what it wants.
+    RackAware,
 }
 
 /// Who says what time a record has.
@@ -203,6 +220,8 @@ pub enum Kind {
     Double(f64, f64),
     /// `true` or `false`.
     Boolean,
+    /// Any text.
+    Text,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// Some of these words, with commas between them.
@@ -214,7 +233,7 @@ impl Kind {
     pub fn code(&self) -> i8 {
         match self {
             Kind::Boolean => 1,
-            Kind::Choice(_) => 2,
+            Kind::Text | Kind::Choice(_) => 2,
             Kind::Int(..) => 3,
             Kind::Long(..) => 5,
             Kind::Double(..) => 6,
@@ -228,6 +247,7 @@ impl Kind {
             Kind::Int(..) | Kind::Long(..) => i64::read(name, value, self).map(drop),
             Kind::Double(..) => f64::read(name, value, self).map(drop),
             Kind::Boolean => bool::read(name, value, self).map(drop),
+            Kind::Text => Ok(()),
             Kind::Choice(words) if words.contains(&value.trim()) => Ok(()),
             Kind::List(words) if value.split(',').all(|word| words.contains(&word.trim())) => Ok(()),
             Kind::Choice(words) | Kind::List(words) => {
@@ -416,9 +436,16 @@ const MAX: i64 = i32::MAX as i64;
 const LONG_MAX: i64 = i64::MAX;
 const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 const CLEANUP_POLICIES: &[&str] = &["compact", "delete"];
+const LEADER_SELECTOR: &str = "org.apache.kafka.common.replica.LeaderSelector";
+const RACK_AWARE_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+const REPLICA_SELECTORS: &[&str] = &[LEADER_SELECTOR, RACK_AWARE_SELECTOR];
 const COMPRESSION_TYPES: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 
 broker_settings! {
+    /// For how long a leader tries again to add a partition to a transaction while the one before is being ended, in milliseconds; no longer than `request.timeout.ms`.
+    "add.partitions.to.txn.retry.backoff.max.ms" add_partitions_to_txn_retry_backoff_max_ms: i32 = Some("100"), Kind::Int(0, MAX), ReadOnly;
+    /// How long it waits before it tries again, in milliseconds.
+    "add.partitions.to.txn.retry.backoff.ms" add_partitions_to_txn_retry_backoff_ms: i32 = Some("20"), Kind::Int(1, MAX), ReadOnly;
     /// Whether a topic that is asked for and not there is made.
     "auto.create.topics.enable" auto_create_topics_enable: bool = Some("true"), Kind::Boolean, ReadOnly;
     /// Whether the controller gives partitions back to their preferred leaders by itself.
@@ -427,6 +454,8 @@ broker_settings! {
     "broker.heartbeat.interval.ms" broker_heartbeat_interval_ms: i32 = Some("2000"), Kind::Int(1, MAX), ReadOnly;
     /// How long the controller waits for a heartbeat before it fences a broker, in milliseconds.
     "broker.session.timeout.ms" broker_session_timeout_ms: i32 = Some("9000"), Kind::Int(1, MAX), ReadOnly;
+    /// The rack that a broker is in: replicas are spread over racks, and consumers may read in their own.
+    "broker.rack" broker_rack: Option<String> = None, Kind::Text, ReadOnly;
     /// What a broker compresses with; `producer` keeps what came.
     "compression.type" compression_type: Compression = Some("producer"), Kind::Choice(COMPRESSION_TYPES), ClusterWide;
     /// How long a connection may be idle, in milliseconds.
@@ -442,10 +471,6 @@ broker_settings! {
     /// The most members of a group.
     "group.max.size" group_max_size: i32 = Some("2147483647"), Kind::Int(1, MAX), ReadOnly;
     /// The shortest session that a member may ask for, in milliseconds.
-    /// For how long a leader tries again to add a partition to a transaction while the one before is being ended, in milliseconds; no longer than `request.timeout.ms`.
-    "add.partitions.to.txn.retry.backoff.max.ms" add_partitions_to_txn_retry_backoff_max_ms: i32 = Some("100"), Kind::Int(0, MAX), ReadOnly;
-    /// How long it waits before it tries again, in milliseconds.
-    "add.partitions.to.txn.retry.backoff.ms" add_partitions_to_txn_retry_backoff_ms: i32 = Some("20"), Kind::Int(1, MAX), ReadOnly;
     "group.min.session.timeout.ms" group_min_session_timeout_ms: i32 = Some("6000"), Kind::Int(1, MAX), ReadOnly;
     /// How often the controller looks whether leaders are where they are preferred, in seconds.
     "leader.imbalance.check.interval.seconds" leader_imbalance_check_interval_seconds: i64 = Some("300"), Kind::Long(1, LONG_MAX), ReadOnly;
@@ -537,6 +562,8 @@ broker_settings! {
     "replica.high.watermark.checkpoint.interval.ms" replica_high_watermark_checkpoint_interval_ms: i64 = Some("5000"), Kind::Long(1, LONG_MAX), ReadOnly;
     /// How long a follower may be behind before it leaves the in-sync replicas, in milliseconds.
     "replica.lag.time.max.ms" replica_lag_time_max_ms: i64 = Some("30000"), Kind::Long(1, LONG_MAX), ReadOnly;
+    /// Where consumers read that say in which rack they are; nothing is the leader.
+    "replica.selector.class" replica_selector_class: Option<ReplicaSelector> = None, Kind::Choice(REPLICA_SELECTORS), ReadOnly;
     /// How long a follower waits for a leader's answer, in milliseconds.
     "replica.socket.timeout.ms" replica_socket_timeout_ms: i32 = Some("30000"), Kind::Int(1, MAX), ReadOnly;
     /// How long a broker waits for another's answer, in milliseconds.
@@ -623,6 +650,35 @@ impl Settings {
             return Err(ConfigError::BadValue { name, value: min.to_string(), expected });
         }
         Ok(settings)
+    }
+
+    /// Reads the settings of a cluster, of which some may be for one broker only ([`ClusterConfig::config`]): those of its
+    /// controller, which has what is for all, and those of each of its brokers, the first of which has number 1.
+    ///
+    /// # Errors
+    /// [`ConfigError`], as [`Settings::parse`], and for a number that no broker has.
+    pub fn of_cluster(
+        config: &BTreeMap<String, String>,
+        brokers: usize,
+    ) -> Result<(Settings, Vec<Settings>), ConfigError> {
+        let mut of_all = BTreeMap::new();
+        let mut of_brokers = vec![BTreeMap::new(); brokers];
+        for (name, value) in config {
+            let Some((number, own)) = name.split_once(':') else {
+                of_all.insert(name.clone(), value.clone());
+                continue;
+            };
+            let index = number.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+            let broker = index.and_then(|index| of_brokers.get_mut(index));
+            let no_such_broker = || ConfigError::NoSuchBroker { name: name.clone(), brokers };
+            broker.ok_or_else(no_such_broker)?.insert(own.to_owned(), value.clone());
+        }
+        let parse = |own: BTreeMap<String, String>| {
+            let mut config = of_all.clone();
+            config.extend(own);
+            Settings::parse(&config)
+        };
+        Ok((parse(BTreeMap::new())?, of_brokers.into_iter().map(parse).collect::<Result<_, _>>()?))
     }
 
     /// These settings with others over them.
@@ -767,6 +823,34 @@ impl Value for f64 {
     }
 }
 
+impl Value for String {
+    fn read(_: &str, value: &str, _: &Kind) -> Result<String, ConfigError> {
+        Ok(value.to_owned())
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.clone())
+    }
+}
+
+impl Value for ReplicaSelector {
+    fn read(name: &str, value: &str, _: &Kind) -> Result<ReplicaSelector, ConfigError> {
+        match value.trim() {
+            LEADER_SELECTOR => Ok(ReplicaSelector::Leader),
+            RACK_AWARE_SELECTOR => Ok(ReplicaSelector::RackAware),
+            _ => Err(bad(name, value, format!("`{LEADER_SELECTOR}` or `{RACK_AWARE_SELECTOR}`"))),
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        let class = match self {
+            ReplicaSelector::Leader => LEADER_SELECTOR,
+            ReplicaSelector::RackAware => RACK_AWARE_SELECTOR,
+        };
+        Some(class.to_owned())
+    }
+}
+
 impl<T: Value> Value for Option<T> {
     fn read(name: &str, value: &str, kind: &Kind) -> Result<Option<T>, ConfigError> {
         T::read(name, value, kind).map(Some)
@@ -886,6 +970,21 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_with_a_number_is_for_that_broker_only() {
+        let config = [("broker.rack", "a"), ("2:broker.rack", "b"), ("2:num.partitions", "4")];
+        let config: BTreeMap<_, _> = config.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let (controller, brokers) = Settings::of_cluster(&config, 2).unwrap();
+        let racks: Vec<_> = brokers.iter().map(|settings| settings.broker_rack.as_deref().unwrap()).collect();
+        assert_eq!(racks, ["a", "b"]);
+        assert_eq!((controller.num_partitions, brokers[1].num_partitions), (1, 4));
+        let error = Settings::of_cluster(&config, 1).unwrap_err().to_string();
+        let expected = "is for a broker that is not there; brokers have the numbers 1 to 1";
+        assert_eq!(error, format!("setting `2:broker.rack` {expected}"));
+        let misspelt = [("1:broker.rac".to_owned(), "a".to_owned())].into();
+        assert!(Settings::of_cluster(&misspelt, 1).unwrap_err().to_string().contains("`broker.rack`"));
+    }
+
+    #[test]
     fn a_misspelt_setting_is_told_the_nearest_name() {
         let error = parse("num.partition", "4").unwrap_err();
         assert_eq!(error, "broker setting `num.partition` is not known here; nearest is `num.partitions`");
@@ -934,8 +1033,8 @@ mod tests {
 
     #[test]
     fn every_name_in_the_list_is_known() {
-        for name in SETTING_NAMES {
-            let error = parse(name, "?").unwrap_err();
+        for setting in SETTINGS.iter().filter(|setting| setting.kind != Kind::Text) {
+            let error = parse(setting.name, "?").unwrap_err();
             assert!(error.contains("must be"), "{error}");
         }
     }

@@ -9,7 +9,7 @@
 //! A controller that starts on a log with live brokers is another node of the quorum taking over: it serves after an
 //! election of some seconds, drawn from the seed, and gives every live broker a whole session.
 //!
-//! It speaks only with brokers. Absent: snapshots of the metadata, reassignment of replicas, racks, ACLs and quotas.
+//! It speaks only with brokers. Absent: snapshots of the metadata, reassignment of replicas, ACLs and quotas.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

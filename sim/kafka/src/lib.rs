@@ -28,8 +28,9 @@ pub mod wire;
 pub use cluster::{Cluster, OpenError};
 pub use config::{
     BROKER_PORT, CONTROLLER_PORT, CleanupPolicy, ClusterConfig, Compression, ConfigError, Dynamic, Endpoint,
-    Features, Kind, SETTING_NAMES, SETTINGS, Setting, Settings, TOPIC_SETTING_NAMES, TOPIC_SETTINGS,
-    TimestampType, TopicSetting, TopicSettings, UNSEEN_BROKER_SETTINGS, UNSEEN_TOPIC_SETTINGS, Unseen,
+    Features, Kind, ReplicaSelector, SETTING_NAMES, SETTINGS, Setting, Settings, TOPIC_SETTING_NAMES,
+    TOPIC_SETTINGS, TimestampType, TopicSetting, TopicSettings, UNSEEN_BROKER_SETTINGS,
+    UNSEEN_TOPIC_SETTINGS, Unseen,
 };
 pub use core::ConnectionId;
 pub use metadata::NodeId;

@@ -43,6 +43,8 @@ pub enum MetadataRecord {
         host: String,
         /// Advertised to clients.
         port: u16,
+        /// Where it stands, if it says so.
+        rack: Option<String>,
     },
     /// A registered broker is fenced, unfenced or begins to shut down (`BrokerRegistrationChangeRecord`).
     BrokerChange {
@@ -176,6 +178,8 @@ pub struct BrokerImage {
     pub host: String,
     /// Advertised to clients.
     pub port: u16,
+    /// Where it stands, if it says so.
+    pub rack: Option<String>,
     /// It may not lead, and clients are not told of it.
     pub fenced: bool,
     /// It wants to go: it leads and joins in-sync sets no more, and clients may still ask it.
@@ -313,10 +317,6 @@ impl MetadataImage {
         Some((key, self.partition(key)?))
     }
 
-    /// Brokers that are not fenced.
-    pub fn live_brokers(&self) -> impl Iterator<Item = (NodeId, &BrokerImage)> {
-        self.brokers.iter().filter(|(_, broker)| !broker.fenced).map(|(&node, broker)| (node, broker))
-    }
     /// Partitions as a line of the trace names them: one by its name, several by their number.
     ///
     /// # Panics
@@ -328,6 +328,10 @@ impl MetadataImage {
         }
     }
 
+    /// Brokers that are not fenced.
+    pub fn live_brokers(&self) -> impl Iterator<Item = (NodeId, &BrokerImage)> {
+        self.brokers.iter().filter(|(_, broker)| !broker.fenced).map(|(&node, broker)| (node, broker))
+    }
 
     /// Applies the record at [`MetadataImage::next_offset`].
     ///
@@ -336,12 +340,13 @@ impl MetadataImage {
     pub fn apply(&mut self, record: &MetadataRecord) {
         self.next_offset += 1;
         match record {
-            MetadataRecord::RegisterBroker { node, epoch, incarnation, host, port } => {
+            MetadataRecord::RegisterBroker { node, epoch, incarnation, host, port, rack } => {
                 let broker = BrokerImage {
                     epoch: *epoch,
                     incarnation: *incarnation,
                     host: host.clone(),
                     port: *port,
+                    rack: rack.clone(),
                     fenced: true,
                     in_controlled_shutdown: false,
                 };
@@ -427,13 +432,14 @@ impl MetadataRecord {
     pub fn encode(&self) -> Bytes {
         let mut buf = BytesMut::new();
         match self {
-            MetadataRecord::RegisterBroker { node, epoch, incarnation, host, port } => {
+            MetadataRecord::RegisterBroker { node, epoch, incarnation, host, port, rack } => {
                 buf.put_u8(0);
                 buf.put_i32(*node);
                 buf.put_i64(*epoch);
                 buf.put_uuid(*incarnation);
                 buf.put_text(host);
                 buf.put_u16(*port);
+                put_optional(&mut buf, rack.as_ref(), |buf, rack| buf.put_text(rack));
             }
             MetadataRecord::BrokerChange { node, fenced, in_controlled_shutdown } => {
                 buf.put_u8(1);
@@ -516,6 +522,7 @@ impl MetadataRecord {
                 incarnation: buf.take_uuid()?,
                 host: buf.take_text()?,
                 port: buf.try_get_u16().ok()?,
+                rack: take_optional(buf, Take::take_text)?,
             },
             1 => MetadataRecord::BrokerChange {
                 node: buf.try_get_i32().ok()?,
@@ -622,7 +629,14 @@ mod tests {
         let config = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
         let (host, incarnation) = ("broker-1".to_owned(), Uuid::from_u128(9));
         for record in [
-            MetadataRecord::RegisterBroker { node: 1, epoch: 7, incarnation, host, port: 9092 },
+            MetadataRecord::RegisterBroker {
+                node: 1,
+                epoch: 7,
+                incarnation,
+                host,
+                port: 9092,
+                rack: Some("a".into()),
+            },
             MetadataRecord::BrokerChange { node: 1, fenced: Some(false), in_controlled_shutdown: false },
             MetadataRecord::BrokerChange { node: 1, fenced: None, in_controlled_shutdown: true },
             MetadataRecord::Topic { id: Uuid::from_u128(1), name: "orders".into(), config },

@@ -34,6 +34,7 @@ impl Broker {
                 .with_broker_id(BrokerId(node))
                 .with_host(text(&broker.host))
                 .with_port(i32::from(broker.port))
+                .with_rack(broker.rack.as_deref().map(text))
                 .with_is_fenced(broker.fenced)
         };
         let response = DescribeClusterResponse::default()

@@ -5,7 +5,8 @@
 //!   up to the log's end.
 //! - From version 11 on any replica serves a reader (KIP-392), up to its own high watermark, whoever leads: only a reader
 //!   whose epoch is not this replica's is told so. Its long poll outlives a change of the leader if it brought no epoch.
-//!   Followers and older readers are served by the leader alone (`FetchParams.fetchOnlyLeader`).
+//!   Followers and older readers are served by the leader alone (`FetchParams.fetchOnlyLeader`). A leader sends a reader that
+//!   says where it is to a replica in its rack, if `replica.selector.class` says so.
 //! - The first batch found comes whatever its size, so that a reader with small limits moves on.
 //! - With less than `min_bytes` the answer waits for more, for an error, or for `max_wait_ms`. A reader between high
 //!   watermark and log end, as after a change of the leader, is answered at once with nothing. A partition that the
@@ -34,7 +35,7 @@ use rand::RngExt as _;
 use super::fetch_session::{Asked, Scope};
 use super::{Broker, Timer, Turn, text};
 use crate::ConnectionId;
-use crate::config::millis;
+use crate::config::{ReplicaSelector, millis};
 use crate::log::Log;
 use crate::log::batch::BatchHeader;
 use crate::metadata::{NodeId, PartitionKey};
@@ -81,9 +82,11 @@ struct Watch {
 }
 
 /// Who reads, and how much.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Reading {
     version: i16,
+    /// Where a reader says that it is; empty if it does not.
+    rack: String,
     min_bytes: usize,
     max_bytes: usize,
     up_to: UpTo,
@@ -108,6 +111,15 @@ pub(super) enum UpTo {
 struct FollowerId {
     node: NodeId,
     broker_epoch: i64,
+}
+
+/// What is to be done about one partition.
+enum Read {
+    Here,
+    /// The reader has what was never committed.
+    Diverges(EpochEndOffset),
+    /// It should ask this replica.
+    Elsewhere(NodeId),
 }
 
 /// What a fetch found.
@@ -178,6 +190,7 @@ impl Reading {
         let max_bytes = request.max_bytes.min(max_bytes).max(0) as usize;
         Reading {
             version,
+            rack: if version >= 11 { request.rack_id.to_string() } else { String::new() },
             min_bytes: (request.min_bytes.max(0) as usize).min(max_bytes),
             max_bytes,
             up_to: UpTo::of(node, request.isolation_level),
@@ -390,6 +403,9 @@ impl Broker {
         });
         let replica = self.replica(key, asked.current_leader_epoch, reading.only_leader);
         let read = replica.and_then(|partition| {
+            if let Some(replica) = self.preferred_replica(partition, reading, asked.fetch_offset) {
+                return Ok((partition, &turn.disk.logs[&key], Read::Elsewhere(replica)));
+            }
             self.check_follower(partition, reading, asked)?;
             let log = &turn.disk.logs[&key];
             if asked.last_fetched_epoch >= 0 && log.end_of_epoch(asked.last_fetched_epoch).is_none() {
@@ -401,9 +417,9 @@ impl Broker {
             if diverging.is_none() && !in_range {
                 return Err(ResponseError::OffsetOutOfRange);
             }
-            Ok((partition, log, diverging))
+            Ok((partition, log, diverging.map_or(Read::Here, Read::Diverges)))
         });
-        let (partition, log, diverging) = match read {
+        let (partition, log, read) = match read {
             Ok(read) => read,
             Err(error) => {
                 found.urgent = true;
@@ -417,9 +433,18 @@ impl Broker {
         if reading.version >= 5 {
             data.log_start_offset = log.start_offset();
         }
-        if let Some(diverging) = diverging {
-            found.urgent = true;
-            return data.with_diverging_epoch(diverging);
+        match read {
+            Read::Here => {}
+            Read::Diverges(diverging) => {
+                found.urgent = true;
+                return data.with_diverging_epoch(diverging);
+            }
+            Read::Elsewhere(replica) => {
+                found.urgent = true;
+                return data
+                    .with_preferred_read_replica(BrokerId(replica))
+                    .with_records(Some(Default::default()));
+            }
         }
         if let Some(FollowerId { node, broker_epoch }) = reading.follower {
             let (offset, start_offset) = (asked.fetch_offset, asked.log_start_offset);
@@ -434,6 +459,29 @@ impl Broker {
             data.aborted_transactions = Some(aborted_transactions(log, asked.fetch_offset, &records));
         }
         data.with_records(Some(records))
+    }
+
+    /// The follower from which a reader had better read on at `offset`, if this broker leads
+    /// (`ReplicaManager.findPreferredReadReplica`, `RackAwareReplicaSelector`): alive, in sync, with that offset, in the
+    /// reader's rack, where the leader is not; of several the one that is furthest.
+    fn preferred_replica(&self, partition: &Partition, reading: &Reading, offset: i64) -> Option<NodeId> {
+        let aware = self.settings.replica_selector_class == Some(ReplicaSelector::RackAware);
+        if !aware || reading.follower.is_some() || reading.rack.is_empty() {
+            return None;
+        }
+        let leadership = partition.leadership.as_ref()?;
+        let is_near = |node: NodeId| {
+            let broker = self.image.brokers.get(&node).filter(|broker| !broker.fenced);
+            broker.is_some_and(|broker| broker.rack.as_deref() == Some(reading.rack.as_str()))
+        };
+        if is_near(self.node) {
+            return None;
+        }
+        let followers = leadership.followers().iter().filter(|(node, follower)| {
+            let has_it = (follower.start_offset..=follower.end_offset).contains(&offset);
+            leadership.in_sync().contains(node) && has_it && is_near(**node)
+        });
+        followers.max_by_key(|(node, it)| (it.end_offset, it.caught_up_at(), **node)).map(|(&node, _)| node)
     }
 
     /// A follower must hold a replica, and be the incarnation that the metadata knows, or a newer one.

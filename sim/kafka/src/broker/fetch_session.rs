@@ -127,7 +127,8 @@ impl Cached {
         // After an error the partition is named again when it is over.
         self.high_watermark = if failed { -1 } else { data.high_watermark };
         self.log_start_offset = data.log_start_offset;
-        has_records || moved || failed || data.diverging_epoch.end_offset >= 0
+        let elsewhere = data.preferred_read_replica.0 >= 0;
+        has_records || moved || failed || elsewhere || data.diverging_epoch.end_offset >= 0
     }
 }
 

@@ -241,6 +241,7 @@ impl Broker {
                 .with_incarnation_id(self.life.incarnation)
                 .with_listeners(vec![listener])
                 .with_log_dirs(vec![self.life.incarnation])
+                .with_rack(self.settings.broker_rack.as_deref().map(text))
                 .with_previous_broker_epoch(self.life.previous_epoch);
             let frame = wire::request(ApiKey::BrokerRegistration, 4, 0, &request);
             return self.ask(turn, Link::controller(Lane::Heartbeat), Pending::Registration, frame);

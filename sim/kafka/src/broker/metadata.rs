@@ -57,6 +57,7 @@ impl Broker {
                 .with_node_id(BrokerId(node))
                 .with_host(text(&broker.host))
                 .with_port(i32::from(broker.port))
+                .with_rack(broker.rack.as_deref().map(text))
         };
         let mut response = MetadataResponse::default()
             .with_brokers(self.image.live_brokers().map(broker).collect())

@@ -96,6 +96,7 @@ impl Controller {
             incarnation: request.incarnation_id,
             host: listener.host.to_string(),
             port: listener.port,
+            rack: request.rack.as_ref().map(|rack| rack.to_string()),
         });
         let epoch = epoch + records.len() as i64 - 1;
         self.append(now, disk, records);

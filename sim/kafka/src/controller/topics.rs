@@ -2,7 +2,8 @@
 //! (`ReplicationControlManager`, `ControllerApis`).
 //!
 //! Where replicas go is [`super::placement`]'s. Version notes: topic ids in CreateTopics from 7 on, in DeleteTopics from
-//! 6 on; error messages in CreateTopics from 1 on, in DeleteTopics from 5 on.
+//! 6 on; error messages in CreateTopics from 1 on, in DeleteTopics from 5 on; CreateTopics tells all settings of the topic
+//! from 5 on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +21,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::placement::place;
+use super::placement::{Usable, place};
 use super::{Controller, ControllerDisk, METADATA_TOPIC, Output};
 use crate::config::TopicSettings;
 use crate::config::told::{Layers, Told};
@@ -168,7 +169,6 @@ impl Controller {
         Ok(config)
     }
 
-    /// Partitions where the controller likes them.
     /// All settings of a topic that says this for itself, those too that it leaves to others
     /// (`ConfigurationControlManager.computeEffectiveTopicConfigs`).
     fn effective_config(&self, config: &BTreeMap<String, String>) -> Vec<CreatableTopicConfigs> {
@@ -183,6 +183,7 @@ impl Controller {
         layers.told_of_topic(config, &parsed).into_iter().map(described).collect()
     }
 
+    /// Partitions where the controller likes them.
     fn placed(&mut self, topic: &CreatableTopic) -> Result<Vec<PartitionImage>, Refusal> {
         let factor = match topic.replication_factor {
             -1 => self.settings.default_replication_factor as usize,
@@ -205,9 +206,11 @@ impl Controller {
 
     fn place(&mut self, partitions: usize, replicas: usize) -> Result<Vec<PartitionImage>, Refusal> {
         let usable = self.image.brokers.iter().filter(|(_, broker)| broker.fenced || broker.is_active());
-        let (fenced, live): (Vec<_>, Vec<_>) = usable.partition(|(_, broker)| broker.fenced);
-        let ids = |brokers: Vec<(&NodeId, _)>| brokers.into_iter().map(|(&node, _)| node).collect::<Vec<_>>();
-        let placed = place(ids(live), ids(fenced), partitions, replicas, &mut self.rng);
+        let usable = usable.map(|(&node, broker)| {
+            let (rack, fenced) = (broker.rack.as_deref(), broker.fenced);
+            Usable { node, rack, fenced }
+        });
+        let placed = place(&usable.collect::<Vec<_>>(), partitions, replicas, &mut self.rng);
         let placed = placed.map_err(|why| {
             let message = format!("Unable to replicate the partition {replicas} time(s): {why}");
             (ResponseError::InvalidReplicationFactor, message)

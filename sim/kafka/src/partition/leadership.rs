@@ -75,6 +75,11 @@ impl Follower {
         }
     }
 
+    /// When it last had all that the leader had.
+    pub fn caught_up_at(&self) -> Timestamp {
+        self.caught_up_at
+    }
+
     /// It had everything that the leader had, no longer than `lag_max` ago.
     fn is_caught_up(&self, log_end: i64, now: Timestamp, lag_max: Duration) -> bool {
         self.end_offset == log_end || now.since(self.caught_up_at) <= lag_max
@@ -252,6 +257,7 @@ mod tests {
                 incarnation: uuid::Uuid::nil(),
                 host: String::new(),
                 port: 0,
+                rack: None,
             });
             let (fenced, in_controlled_shutdown) = (Some(false), false);
             image.apply(&MetadataRecord::BrokerChange { node, fenced, in_controlled_shutdown });

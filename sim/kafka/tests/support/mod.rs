@@ -59,6 +59,7 @@ enum Parcel {
 pub struct Bench {
     pub now: Timestamp,
     settings: Settings,
+    broker_settings: Vec<Settings>,
     features: Features,
     config: ClusterConfig,
     controller: Controller,
@@ -84,8 +85,8 @@ pub struct Bench {
     for_controller: Vec<Parcel>,
     answers: BTreeMap<ConnectionId, Reply>,
     handled: u64,
-    /// Lines of the trace, with milliseconds since the start.
     patience: BTreeMap<Lane, Duration>,
+    /// Lines of the trace, with milliseconds since the start.
     pub trace: Vec<String>,
 }
 
@@ -127,7 +128,8 @@ impl Bench {
             cluster.config.entry(factor.into()).or_insert_with(|| "1".into());
         }
         cluster.features = features.iter().map(|&(name, level)| (name.to_owned(), level)).collect();
-        let settings = Settings::parse(&cluster.config).unwrap();
+        let (settings, broker_settings) =
+            Settings::of_cluster(&cluster.config, cluster.brokers.len()).unwrap();
         let features = Features::parse(&cluster.features).unwrap();
         let mut bench = Bench {
             now: START,
@@ -147,9 +149,10 @@ impl Bench {
             for_controller: Vec::new(),
             answers: BTreeMap::new(),
             handled: 0,
+            patience: BTreeMap::new(),
             trace: Vec::new(),
             settings,
-            patience: BTreeMap::new(),
+            broker_settings,
             features,
             config: cluster,
         };
@@ -179,7 +182,7 @@ impl Bench {
             node,
             endpoint,
             &self.config.controller,
-            self.settings.clone(),
+            self.broker_settings[node as usize - 1].clone(),
             self.features,
             Seed(7).stream(&format!("broker-{node}#{incarnation}")),
         )
@@ -215,9 +218,6 @@ impl Bench {
         records.map(|(offset, epoch)| (offset, epoch.expect("a record has an epoch"))).collect()
     }
 
-    /// How many inputs the nodes have handled.
-    pub fn handled(&self) -> u64 {
-        self.handled
     /// Where the segments of one replica begin, and up to where it is flushed.
     pub fn segments(&self, node: NodeId, topic: &str, partition: i32) -> (Vec<i64>, i64) {
         let (key, _) = self.controller.image().partition_of(topic, partition).expect("the partition exists");
@@ -230,6 +230,9 @@ impl Bench {
         self.patience[&lane]
     }
 
+    /// How many inputs the nodes have handled.
+    pub fn handled(&self) -> u64 {
+        self.handled
     }
 
     /// Moves time on; everything that falls due happens at its own time.
@@ -311,10 +314,10 @@ impl Bench {
             Output::Done { connection } => self.answer(connection, Reply::Nothing),
             Output::Close { connection, reason } => self.answer(connection, Reply::Closed(reason)),
             Output::Ask { link, frame, patience, .. } => {
+                self.patience.insert(link.lane, patience);
                 let from = host.index();
                 let behind = self.behind.entry((from, link)).or_default();
                 behind.push_back((frame, patience));
-                self.patience.insert(link.lane, patience);
                 if behind.len() == 1 {
                     self.ask_next(from, link);
                 }
