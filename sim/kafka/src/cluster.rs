@@ -14,6 +14,7 @@ use crate::controller::{Controller, ControllerDisk};
 use crate::core::{Input, Output};
 use crate::group::{OFFSETS_TOPIC, partition_for};
 use crate::guests::Guests;
+use crate::log::PowerLoss;
 use crate::metadata::{NO_LEADER, NodeId, PartitionKey};
 use crate::shell::{Berth, Node, run};
 use crate::storage::{LogFiles, Storage, StorageError};
@@ -39,6 +40,17 @@ pub enum OpenError {
 #[derive(Clone)]
 pub struct Cluster {
     inner: Arc<Inner>,
+}
+
+/// What a power loss took from one log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostWithPower {
+    /// The topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// What is gone.
+    pub loss: PowerLoss,
 }
 
 struct Inner {
@@ -331,18 +343,29 @@ impl Cluster {
         lock(&self.inner.brokers[node as usize - 1]).stopped
     }
 
-    /// The machine of a broker lost power: what its disk had not flushed is gone, but for pages that happened to be written
-    /// already. Call it while the host is off.
+    /// The machine of a broker lost power at `now`: what its disk had not flushed is gone, but for pages that happened to be
+    /// written already. Call it while the host is off; that its process died before changes nothing, for what it wrote is
+    /// the kernel's. What was lost, by partition; logs that lost nothing are not among them.
     ///
     /// # Panics
     /// If there is no such broker.
-    pub fn power_lost(&self, node: NodeId) {
-        let mut broker = lock(&self.inner.brokers[node as usize - 1]);
-        let BrokerNode { disk, power, .. } = &mut *broker;
-        // A machine that never ran has nothing to lose.
-        if let Some(rng) = power {
-            disk.lose_power(rng);
-        }
+    pub fn power_lost(&self, node: NodeId, now: Timestamp) -> Vec<LostWithPower> {
+        let lost = {
+            let mut broker = lock(&self.inner.brokers[node as usize - 1]);
+            let BrokerNode { disk, power, .. } = &mut *broker;
+            // A machine that never ran has nothing to lose.
+            power.as_mut().map(|rng| disk.lose_power(now, rng)).unwrap_or_default()
+        };
+        let controller = lock(&self.inner.controller);
+        let topics = controller.core.as_ref().map(|core| &core.image().topics);
+        let name = |key: PartitionKey| match topics.and_then(|topics| topics.get(&key.topic)) {
+            Some(topic) => topic.name.to_string(),
+            // It was deleted, and the broker had not heard of it.
+            None => key.topic.to_string(),
+        };
+        lost.into_iter()
+            .map(|(key, loss)| LostWithPower { topic: name(key), partition: key.index, loss })
+            .collect()
     }
 }
 

@@ -25,7 +25,7 @@ mod timers;
 pub mod transaction;
 pub mod wire;
 
-pub use cluster::{Cluster, OpenError};
+pub use cluster::{Cluster, LostWithPower, OpenError};
 pub use config::{
     BROKER_PORT, CONTROLLER_PORT, CleanupPolicy, ClusterConfig, Compression, ConfigError, Dynamic, Endpoint,
     Features, Kind, ReplicaSelector, SETTING_NAMES, SETTINGS, Setting, Settings, TOPIC_SETTING_NAMES,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 
-use context::Rng;
+use context::{Rng, Timestamp};
 
 use crate::log::{Log, PowerLoss};
 use crate::metadata::PartitionKey;
@@ -89,16 +89,16 @@ pub struct BrokerDisk {
 }
 
 impl BrokerDisk {
-    /// The machine lost power: of each log what had not been flushed is gone, but for pages that `rng` lets survive. What
-    /// was lost, by partition; logs that lost nothing are not among them.
-    pub fn lose_power(&mut self, rng: &mut Rng) -> BTreeMap<PartitionKey, PowerLoss> {
-        let lost = self.logs.iter_mut().map(|(key, log)| (key, log.lose_power(rng)));
+    /// The machine lost power at `now`: of each log what had not been flushed is gone, but for pages that `rng` lets survive.
+    /// What was lost, by partition; logs that lost nothing are not among them.
+    pub fn lose_power(&mut self, now: Timestamp, rng: &mut Rng) -> BTreeMap<PartitionKey, PowerLoss> {
+        let lost = self.logs.iter_mut().map(|(key, log)| (key, log.lose_power(now, rng)));
         lost.filter(|(_, loss)| loss.end < loss.end_before).collect()
     }
 
     /// A new process loads what is here.
-    pub(super) fn load(&mut self) {
-        self.logs.iter_mut().for_each(|(_, log)| log.load());
+    pub(super) fn load(&mut self, now: Timestamp) {
+        self.logs.iter_mut().for_each(|(_, log)| log.load(now));
     }
 
     /// A clean shutdown flushes every log and writes every checkpoint (`LogManager.shutdown`). The high watermarks are the

@@ -130,7 +130,7 @@ impl Broker {
         let previous_epoch = turn.disk.clean_shutdown.take().unwrap_or(-1);
         self.life = Lifecycle { incarnation, previous_epoch, ..Lifecycle::default() };
         self.transactions.coordinator.start(turn.now_ms());
-        turn.disk.load();
+        turn.disk.load(turn.now);
         self.communicate(turn);
         self.fetch_metadata(turn);
         self.begin_upkeep(turn);

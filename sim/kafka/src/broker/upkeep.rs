@@ -1,7 +1,7 @@
-//! What a broker does for its logs by the clock: write-back, checkpoints, retention, compaction.
+//! What a broker does for its logs by the clock: checkpoints, retention, compaction.
 //!
 //! Kafka's `LogManager` (retention, flush and checkpoint tasks, each first after an initial delay), `ReplicaManager` (high
-//! watermarks) and `LogCleaner` (compacted logs, their old segments too). The kernel's write-back is ours to play.
+//! watermarks) and `LogCleaner` (compacted logs, their old segments too). Write-back is the kernel's: `log::page_cache`.
 
 use std::time::Duration;
 
@@ -10,8 +10,6 @@ use crate::config::millis;
 use crate::log::LogConfig;
 use crate::metadata::PartitionKey;
 
-/// How often the kernel looks for pages to write: Linux' `dirty_writeback_centisecs`.
-const WRITE_BACK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often recovery points and log starts are written down: the defaults of `log.flush.offset.checkpoint.interval.ms` and
 /// `log.flush.start.offset.checkpoint.interval.ms`.
 const OFFSET_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
@@ -19,7 +17,6 @@ const OFFSET_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
 /// What is done by the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Chore {
-    WriteBack,
     ExpireProducers,
     CheckpointHighWatermarks,
     CheckpointOffsets,
@@ -34,7 +31,6 @@ impl Broker {
         let first = every(self.settings.log_initial_task_delay_ms);
         let backoff = every(self.settings.log_cleaner_backoff_ms);
         let mut set = |chore, after| self.timers.set(turn.now + after, Timer::Upkeep(chore));
-        set(Chore::WriteBack, WRITE_BACK_INTERVAL);
         set(Chore::ExpireProducers, millis(self.settings.producer_id_expiration_check_interval_ms));
         set(
             Chore::CheckpointHighWatermarks,
@@ -53,10 +49,6 @@ impl Broker {
 
     pub(super) fn upkeep(&mut self, turn: &mut Turn<'_>, chore: Chore) {
         let next = match chore {
-            Chore::WriteBack => {
-                turn.disk.logs.iter_mut().for_each(|(_, log)| log.write_back(turn.now));
-                WRITE_BACK_INTERVAL
-            }
             Chore::ExpireProducers => {
                 let expiration_ms = i64::from(self.settings.producer_id_expiration_ms);
                 let partitions = self.partitions.values_mut();

@@ -31,7 +31,7 @@ use context::Timestamp;
 
 use batch::BatchHeader;
 use epochs::Epochs;
-use page_cache::PageCache;
+use page_cache::{PageCache, Remains};
 use producer_state::Snapshots;
 use transactions::AbortedIndex;
 
@@ -61,6 +61,8 @@ pub struct Log {
     segments: VecDeque<Segment>,
     epochs: Epochs,
     cache: PageCache,
+    /// The last segment's file after a power loss, until a new process has recovered it.
+    remains: Option<Remains>,
     checkpoints: Checkpoints,
     /// The producers as they were at some offsets: see [`producer_state`].
     pub(crate) snapshots: Snapshots,

@@ -10,6 +10,7 @@ use context::Timestamp;
 
 use super::batch::BatchHeader;
 use super::marker::Marker;
+use super::page_cache::Remains;
 use super::producer_state::{ProducerState, Snapshots};
 use super::{EpochStart, Log, Segment, StoredBatch};
 
@@ -50,7 +51,7 @@ impl Log {
         }
         aborted.into_iter().for_each(|entry| log.aborted.push(entry));
         log.cache.begin_at(log.end_offset);
-        log.load();
+        log.load(now);
         log
     }
 
@@ -109,9 +110,15 @@ impl Log {
         }
     }
 
-    /// Loads the log in a new process. Its start is what the files say; if a power loss left it ended before that, it is
-    /// emptied and begins there.
-    pub fn load(&mut self) {
+    /// Loads the log in a new process. A segment that a power loss has cut is recovered as any file is. The log's start is
+    /// what the files say; if a power loss left it ended before that, it is emptied and begins there.
+    pub fn load(&mut self, now: Timestamp) {
+        if let Some(Remains { base_offset, bytes }) = self.remains.take() {
+            if self.segments.back().is_some_and(|last| last.base_offset() == base_offset) {
+                self.segments.pop_back();
+            }
+            self.recover_segment(now, base_offset, bytes);
+        }
         if let Some(last) = self.segments.back() {
             self.end_offset = last.end_offset();
         }

@@ -48,10 +48,71 @@ fn a_power_loss_keeps_what_was_written_back() {
     append(&mut log, 1, 0, 20_000);
     log.write_back(Timestamp::from_millis(31_000));
     assert_eq!((log.flushed_offset(), log.end_offset()), (1, 2));
-    log.lose_power(&mut Seed(1).stream("power"));
+    log.lose_power(Timestamp::from_millis(31_000), &mut Seed(1).stream("power"));
     assert_eq!(log.end_offset(), 1);
     append(&mut log, 1, 1, 32_000);
     assert_eq!(log.epoch_of(1), Some(1));
+}
+
+#[test]
+fn the_kernel_goes_on_writing_when_nothing_is_appended_any_more() {
+    let mut log = Log::default();
+    append(&mut log, 1, 0, 1_000);
+    append(&mut log, 1, 0, 3_000);
+    // It looks every five seconds: at 30 s the first was 29 s old.
+    let lost =
+        |at_ms| log.clone().lose_power(Timestamp::from_millis(at_ms), &mut Seed(1).stream("power")).end;
+    assert_eq!([34_999, 35_000].map(lost), [0, 2]);
+}
+
+/// A batch of three pages: what is written back of it is never whole.
+fn torn() -> (Log, PowerLoss) {
+    let value = Bytes::from(vec![b'v'; 3 * PAGE_BYTES]);
+    (0..100)
+        .map(|seed| {
+            let mut log = Log::default();
+            append(&mut log, 2, 0, 1);
+            log.flush();
+            let batch = record::write_batch(2, &[(None, Some(value.clone())), (None, None)]);
+            log.append(Timestamp::from_millis(2), batch::stamp(&batch, 2, 0, None), 100_000);
+            let loss = log.lose_power(Timestamp::from_millis(3), &mut Seed(seed).stream("power"));
+            (log, loss)
+        })
+        .find(|(_, loss)| loss.torn_bytes > 0)
+        .expect("one power loss of a hundred tears a batch")
+}
+
+#[test]
+fn a_torn_batch_lies_on_the_platter_until_recovery_drops_it() {
+    let (mut log, loss) = torn();
+    assert_eq!((loss.end_before, loss.end, loss.records), (4, 2, 2));
+    let whole = log.size();
+    let file = log.remains.as_ref().expect("a power loss leaves a file").bytes.clone();
+    assert_eq!(file.len(), whole + loss.torn_bytes);
+    log.load(Timestamp::from_millis(4));
+    assert_eq!((log.end_offset(), log.size()), (2, whole));
+    append(&mut log, 1, 1, 5);
+    assert_eq!(offsets(&log.read(0, 3, 10_000, true)), [0, 1, 2]);
+}
+
+#[test]
+fn it_is_recovery_that_decides_what_a_power_loss_leaves() {
+    let (mut log, _) = torn();
+    // The platter has garbled the first batch as well: nobody but recovery looks.
+    let remains = log.remains.as_mut().expect("a power loss leaves a file");
+    let mut bytes = remains.bytes.to_vec();
+    bytes[batch::HEADER_LEN] ^= 1;
+    remains.bytes = bytes.into();
+    log.load(Timestamp::from_millis(4));
+    assert_eq!((log.end_offset(), log.size()), (0, 0));
+}
+
+#[test]
+fn a_second_power_loss_before_recovery_finds_nothing_more_to_take() {
+    let (mut log, first) = torn();
+    let again = log.lose_power(Timestamp::from_millis(4), &mut Seed(1).stream("power"));
+    assert_eq!((again.end_before, again.end, again.records), (first.end, first.end, 0));
+    assert!(log.remains.is_some(), "what is torn is still there");
 }
 
 /// `count` records with this time, appended at the log's end.
@@ -112,7 +173,7 @@ fn old_segments_go_the_active_one_too_but_nothing_that_is_not_committed() {
     assert_eq!(log.delete_old_segments(now, 4, &retaining(1, -1)), 1);
     assert_eq!((log.start_offset(), log.end_offset(), log.size()), (4, 4, 0));
     append_at(&mut log, 9_000, 1);
-    log.load();
+    log.load(Timestamp::from_millis(9_000));
     assert_eq!((log.start_offset(), log.end_offset()), (4, 5));
 }
 
@@ -138,7 +199,7 @@ fn a_start_that_was_not_written_down_is_forgotten_by_a_kill() {
     assert_eq!((log.raise_start_offset(2, 5), log.raise_start_offset(2, 5)), (Ok(true), Ok(false)));
     log.checkpoint_offsets();
     log.raise_start_offset(4, 5).unwrap();
-    log.load();
+    log.load(Timestamp::from_millis(9_000));
     assert_eq!(log.start_offset(), 2);
 }
 
@@ -150,7 +211,7 @@ fn a_high_watermark_that_was_written_down_may_be_ahead_of_what_a_power_loss_left
     append_at(&mut log, 9_000, 5);
     log.checkpoint_high_watermark(6);
     log.truncate_to(1);
-    log.load();
+    log.load(Timestamp::from_millis(9_000));
     assert_eq!(log.checkpointed_high_watermark(), 1);
 }
 
@@ -161,8 +222,8 @@ fn a_log_that_ends_before_its_start_begins_there_anew() {
     log.raise_start_offset(4, 5).unwrap();
     log.checkpoint_offsets();
     // A power loss takes what lies in the page cache, and leaves the checkpoint.
-    log.lose_power(&mut Seed(1).stream("power"));
-    log.load();
+    log.lose_power(Timestamp::from_millis(9_000), &mut Seed(1).stream("power"));
+    log.load(Timestamp::from_millis(9_000));
     assert!(log.start_offset() == 4 && log.end_offset() >= 4, "{log:?}");
 }
 
@@ -233,16 +294,17 @@ proptest! {
                     flushed = before;
                 }
                 Step::WriteBack => {
-                    now_ms += 31_000;
+                    now_ms += 36_000;
                     log.write_back(Timestamp::from_millis(now_ms));
                     flushed = before;
                 }
                 Step::LosePower => {
                     log.checkpoint_offsets();
-                    let loss = log.lose_power(&mut rng);
+                    let loss = log.lose_power(Timestamp::from_millis(now_ms), &mut rng);
                     prop_assert!(loss.end >= flushed.min(before), "what was flushed is there");
                     prop_assert!(batch_ends.contains(&loss.end) || loss.end == start, "batches are whole or gone");
-                    log.load();
+                    log.load(Timestamp::from_millis(now_ms));
+                    prop_assert!(loss.end == log.end_offset() || log.end_offset() == start, "recovery drops what is torn, and no more");
                     flushed = log.end_offset();
                 }
                 Step::Raise(offset) => {

@@ -53,8 +53,8 @@ impl Bench {
     /// started again.
     pub fn lose_power(&mut self, node: NodeId) {
         self.turn_off(node);
-        let at = &mut self.nodes[node as usize - 1];
-        at.disk.lose_power(&mut Seed(7).stream(&format!("power#{node}#{}", at.incarnation)));
+        let (now, at) = (self.now, &mut self.nodes[node as usize - 1]);
+        at.disk.lose_power(now, &mut Seed(7).stream(&format!("power#{node}#{}", at.incarnation)));
         at.paused = Some(Vec::new());
         self.note("", &format!("broker {node} loses power"));
     }
