@@ -11,7 +11,7 @@ pub enum Change {
         /// The host.
         host: String,
     },
-    /// The machine loses power. Heals by `Restart`.
+    /// The machine loses power; its process may be dead already. Heals by `Restart`.
     PowerOff {
         /// The host.
         host: String,
@@ -38,7 +38,7 @@ pub enum Change {
         /// The receiving host.
         to: String,
     },
-    /// What waited arrives, in order, after the link's latency.
+    /// What waited arrives after the link's latency, each connection's bytes in order; connections may overtake each other.
     Release {
         /// The sending host.
         from: String,

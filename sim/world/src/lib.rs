@@ -7,13 +7,13 @@
 //! # What the changes mean, whatever the engine
 //! - **Kill**: the process dies, its machine lives. Its connections close (peers read end of file, and a reset if they go
 //!   on writing), new ones are refused.
-//! - **Power off**: the machine is silent. Peers hear nothing; connects wait. When it is back it resets the connections
+//! - **Power off**: the machine is silent, also one whose process was killed before. Peers hear nothing; connects wait. When it is back it resets the connections
 //!   on which a peer has sent meanwhile, as a machine does that knows nothing of them. What it had sent before arrives.
 //! - **Restart**: the program starts anew, as the host's next incarnation, and may listen on its ports at once.
 //! - **Pause**: no task of the host is polled (SIGSTOP); its kernel goes on acknowledging and takes connects. On resume
 //!   its timers are late.
 //! - **Hold**: bytes on a link wait, in one direction, connects too, and what is under way; they arrive a latency after
-//!   the release, in order. A hold does not nest: one release ends it. Nothing is ever lost on a link.
+//!   the release, each connection's in order. A hold does not nest: one release ends it. Nothing is ever lost on a link.
 //! - **Ties** between hosts that are ready at the same instant are drawn from the seed.
 //! - A program that ends leaves the tasks that it started running, and its host up.
 //! - Time moves in whole milliseconds.

@@ -42,6 +42,8 @@ pub enum Wound {
 #[derive(Debug, Default)]
 pub struct Wounds {
     down: BTreeMap<String, BTreeSet<usize>>,
+    /// Those of them whose machine has no power, from the loss to the restart.
+    dark: BTreeSet<String>,
     paused: BTreeMap<String, BTreeSet<usize>>,
     held: BTreeMap<(String, String), BTreeSet<usize>>,
     /// The fault that came last decides.
@@ -56,12 +58,16 @@ impl Wounds {
                 let faults = self.down.entry(host.clone()).or_default();
                 let was_up = faults.is_empty();
                 faults.insert(fault);
-                if !was_up {
-                    return Vec::new();
-                }
                 // A process that is stopped dies like any other; its successor is not stopped.
                 self.paused.remove(&host);
-                vec![if power_loss { Change::PowerOff { host } } else { Change::Kill { host } }]
+                // That its process is dead keeps no machine from losing power, and its disk what was not flushed.
+                if power_loss && self.dark.insert(host.clone()) {
+                    vec![Change::PowerOff { host }]
+                } else if was_up {
+                    vec![Change::Kill { host }]
+                } else {
+                    Vec::new()
+                }
             }
             Wound::Paused { host } => {
                 if self.down.contains_key(&host) {
@@ -90,6 +96,7 @@ impl Wounds {
         match wound.clone() {
             Wound::Down { host, .. } => {
                 if removed_last(&mut self.down, &host, fault) {
+                    self.dark.remove(&host);
                     vec![Change::Restart { host }]
                 } else {
                     Vec::new()
@@ -121,6 +128,11 @@ impl Wounds {
                 vec![Change::Latency { from, to, range }]
             }
         }
+    }
+
+    /// Whether a fault has taken the host down.
+    pub fn is_down(&self, host: &str) -> bool {
+        self.down.contains_key(host)
     }
 
     /// Nothing is hurt.
@@ -159,6 +171,17 @@ mod tests {
         assert!(wounds.heal(0, &down()).is_empty());
         assert_eq!(texts(wounds.heal(1, &down())), ["restart a"]);
         assert!(wounds.is_empty());
+    }
+
+    #[test]
+    fn a_host_that_is_down_can_still_lose_its_power_once() {
+        let (mut wounds, dark) = (Wounds::default(), Wound::Down { host: "a".into(), power_loss: true });
+        assert_eq!(texts(wounds.hurt(0, &down())), ["kill a"]);
+        assert_eq!(texts(wounds.hurt(1, &dark)), ["power off a"]);
+        assert!(wounds.hurt(2, &dark).is_empty(), "it has none to lose");
+        assert!(wounds.heal(0, &down()).is_empty() && wounds.heal(1, &dark).is_empty());
+        assert_eq!(texts(wounds.heal(2, &dark)), ["restart a"]);
+        assert_eq!(texts(wounds.hurt(3, &dark)), ["power off a"]);
     }
 
     #[test]

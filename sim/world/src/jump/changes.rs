@@ -17,7 +17,8 @@ impl Jump {
     /// What a change is about, if it fits.
     pub(super) fn target(&self, change: &Change) -> Result<Target, Refusal> {
         let states: &[State] = match change {
-            Change::Kill { .. } | Change::PowerOff { .. } => &[State::Running, State::Paused],
+            Change::Kill { .. } => &[State::Running, State::Paused],
+            Change::PowerOff { .. } => &[State::Running, State::Paused, State::Down],
             Change::Restart { .. } => &[State::Down, State::Dark],
             Change::Pause { .. } => &[State::Running],
             Change::Resume { .. } => &[State::Paused],

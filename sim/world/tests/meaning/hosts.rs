@@ -109,6 +109,32 @@ pub(crate) fn a_power_loss_is_silence_and_a_restart_resets_whoever_has_spoken(en
     Ok(())
 }
 
+pub(crate) fn a_machine_whose_process_was_killed_can_still_lose_its_power(engine: Engine) -> Outcome {
+    let mut stage = Stage::new(engine);
+    stage.host("server", echo);
+    stage.host("newcomer", |context, log| async move {
+        context.sleep(ms(250)).await;
+        log.say(&context, "newcomer calls");
+        // Refused by a machine that is up; without power nobody says so.
+        let mut stream = context.connect("server", PORT).await.expect("the machine comes back");
+        ping(&mut stream).await.expect("the server is there");
+        log.say(&context, "newcomer talks");
+        context.sleep(ms(100_000)).await;
+    });
+    stage.pass(100);
+    stage.change(&[kill("server")])?;
+    stage.pass(100);
+    let killed = stage.stats("server").tasks_killed;
+    stage.change(&[power_off("server")])?;
+    stage.pass(10_000);
+    assert_eq!(stage.log.lines(), ["newcomer calls"], "silence");
+    assert_eq!(stage.stats("server").tasks_killed, killed, "there was nobody left to kill");
+    stage.change(&[restart("server")])?;
+    stage.pass(2_000);
+    assert_eq!(stage.log.lines(), ["newcomer calls", "newcomer talks"]);
+    Ok(())
+}
+
 pub(crate) fn bytes_sent_before_a_power_loss_arrive_and_their_reader_hears_no_more(
     engine: Engine,
 ) -> Outcome {

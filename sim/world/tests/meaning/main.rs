@@ -58,6 +58,7 @@ cases! { jump: world::Engine::Jump;
         hosts::a_kill_closes_connections_and_refuses_new_ones,
         hosts::a_restarted_host_listens_again_while_old_connections_linger,
         hosts::a_power_loss_is_silence_and_a_restart_resets_whoever_has_spoken,
+        hosts::a_machine_whose_process_was_killed_can_still_lose_its_power,
         hosts::bytes_sent_before_a_power_loss_arrive_and_their_reader_hears_no_more,
         hosts::a_machine_that_loses_power_with_bytes_unread_says_nothing,
         hosts::a_paused_host_runs_nothing_while_its_machine_takes_bytes,
@@ -124,6 +125,7 @@ cases! { turmoil: world::Engine::Turmoil;
     }
     refuses {
         hosts::a_power_loss_is_silence_and_a_restart_resets_whoever_has_spoken,
+        hosts::a_machine_whose_process_was_killed_can_still_lose_its_power,
         hosts::bytes_sent_before_a_power_loss_arrive_and_their_reader_hears_no_more,
         hosts::a_machine_that_loses_power_with_bytes_unread_says_nothing,
         hosts::a_paused_host_runs_nothing_while_its_machine_takes_bytes,
