@@ -1,6 +1,6 @@
 //! No reader of committed records sees one whose transaction was not committed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::transactions::Transactions;
 use crate::check::client::{ClientAct, ClientEvent, ClientId, Content, key_text};
@@ -16,7 +16,7 @@ pub struct NoAbortedRead {
     transactions: Transactions,
     committed_only: BTreeSet<ClientId>,
     /// Transactions that were reported: one breach for each is enough.
-    reported: BTreeMap<usize, ()>,
+    reported: BTreeSet<usize>,
 }
 
 impl NoAbortedRead {
@@ -33,7 +33,7 @@ impl NoAbortedRead {
                     let Some((number, writer)) = self.transactions.writer(Content::read(record)) else {
                         continue;
                     };
-                    if writer.commit_asked.is_some() || self.reported.insert(number, ()).is_some() {
+                    if writer.commit_asked.is_some() || !self.reported.insert(number) {
                         continue;
                     }
                     let place = format!("{}@{}", record.partition, record.offset);

@@ -93,34 +93,39 @@ impl NoAcknowledgedLoss {
         for record in &self.acknowledged {
             let Some(&(observer, end, ended)) = self.ended.get(&record.partition) else { continue };
             let read = self.read.get(&record.partition).unwrap_or(&nothing);
-            let there = match record.offset {
-                Some(offset) => read.get(&offset).is_some_and(|(reader, _)| *reader == observer),
-                None => read
-                    .values()
-                    .any(|(reader, content)| *reader == observer && *content == record.sent.content),
+            let is_it = |seen: &(ClientId, Content)| seen.0 == observer && seen.1 == record.sent.content;
+            let found = match record.offset {
+                Some(offset) => read.get(&offset),
+                None => read.values().find(|seen| is_it(seen)),
             };
-            if !there {
-                record.report(end, ended, breaches);
+            if !found.is_some_and(is_it) {
+                let another = found.is_some_and(|(reader, _)| *reader == observer);
+                record.report(another, end, ended, breaches);
             }
         }
     }
 }
 
 impl Acknowledged {
-    fn report(&self, end: Offset, ended: Moment, breaches: &mut Breaches) {
+    /// `another` record lies at its offset, or none.
+    fn report(&self, another: bool, end: Offset, ended: Moment, breaches: &mut Breaches) {
         let place = match self.offset {
             Some(offset) => format!("{}@{offset}", self.partition),
             None => self.partition.to_string(),
         };
         let Sent { at, host, key, .. } = &self.sent;
+        let instead = if another { ", where another lies" } else { "" };
+        let without = if another { "with another record there" } else { "without it" };
         breaches.report(
-            format!("the record at {place} with {key} was acknowledged to {host} and is not in the log"),
+            format!(
+                "the record at {place} with {key} was acknowledged to {host} and is not in the log{instead}"
+            ),
             vec![
                 at.evidence(format!("{host} sends a record with {key} to {}", self.partition.topic)),
                 self.at.evidence_at(&place, format!("{host} is told that the record is there")),
                 ended.evidence_at(
                     &place,
-                    format!("the log was read from its start to its end at {end} without it"),
+                    format!("the log was read from its start to its end at {end} {without}"),
                 ),
             ],
         );
@@ -160,6 +165,17 @@ mod tests {
         assert_eq!(
             found,
             ["the record at t/0@1 with key `k` was acknowledged to host-1 and is not in the log"]
+        );
+    }
+
+    #[test]
+    fn an_acknowledged_record_in_whose_place_another_lies_is_lost() {
+        let found = two_acknowledged().polled(9, &[(0, "a"), (1, "z")]).read_to_end(9, 2).end();
+        assert_eq!(
+            found,
+            [
+                "the record at t/0@1 with key `k` was acknowledged to host-1 and is not in the log, where another lies"
+            ]
         );
     }
 

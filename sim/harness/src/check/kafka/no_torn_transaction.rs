@@ -11,12 +11,12 @@ use crate::check::{Breaches, Check, Moment, Occasion};
 /// Of the acknowledged records of a transaction whose commit was asked for, the healed logs hold all or none; and all if
 /// the commit was acknowledged.
 ///
-/// Half a transaction is an order without its payment. Judged by the observer's reading of committed records; while a
-/// partition was not read to its end, nothing is.
+/// Half a transaction is an order without its payment. Judged once the system has come to rest, when nobody is at ending
+/// one any more, by the observer's reading of committed records; a transaction of which a partition was not read to its
+/// end is not judged, and the runner reports that.
 #[derive(Debug, Default)]
 pub struct NoTornTransaction {
     transactions: Transactions,
-    partitions: BTreeMap<Content, TopicPartition>,
     /// Who read what; the observer reads last.
     read: BTreeMap<ClientId, BTreeSet<Content>>,
     ended: BTreeMap<TopicPartition, (ClientId, Moment)>,
@@ -33,7 +33,6 @@ impl NoTornTransaction {
                     let content = Content::read(record);
                     if self.transactions.writer(content).is_some() {
                         self.read.entry(event.client).or_default().insert(content);
-                        self.partitions.insert(content, record.partition.clone());
                     }
                 }
             }
@@ -53,7 +52,10 @@ impl NoTornTransaction {
         for transaction in self.transactions.iter() {
             let Some(asked) = transaction.commit_asked else { continue };
             let all = &transaction.acknowledged;
-            let there = all.values().filter(|content| read.contains(*content)).count();
+            if !all.values().all(|(_, partition)| self.ended.contains_key(partition)) {
+                continue;
+            }
+            let there = all.values().filter(|(content, _)| read.contains(content)).count();
             let wanted_all = transaction.committed.is_some();
             if there == all.len() || (there == 0 && !wanted_all) {
                 continue;
@@ -83,8 +85,8 @@ impl Check for NoTornTransaction {
     fn look(&mut self, moment: Moment, occasion: Occasion<'_>, breaches: &mut Breaches) {
         match occasion {
             Occasion::Client(event) => self.observe(moment, event),
-            Occasion::End { .. } => self.judge(breaches),
-            Occasion::Event(_) | Occasion::Step => {}
+            Occasion::End { at_rest: true } => self.judge(breaches),
+            Occasion::End { at_rest: false } | Occasion::Event(_) | Occasion::Step => {}
         }
     }
 }
@@ -93,6 +95,9 @@ impl Check for NoTornTransaction {
 mod tests {
     use super::super::story::Story;
     use super::*;
+    use crate::check::client::SendId;
+    use broker::RecordMetadata;
+    use context::Timestamp;
 
     fn committing(acknowledged: bool) -> Story<NoTornTransaction> {
         let mut story = Story::new();
@@ -114,6 +119,27 @@ mod tests {
     #[test]
     fn a_committed_transaction_that_is_gone_is_found() {
         assert_eq!(committing(true).read_to_end(9, 3).end().len(), 1);
+    }
+
+    #[test]
+    fn half_a_transaction_may_be_all_that_is_there_yet_while_its_end_is_under_way() {
+        let mut story = committing(false);
+        assert!(story.polled(9, &[(0, "a")]).read_to_end(9, 3).end_unsettled().is_empty());
+    }
+
+    #[test]
+    fn a_transaction_is_not_judged_while_one_of_its_partitions_was_not_read_to_its_end() {
+        let mut story = Story::<NoTornTransaction>::new();
+        story.transactional(1).act(1, ClientAct::TransactionBegan);
+        story.sent(1, 1, "a").acked(1, 1, 0).sent(1, 2, "b");
+        let partition = TopicPartition::new("t", 1);
+        let metadata = RecordMetadata { partition, offset: Some(0), timestamp: Timestamp::ZERO };
+        story.act(1, ClientAct::Acknowledged { send: SendId(2), metadata: &metadata });
+        story.act(1, ClientAct::TransactionEnding { commit: true });
+        story.act(1, ClientAct::TransactionEnded { commit: true });
+        assert!(story.polled(9, &[(0, "a")]).read_to_end(9, 2).end().is_empty());
+        let end = ClientAct::ReadToEnd { partition: &metadata.partition, end: 1, high_watermark: 1 };
+        assert_eq!(story.act(9, end).end().len(), 1);
     }
 
     #[test]

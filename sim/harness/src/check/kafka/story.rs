@@ -96,7 +96,16 @@ impl<C: Check> Story<C> {
 
     /// Ends the run and gives what was found, one sentence each.
     pub(super) fn end(&mut self) -> Vec<String> {
-        self.show(Occasion::End { at_rest: true });
+        self.end_with(true)
+    }
+
+    /// The same of a system that has not come to rest.
+    pub(super) fn end_unsettled(&mut self) -> Vec<String> {
+        self.end_with(false)
+    }
+
+    fn end_with(&mut self, at_rest: bool) -> Vec<String> {
+        self.show(Occasion::End { at_rest });
         assert!(self.breaches.iter().all(|breach| !breach.evidence.is_empty()), "a breach without evidence");
         self.breaches.iter().map(|breach| breach.says.clone()).collect()
     }

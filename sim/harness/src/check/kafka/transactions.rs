@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use broker::TopicPartition;
+
 use crate::check::Moment;
 use crate::check::client::{ClientAct, ClientEvent, ClientId, Content, SendId};
 
@@ -18,8 +20,8 @@ pub(super) struct Transaction {
     pub(super) abort_asked: Option<Moment>,
     /// When its commit was acknowledged.
     pub(super) committed: Option<Moment>,
-    /// The records that were acknowledged.
-    pub(super) acknowledged: BTreeMap<SendId, Content>,
+    /// The records that were acknowledged, and where they are.
+    pub(super) acknowledged: BTreeMap<SendId, (Content, TopicPartition)>,
 }
 
 /// The transactions of a run, as their producers saw them.
@@ -53,9 +55,10 @@ impl Transactions {
                     self.by_content.insert(content, number);
                 }
             }
-            ClientAct::Acknowledged { send, .. } => {
+            ClientAct::Acknowledged { send, metadata } => {
                 if let Some((number, content)) = self.sent.get(&send) {
-                    self.all[*number].acknowledged.insert(send, *content);
+                    let there = (*content, metadata.partition.clone());
+                    self.all[*number].acknowledged.insert(send, there);
                 }
             }
             ClientAct::TransactionEnding { commit } => {
