@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use reports::{Evidence, FaultReport, Finding, FindingKind, ScenarioResult, SeedResult};
 
+use crate::fault::RECORDS_LOST;
 use crate::scenario::{Bound, Expect, Scenario, Statistic};
 use crate::system::Measurements;
 
@@ -127,7 +128,7 @@ pub fn over_all_seeds(scenario: &Scenario, mut seeds: Vec<SeedResult>) -> Scenar
     let different: BTreeSet<u64> = seeds.iter().map(|seed| seed.seed).collect();
     let enough = different.len() as u64 >= scenario.run.seeds;
     let mut findings = Vec::new();
-    if let Some(check) = &scenario.expect.breaks {
+    for check in &scenario.expect.breaks {
         let mut broke = false;
         for seed in &mut seeds {
             let before = seed.findings.len();
@@ -149,6 +150,20 @@ pub fn over_all_seeds(scenario: &Scenario, mut seeds: Vec<SeedResult>) -> Scenar
             let (word, line, count) = (fault.kind.word(), fault.line, seeds.len());
             let says = format!("the fault `{word}` of line {line} had no effect on any of {count} seeds");
             findings.push(over_all("inert_fault", says));
+        }
+        let some = |number: usize, did: fn(&FaultReport) -> bool| {
+            seeds.iter().filter_map(|seed| seed.faults.get(number)).any(did)
+        };
+        let acted = |number| some(number, |report| !report.inert());
+        let took_records = |number| some(number, |report| report.effects.contains_key(RECORDS_LOST));
+        for (number, fault) in scenario.faults.iter().enumerate() {
+            if fault.kind.takes_power_from_brokers() && acted(number) && !took_records(number) {
+                let (word, line, count) = (fault.kind.word(), fault.line, seeds.len());
+                let says = format!(
+                    "the power loss of `{word}` in line {line} took no record from any disk on any of {count} seeds"
+                );
+                findings.push(over_all("inert_fault", says));
+            }
         }
     }
     ScenarioResult {
@@ -183,7 +198,7 @@ mod tests {
             saga_duration: BTreeMap::new(),
             exactly_once: true,
             recovers_within: Duration::from_secs(60),
-            breaks: None,
+            breaks: Vec::new(),
         }
     }
 
@@ -276,7 +291,7 @@ mod tests {
         let text = format!("claim = \"x\"\n[run]\nseeds = {seeds}\norders = 1\narrival = \"1/s\"\n");
         let mut scenario = Scenario::parse(&PathBuf::from("x.toml"), &text, &vocabulary).unwrap();
         scenario.faults = vec![Fault { line: 7, start: Start::At(Duration::ZERO), lasts, kind }];
-        scenario.expect.breaks = breaks.map(str::to_owned);
+        scenario.expect.breaks = breaks.map(str::to_owned).into_iter().collect();
         scenario
     }
 
@@ -314,6 +329,25 @@ mod tests {
     }
 
     #[test]
+    fn a_power_loss_that_took_no_record_on_any_seed_fails_the_scenario() {
+        let mut scenario = scenario(2, None);
+        scenario.faults[0].kind =
+            FaultKind::CrashBroker { broker: crate::scenario::BrokerChoice::Number(1), power_loss: true };
+        let lost = |number, count| {
+            let mut seed = seed(number, 1, &[]);
+            seed.faults[0].effects.extend((count > 0).then(|| (RECORDS_LOST.to_owned(), count)));
+            seed
+        };
+        let dry = over_all_seeds(&scenario, vec![lost(0, 0), lost(1, 0)]);
+        assert_eq!(
+            said(&dry.findings),
+            ["the power loss of `crash_broker` in line 7 took no record from any disk on any of 2 seeds"]
+        );
+        assert!(over_all_seeds(&scenario, vec![lost(0, 0), lost(1, 3)]).held());
+        assert!(over_all_seeds(&scenario, vec![lost(0, 0)]).held(), "one seed may be chance");
+    }
+
+    #[test]
     fn a_fault_is_not_called_inert_over_fewer_seeds_than_the_file_runs() {
         assert!(over_all_seeds(&scenario(2, None), vec![seed(0, 0, &[])]).held());
         // One seed twice is one seed.
@@ -332,5 +366,15 @@ mod tests {
         let other = over_all_seeds(&scenario, vec![seed(0, 1, &["a", "b"]), seed(1, 1, &[])]);
         assert!(!other.held());
         assert_eq!(other.seeds[0].findings.len(), 1);
+    }
+
+    #[test]
+    fn each_check_that_breaks_names_must_break_on_a_seed_of_its_own_or_the_same() {
+        let mut scenario = scenario(2, None);
+        scenario.expect.breaks = vec!["a".into(), "b".into()];
+        assert!(over_all_seeds(&scenario, vec![seed(0, 1, &["b"]), seed(1, 1, &["a"])]).held());
+        assert!(over_all_seeds(&scenario, vec![seed(0, 1, &["a", "b"]), seed(1, 1, &[])]).held());
+        let one = over_all_seeds(&scenario, vec![seed(0, 1, &["a"]), seed(1, 1, &[])]);
+        assert_eq!(said(&one.findings), ["`b` held on all 2 seeds, claimed was that it breaks on one"]);
     }
 }

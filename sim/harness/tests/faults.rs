@@ -2,8 +2,15 @@
 
 mod toy;
 
+use std::io;
+use std::sync::{Arc, Mutex};
+
 use reports::{FaultReport, SeedResult};
-use toy::{broken, run, scenario};
+use shakedown_harness::fault::RECORDS_LOST;
+use shakedown_harness::recorder::{Detail, Trace};
+use shakedown_harness::scenario::FaultKind;
+use toy::{Toy, broken, run, scenario};
+use world::Engine;
 
 /// Runs the toy with these faults; the system must end well whatever goes wrong.
 fn faults(text: &str) -> Vec<FaultReport> {
@@ -26,6 +33,57 @@ fn leaves_nothing_for(first: &str, second: &str) {
     assert!(!reports[0].inert(), "{:?}", reports[0]);
     assert!(reports[1].inert(), "{:?}", reports[1]);
     assert_eq!(reports[1].active.len(), 1, "it was brought, and did nothing");
+}
+
+/// A fault of each kind, and the effect by which it is known.
+const BITES: [(&str, &str, &str); 10] = [
+    ("crash_broker", "at = \"1s\"\ncrash_broker = { broker = 1, down_for = \"2s\" }", "connections cut"),
+    ("crash_controller", "at = \"1s\"\ncrash_controller = {}", "connections cut"),
+    (
+        "rolling_restart",
+        "at = \"1s\"\nrolling_restart = { hosts = [\"broker-*\"], down_for = \"1s\", gap = \"2s\" }",
+        "clean stops",
+    ),
+    (
+        "crash_service",
+        "at = \"1s\"\ncrash_service = { service = \"echo\", down_for = \"2s\" }",
+        "tasks killed",
+    ),
+    (
+        "crash_outside",
+        "at = \"1s\"\ncrash_outside = { system = \"bank\", down_for = \"2s\" }",
+        "tasks killed",
+    ),
+    ("pause", "at = \"1s\"\npause = { host = \"echo-1\", for = \"2s\" }", "wakes deferred"),
+    (
+        "partition",
+        "at = \"1s\"\npartition = { between = [\"echo-*\"], and = [\"broker-*\"], for = \"2s\" }",
+        "packets held",
+    ),
+    (
+        "hold",
+        "at = \"1s\"\nhold = { from = [\"broker-*\"], to = [\"sink-1\"], for = \"2s\" }",
+        "packets held",
+    ),
+    (
+        "latency",
+        "at = \"1s\"\nlatency = { between = [\"echo-1\"], and = [\"bank\"], range = \"50ms..80ms\", for = \"2s\" }",
+        "packets slowed",
+    ),
+    (
+        "duplicate_records",
+        "during = \"0s..4s\"\nduplicate_records = { topic = \"questions\", probability = \"50%\" }",
+        "records copied",
+    ),
+];
+
+#[test]
+fn every_fault_that_is_listed_bites() {
+    for (word, _) in FaultKind::WORDS {
+        let bite = BITES.iter().find(|(other, _, _)| other == word);
+        let (_, fault, effect) = bite.unwrap_or_else(|| panic!("no bite of `{word}` is known"));
+        takes_effect(fault, effect);
+    }
 }
 
 const ECHO_IS_DOWN: &str = "at = \"1s\"\ncrash_service = { service = \"echo\", down_for = \"6s\" }";
@@ -53,9 +111,93 @@ fn a_broker_that_is_down_already_cannot_be_crashed() {
 }
 
 #[test]
-fn a_rolling_restart_takes_every_broker_down_once() {
-    let fault = "at = \"1s\"\nrolling_restart = { hosts = [\"broker-*\"], down_for = \"1s\", gap = \"12s\" }";
-    assert_eq!(takes_effect(fault, "connections cut").active.len(), 2);
+fn a_rolling_restart_asks_every_broker_to_end_and_kills_it_only_if_it_should() {
+    let restart = |more: &str| {
+        format!(
+            "at = \"1s\"\nrolling_restart = {{ hosts = [\"broker-*\"], down_for = \"1s\", gap = \"12s\"{more} }}"
+        )
+    };
+    let clean = takes_effect(&restart(""), "clean stops");
+    assert_eq!((clean.effects["clean stops"], clean.active.len()), (2, 2));
+    let killed = takes_effect(&restart(", clean = false"), "connections cut");
+    assert_eq!((killed.effects.get("clean stops"), killed.active.len()), (None, 2));
+}
+
+#[test]
+fn a_broker_that_cannot_end_is_killed() {
+    let reports = faults(
+        "[[fault]]\nat = \"900ms\"\npause = { host = \"broker-1\", for = \"50s\" }\n\
+         [[fault]]\nat = \"1s\"\nrolling_restart = { hosts = [\"broker-1\"], down_for = \"1s\", gap = \"1s\" }\n",
+    );
+    let (from, to) = reports[1].active[0];
+    assert!((to - from).as_secs() == 31, "30 s until it is killed, and a second down: {:?}", reports[1]);
+    assert_eq!(reports[1].effects.get("clean stops"), None);
+}
+
+#[test]
+fn the_controller_is_away_for_an_election_of_two_to_five_seconds() {
+    let report = takes_effect("at = \"1s\"\ncrash_controller = {}", "tasks killed");
+    let (from, to) = report.active[0];
+    assert!((2_000..=5_000).contains(&(to - from).as_millis()), "{report:?}");
+    assert_eq!(report.what, "crash_controller for 2s to 5s");
+}
+
+/// Two replicas, both of which must have a record: one that loses power takes nothing that was acknowledged.
+const REPLICATED: &str = "replication_factor = 2\nmin_insync_replicas = 2\n";
+
+#[test]
+fn a_power_loss_takes_what_was_not_flushed_and_the_trace_says_what() {
+    let fault =
+        "[[fault]]\nat = \"2s\"\ncrash_broker = { broker = 1, down_for = \"1s\", power_loss = true }\n";
+    let written = Written::default();
+    let trace = Trace::new(written.clone(), Detail::Events);
+    let scenario = scenario(60, &format!("{REPLICATED}{fault}"));
+    let result = shakedown_harness::run(&Toy, &scenario, 3, Engine::Jump, Some(trace)).unwrap();
+    assert_eq!(broken(&result), Vec::<&str>::new(), "{:#?}", result.findings);
+    let lost = result.faults[0].effects[RECORDS_LOST];
+    let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    let told: Vec<u64> = text
+        .lines()
+        .filter(|line| line.contains("fault") && line.contains("with the power: its log ended at"))
+        .map(|line| line.split("broker-1 loses ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap())
+        .collect();
+    assert!(told.len() > 1, "one event for each log that was cut: {told:?}");
+    assert_eq!(told.iter().sum::<u64>(), lost);
+}
+
+#[test]
+fn a_broker_that_is_down_can_still_lose_its_power_and_what_it_had_not_flushed() {
+    let reports = faults(&format!(
+        "{REPLICATED}[[fault]]\nat = \"2s\"\ncrash_broker = {{ broker = 1, down_for = \"6s\" }}\n\
+         [[fault]]\nat = \"3s\"\ncrash_broker = {{ broker = 1, down_for = \"1s\", power_loss = true }}\n"
+    ));
+    assert!(reports[1].effects[RECORDS_LOST] > 0, "{reports:#?}");
+    assert_eq!(reports[1].effects.get("tasks killed"), None, "the first crash has killed them");
+    assert_eq!(reports[0].effects.get(RECORDS_LOST), None);
+}
+
+#[test]
+fn a_fault_does_not_claim_what_another_has_killed() {
+    let reports = faults(
+        "[[fault]]\nat = \"1s\"\npause = { host = \"echo-1\", for = \"4s\" }\n\
+         [[fault]]\nat = \"2s\"\ncrash_service = { service = \"echo\", down_for = \"1s\" }\n",
+    );
+    assert_eq!(reports[0].effects.keys().collect::<Vec<_>>(), ["wakes deferred"]);
+    assert!(reports[1].effects["tasks killed"] > 0);
+}
+
+/// A trace that a test can read.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[test]
@@ -67,21 +209,11 @@ fn hosts_that_are_down_already_cannot_be_restarted_one_after_the_other() {
 }
 
 #[test]
-fn a_crashed_service_loses_its_tasks_and_goes_on_after_its_restart() {
-    takes_effect("at = \"1s\"\ncrash_service = { service = \"echo\", down_for = \"2s\" }", "tasks killed");
-}
-
-#[test]
 fn a_service_that_is_down_already_cannot_be_crashed() {
     leaves_nothing_for(
         ECHO_IS_DOWN,
         "at = \"3s\"\ncrash_service = { service = \"echo\", down_for = \"1s\" }",
     );
-}
-
-#[test]
-fn a_crashed_outside_system_loses_its_tasks() {
-    takes_effect("at = \"1s\"\ncrash_outside = { system = \"bank\", down_for = \"2s\" }", "tasks killed");
 }
 
 #[test]
@@ -93,19 +225,8 @@ fn an_outside_system_that_is_down_already_cannot_be_crashed() {
 }
 
 #[test]
-fn a_pause_defers_what_would_have_woken_the_host() {
-    takes_effect("at = \"1s\"\npause = { host = \"echo-1\", for = \"2s\" }", "wakes deferred");
-}
-
-#[test]
 fn a_host_that_is_down_cannot_be_paused() {
     leaves_nothing_for(ECHO_IS_DOWN, "at = \"2s\"\npause = { host = \"echo-1\", for = \"1s\" }");
-}
-
-#[test]
-fn a_partition_holds_packets_in_both_directions() {
-    let fault = "at = \"1s\"\npartition = { between = [\"echo-*\"], and = [\"broker-*\"], for = \"2s\" }";
-    takes_effect(fault, "packets held");
 }
 
 #[test]
@@ -122,23 +243,9 @@ fn a_partition_between_hosts_that_never_speak_is_inert() {
 }
 
 #[test]
-fn a_hold_keeps_packets_of_one_direction() {
-    takes_effect(
-        "at = \"1s\"\nhold = { from = [\"broker-*\"], to = [\"sink-1\"], for = \"2s\" }",
-        "packets held",
-    );
-}
-
-#[test]
 fn a_hold_between_hosts_that_never_speak_is_inert() {
     let fault = "[[fault]]\nat = \"1s\"\nhold = { from = [\"bank\"], to = [\"sink-1\"], for = \"2s\" }\n";
     assert!(faults(fault)[0].inert());
-}
-
-#[test]
-fn a_changed_latency_slows_packets() {
-    let fault = "at = \"1s\"\nlatency = { between = [\"echo-1\"], and = [\"bank\"], range = \"50ms..80ms\", for = \"2s\" }";
-    takes_effect(fault, "packets slowed");
 }
 
 #[test]
@@ -146,12 +253,6 @@ fn a_changed_latency_between_hosts_that_never_speak_is_inert() {
     let fault = "[[fault]]\nat = \"1s\"\n\
                  latency = { between = [\"sink-1\"], and = [\"bank\"], range = \"50ms..80ms\", for = \"2s\" }\n";
     assert!(faults(fault)[0].inert());
-}
-
-#[test]
-fn duplicates_are_appended_and_excused_by_the_check_on_idempotent_producers() {
-    let fault = "during = \"0s..4s\"\nduplicate_records = { topic = \"questions\", probability = \"50%\" }";
-    takes_effect(fault, "records copied");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::scenario::{BrokerChoice, Fault, FaultKind};
+use crate::scenario::{BrokerChoice, ELECTION, Fault, FaultKind};
 
 /// `crash_broker broker-1 for 12s`.
 pub(super) fn describe(fault: &Fault) -> String {
@@ -10,12 +10,19 @@ pub(super) fn describe(fault: &Fault) -> String {
     let power = |power_loss: &bool| if *power_loss { " by power loss" } else { "" };
     let what = match &fault.kind {
         FaultKind::CrashBroker { broker, power_loss } => format!("{}{}", choice(broker), power(power_loss)),
-        FaultKind::RollingRestart { hosts, gap, power_loss } => {
-            let (hosts, power, gap) = (names(hosts), power(power_loss), span(*gap));
-            return format!("{} {hosts}{power}, each for {lasts}, {gap} apart", fault.kind.word());
+        FaultKind::RollingRestart { hosts, gap, power_loss, clean } => {
+            let (hosts, gap) = (names(hosts), span(*gap));
+            let how = if *clean { ", asked to end" } else { power(power_loss) };
+            return format!("{} {hosts}{how}, each for {lasts}, {gap} apart", fault.kind.word());
         }
         FaultKind::CrashService { hosts, power_loss } => format!("{}{}", names(hosts), power(power_loss)),
-        FaultKind::CrashController => return format!("{} for {lasts}", fault.kind.word()),
+        FaultKind::CrashController { is_drawn: true } => {
+            let (shortest, longest) = (span(*ELECTION.start()), span(*ELECTION.end()));
+            return format!("{} for {shortest} to {longest}", fault.kind.word());
+        }
+        FaultKind::CrashController { is_drawn: false } => {
+            return format!("{} for {lasts}", fault.kind.word());
+        }
         FaultKind::CrashOutside { system } => system.clone(),
         FaultKind::Pause { host } => host.clone(),
         FaultKind::Partition { between, and, one_way } => {
@@ -86,8 +93,15 @@ mod tests {
         assert_eq!(described(slow), "latency h-1 <-> h-1 at 10ms..2s for 1500ms");
         let copies = FaultKind::DuplicateRecords { topic: "t".into(), probability_ppm: 2_500 };
         assert_eq!(described(copies), "duplicate_records t with a chance of 0.25 % for 1500ms");
-        let rolling =
-            FaultKind::RollingRestart { hosts: hosts(2), gap: Duration::from_secs(3), power_loss: false };
-        assert_eq!(described(rolling), "rolling_restart h-1, h-2, each for 1500ms, 3s apart");
+        let rolling = |power_loss, clean| {
+            let (hosts, gap) = (hosts(2), Duration::from_secs(3));
+            described(FaultKind::RollingRestart { hosts, gap, power_loss, clean })
+        };
+        assert_eq!(rolling(false, false), "rolling_restart h-1, h-2, each for 1500ms, 3s apart");
+        assert_eq!(rolling(false, true), "rolling_restart h-1, h-2, asked to end, each for 1500ms, 3s apart");
+        assert_eq!(rolling(true, false), "rolling_restart h-1, h-2 by power loss, each for 1500ms, 3s apart");
+        let controller = |is_drawn| described(FaultKind::CrashController { is_drawn });
+        assert_eq!(controller(false), "crash_controller for 1500ms");
+        assert_eq!(controller(true), "crash_controller for 2s to 5s");
     }
 }

@@ -1,17 +1,27 @@
 //! Brings faults to the world at their times, heals them, and counts what they did there.
+//!
+//! What a change does at once (tasks that end, connections that break, records that go with the power) is counted at that
+//! change, for the fault that made it: of two crashes of one host the first has killed. What goes on for a while (packets
+//! that wait, wakes that are late) is counted from beginning to end, for each fault that asks for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use context::{Event, EventKind, Recorder};
-use kafka::Cluster;
+use kafka::{Cluster, LostWithPower, NodeId};
 use reports::FaultReport;
 use world::{Change, World};
 
 use super::describe::describe;
 use super::{Plan, Wound, Wounds};
 use crate::observer::Observer;
-use crate::scenario::{BrokerChoice, Fault, FaultKind};
+use crate::scenario::{BrokerChoice, Fault, FaultKind, STOPS_WITHIN};
+
+/// The effect of a power loss on the disks of brokers, by which it is known to have been one.
+pub const RECORDS_LOST: &str = "records lost with the power";
+
+/// How often a broker that was asked to end is looked after.
+const LOOKS_EVERY: Duration = Duration::from_millis(100);
 
 /// What faults act upon.
 pub struct Scene<'a> {
@@ -47,17 +57,25 @@ enum Turn {
 
 #[derive(Debug)]
 enum Act {
-    /// One part of a fault begins; only a rolling restart has more than one.
-    Hurt { fault: usize, part: usize },
+    /// A part of a fault begins.
+    Hurt(Part),
+    /// A broker was asked to end at `began`: has it?
+    Stop { part: Part, node: NodeId, began: Duration },
     /// It is over.
-    Heal { fault: usize, began: Duration, wounds: Vec<Wound>, before: Counts },
+    Heal { part: Part, began: Duration, wounds: Vec<Wound>, before: Counts },
 }
 
-/// What has happened to the hosts and links that a part of a fault hurts.
+/// One part of a fault; only a rolling restart has more than one.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    fault: usize,
+    number: usize,
+    lasts: Duration,
+}
+
+/// What goes on at the hosts and links that a part of a fault hurts.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
-    tasks_killed: u64,
-    connections_cut: u64,
     packets_unheard: u64,
     wakes_deferred: u64,
     packets_held: u64,
@@ -78,10 +96,8 @@ impl<'s> Faults<'s> {
         let mut this =
             Faults { faults, agenda: BTreeMap::new(), scheduled: 0, wounds: Wounds::default(), reports };
         for occurrence in &plan.occurrences {
-            for (part, offset) in parts_of(&faults[occurrence.fault]) {
-                let at = workload_starts + occurrence.begins + offset;
-                this.schedule(at, Act::Hurt { fault: occurrence.fault, part });
-            }
+            let part = Part { fault: occurrence.fault, number: 0, lasts: occurrence.lasts };
+            this.schedule(workload_starts + occurrence.begins, Act::Hurt(part));
         }
         this
     }
@@ -98,9 +114,11 @@ impl<'s> Faults<'s> {
     pub fn advance(&mut self, now: Duration, scene: &mut Scene<'_>) {
         while let Some(entry) = self.agenda.first_entry().filter(|entry| entry.key().0 <= now) {
             match entry.remove() {
-                Act::Hurt { fault, part } => self.hurt(now, fault, part, scene),
-                Act::Heal { fault, began, wounds, before } => {
-                    self.heal(now, fault, (began, &wounds, before), scene);
+                Act::Hurt(part) => self.begin(now, part, scene),
+                Act::Stop { part, node, began } => self.await_stop(now, (part, node, began), scene),
+                Act::Heal { part, began, wounds, before } => {
+                    self.heal(now, part, (began, &wounds, before), scene);
+                    self.go_on(now, part);
                 }
             }
         }
@@ -108,9 +126,14 @@ impl<'s> Faults<'s> {
 
     /// Heals whatever is still hurt, and forgets what has not begun.
     pub fn heal_all(&mut self, now: Duration, scene: &mut Scene<'_>) {
-        for act in std::mem::take(&mut self.agenda).into_values() {
-            if let Act::Heal { fault, began, wounds, before } = act {
-                self.heal(now, fault, (began, &wounds, before), scene);
+        while let Some((_, act)) = self.agenda.pop_first() {
+            match act {
+                Act::Hurt(_) => {}
+                // It may have ended already: the host goes down, and is up again at once.
+                Act::Stop { part, began, .. } => self.hurt(now, part, began, scene),
+                Act::Heal { part, began, wounds, before } => {
+                    self.heal(now, part, (began, &wounds, before), scene);
+                }
             }
         }
         assert!(self.wounds.is_empty(), "every wound has a fault that heals it");
@@ -121,12 +144,45 @@ impl<'s> Faults<'s> {
         self.reports
     }
 
-    fn hurt(&mut self, now: Duration, number: usize, part: usize, scene: &mut Scene<'_>) {
+    /// A part begins: at once, or by asking a broker to end.
+    fn begin(&mut self, now: Duration, part: Part, scene: &mut Scene<'_>) {
+        let asked = match &self.faults[part.fault].kind {
+            FaultKind::RollingRestart { hosts, clean: true, .. }
+                if !self.wounds.is_down(&hosts[part.number]) =>
+            {
+                scene.node_of(&hosts[part.number])
+            }
+            _ => None,
+        };
+        let Some(node) = asked else { return self.hurt(now, part, now, scene) };
+        let report = &self.reports[part.fault];
+        let host = scene.cluster.broker_name(node).expect("a node has a name");
+        scene.note(&format!("{} (line {}) begins: {host} is asked to end", report.what, report.line));
+        scene.cluster.shut_down(node);
+        self.schedule(now + LOOKS_EVERY, Act::Stop { part, node, began: now });
+    }
+
+    fn await_stop(&mut self, now: Duration, asked: (Part, NodeId, Duration), scene: &mut Scene<'_>) {
+        let (part, node, began) = asked;
+        let host = scene.cluster.broker_name(node).expect("a node has a name");
+        // Another fault may have killed it meanwhile.
+        if scene.cluster.has_stopped(node) {
+            self.count(part.fault, "clean stops", 1);
+        } else if now >= began + STOPS_WITHIN {
+            scene.note(&format!("{host} has not ended within {STOPS_WITHIN:?} and is killed"));
+        } else if !self.wounds.is_down(host) {
+            return self.schedule(now + LOOKS_EVERY, Act::Stop { part, node, began });
+        }
+        self.hurt(now, part, began, scene);
+    }
+
+    fn hurt(&mut self, now: Duration, part: Part, began: Duration, scene: &mut Scene<'_>) {
+        let number = part.fault;
         let fault = &self.faults[number];
         let what = &self.reports[number].what;
         let wounds = match &fault.kind {
             FaultKind::RollingRestart { hosts, power_loss, .. } => {
-                vec![Wound::Down { host: hosts[part].clone(), power_loss: *power_loss }]
+                vec![Wound::Down { host: hosts[part.number].clone(), power_loss: *power_loss }]
             }
             FaultKind::CrashBroker { broker: BrokerChoice::LeaderOf { topic, partition }, power_loss } => {
                 let partition = i32::try_from(*partition).expect("a partition's number fits");
@@ -142,19 +198,22 @@ impl<'s> Faults<'s> {
             kind => wounds_of(kind),
         };
         let before = Counts::of(number, &wounds, scene);
-        scene.note(&format!("{what} (line {}) begins{}", fault.line, victims(&wounds)));
+        let verb = if began == now { "begins" } else { "goes on" };
+        scene.note(&format!("{what} (line {}) {verb}{}", fault.line, victims(&wounds)));
         let changes: Vec<Change> = wounds.iter().flat_map(|wound| self.wounds.hurt(number, wound)).collect();
-        scene.change(&changes);
+        for (effect, count) in scene.change(&changes) {
+            self.count(number, effect, count);
+        }
         if let FaultKind::DuplicateRecords { topic, probability_ppm } = &fault.kind {
             scene.observer.copy_records(number, topic, *probability_ppm);
         }
-        self.schedule(now + fault.lasts, Act::Heal { fault: number, began: now, wounds, before });
+        self.schedule(now + part.lasts, Act::Heal { part, began, wounds, before });
     }
 
     fn heal(
         &mut self,
         now: Duration,
-        number: usize,
+        Part { fault: number, .. }: Part,
         (began, wounds, before): (Duration, &[Wound], Counts),
         scene: &mut Scene<'_>,
     ) {
@@ -163,13 +222,27 @@ impl<'s> Faults<'s> {
         scene.change(&changes);
         // Counted at the instant of the healing but after it: an engine may know what waited only when it lets it go.
         let after = Counts::of(number, wounds, scene);
-        let report = &mut self.reports[number];
-        report.active.push((began, now));
+        self.reports[number].active.push((began, now));
         for (effect, count) in after.since(before) {
-            *report.effects.entry(effect.to_owned()).or_default() += count;
+            self.count(number, effect, count);
         }
         if let FaultKind::DuplicateRecords { .. } = &self.faults[number].kind {
             scene.observer.stop_copying(number);
+        }
+    }
+
+    /// What comes after a part that is over: of a rolling restart the next host.
+    fn go_on(&mut self, now: Duration, part: Part) {
+        if let FaultKind::RollingRestart { hosts, gap, .. } = &self.faults[part.fault].kind
+            && part.number + 1 < hosts.len()
+        {
+            self.schedule(now + *gap, Act::Hurt(Part { number: part.number + 1, ..part }));
+        }
+    }
+
+    fn count(&mut self, fault: usize, effect: &str, count: u64) {
+        if count > 0 {
+            *self.reports[fault].effects.entry(effect.to_owned()).or_default() += count;
         }
     }
 
@@ -177,21 +250,9 @@ impl<'s> Faults<'s> {
         self.scheduled += 1;
         let turn = match act {
             Act::Heal { .. } => Turn::Heal,
-            Act::Hurt { .. } => Turn::Hurt,
+            Act::Hurt(_) | Act::Stop { .. } => Turn::Hurt,
         };
         self.agenda.insert((at, turn, self.scheduled), act);
-    }
-}
-
-/// Each part of a fault, with the time from the fault's beginning to its own.
-fn parts_of(fault: &Fault) -> Vec<(usize, Duration)> {
-    match &fault.kind {
-        FaultKind::RollingRestart { hosts, gap, .. } => {
-            let starts =
-                std::iter::successors(Some(Duration::ZERO), |start| Some(*start + fault.lasts + *gap));
-            (0..hosts.len()).zip(starts).collect()
-        }
-        _ => vec![(0, Duration::ZERO)],
     }
 }
 
@@ -208,7 +269,7 @@ pub(super) fn wounds_of(kind: &FaultKind) -> Vec<Wound> {
         | FaultKind::CrashService { hosts, power_loss } => {
             hosts.iter().map(|host| down(host, power_loss)).collect()
         }
-        FaultKind::CrashController => vec![down(&"controller".to_owned(), &false)],
+        FaultKind::CrashController { .. } => vec![down(&"controller".to_owned(), &false)],
         FaultKind::CrashOutside { system } => vec![down(system, &false)],
         FaultKind::Pause { host } => vec![Wound::Paused { host: host.clone() }],
         FaultKind::Partition { between, and, one_way } => {
@@ -244,24 +305,51 @@ fn victims(wounds: &[Wound]) -> String {
 }
 
 impl Scene<'_> {
-    /// All at once: an engine whose links know no direction takes both directions together.
-    fn change(&mut self, changes: &[Change]) {
+    /// All at once: an engine whose links know no direction takes both directions together. Gives what the changes did on
+    /// the spot, by name.
+    fn change(&mut self, changes: &[Change]) -> [(&'static str, u64); 3] {
+        let (tasks, connections) = self.ended(changes);
         if let Err(refusal) = self.world.change_all(changes) {
             panic!("the world refuses what was checked before the run: {refusal}");
         }
+        let mut records_lost = 0;
         for change in changes {
             if let Change::PowerOff { host } = change {
-                self.lose_what_was_not_flushed(host);
+                records_lost += self.lose_what_was_not_flushed(host);
             }
         }
+        let (tasks_after, connections_after) = self.ended(changes);
+        [
+            ("tasks killed", tasks_after - tasks),
+            ("connections cut", connections_after - connections),
+            (RECORDS_LOST, records_lost),
+        ]
     }
 
-    fn lose_what_was_not_flushed(&self, host: &str) {
-        let brokers = std::iter::successors(Some(1), |node| Some(node + 1));
-        let mut named = brokers.map_while(|node| Some((node, self.cluster.broker_name(node)?)));
-        if let Some((node, _)) = named.find(|(_, name)| *name == host) {
-            self.cluster.power_lost(node);
+    /// The tasks that were killed and the connections that were cut so far, at the hosts that are changed.
+    fn ended(&self, changes: &[Change]) -> (u64, u64) {
+        let hosts: BTreeSet<&str> = changes.iter().filter_map(Change::host).collect();
+        let stats = hosts.into_iter().filter_map(|host| self.world.host(host));
+        stats.fold((0, 0), |(tasks, cut), stats| (tasks + stats.tasks_killed, cut + stats.connections_cut))
+    }
+
+    /// The records that are gone.
+    fn lose_what_was_not_flushed(&self, host: &str) -> u64 {
+        let Some(node) = self.node_of(host) else { return 0 };
+        let lost = self.cluster.power_lost(node, self.world.now());
+        for LostWithPower { topic, partition, loss } in &lost {
+            self.note(&format!(
+                "{host} loses {} records of {topic}/{partition} with the power: its log ended at {}, and ends at {} now, \
+                 {} bytes of a torn batch behind it",
+                loss.records, loss.end_before, loss.end, loss.torn_bytes
+            ));
         }
+        lost.iter().map(|lost| lost.loss.records).sum()
+    }
+
+    /// The broker that is this host, if one is.
+    fn node_of(&self, host: &str) -> Option<NodeId> {
+        self.cluster.brokers().find(|node| self.cluster.broker_name(*node) == Some(host))
     }
 
     fn note(&self, text: &str) {
@@ -275,13 +363,14 @@ impl Counts {
         let mut counts = Counts { records_copied: scene.observer.copied(fault), ..Counts::default() };
         for wound in wounds {
             match wound {
-                Wound::Down { host, .. } | Wound::Paused { host } => {
-                    let stats = scene.world.host(host).expect("a scenario's hosts are in its world");
-                    counts.tasks_killed += stats.tasks_killed;
-                    counts.connections_cut += stats.connections_cut;
-                    counts.wakes_deferred += stats.wakes_deferred;
+                Wound::Down { host, power_loss: true } => {
                     let links = scene.hosts.iter().map(|from| scene.world.link(from, host));
                     counts.packets_unheard += links.map(|link| link.unheard).sum::<u64>();
+                }
+                Wound::Down { .. } => {}
+                Wound::Paused { host } => {
+                    let stats = scene.world.host(host).expect("a scenario's hosts are in its world");
+                    counts.wakes_deferred += stats.wakes_deferred;
                 }
                 Wound::Held { from, to } => counts.packets_held += scene.world.link(from, to).held,
                 Wound::Slowed { from, to, .. } => counts.packets_slowed += scene.world.link(from, to).slowed,
@@ -290,17 +379,15 @@ impl Counts {
         counts
     }
 
-    /// What has happened since, by name; what has not is left out.
+    /// What has happened since, by name.
     fn since(self, before: Counts) -> impl Iterator<Item = (&'static str, u64)> {
         let effects = [
-            ("tasks killed", self.tasks_killed - before.tasks_killed),
-            ("connections cut", self.connections_cut - before.connections_cut),
             ("packets unheard", self.packets_unheard - before.packets_unheard),
             ("wakes deferred", self.wakes_deferred - before.wakes_deferred),
             ("packets held", self.packets_held - before.packets_held),
             ("packets slowed", self.packets_slowed - before.packets_slowed),
             ("records copied", self.records_copied - before.records_copied),
         ];
-        effects.into_iter().filter(|(_, count)| *count > 0)
+        effects.into_iter()
     }
 }

@@ -11,7 +11,7 @@ mod driver;
 mod plan;
 mod wounds;
 
-pub use driver::{Faults, Scene};
+pub use driver::{Faults, RECORDS_LOST, Scene};
 pub use plan::{Occurrence, Plan};
 pub use wounds::{Wound, Wounds};
 

@@ -8,7 +8,7 @@ use rand::RngExt as _;
 use world::{Engine, LatencyRange};
 
 use super::describe::{describe, span};
-use crate::scenario::{Fault, FaultKind, Scenario, Start};
+use crate::scenario::{ELECTION, Fault, FaultKind, Scenario, Start};
 
 /// What a run will do, before its first event: printed by `replay`, and the first note of every trace.
 ///
@@ -35,8 +35,12 @@ pub struct Occurrence {
     pub fault: usize,
     /// When it begins, from the start of the workload; whole milliseconds.
     pub begins: Duration,
-    /// When it is over and healed.
+    /// How long it lasts; of a rolling restart each part.
+    pub lasts: Duration,
+    /// When it is over and healed, at the earliest: brokers that are asked to end take some time to.
     pub ends: Duration,
+    /// `lasts` was drawn.
+    is_drawn: bool,
     what: String,
     line: usize,
 }
@@ -47,15 +51,12 @@ impl Plan {
         let seed = Seed(seed);
         let mut occurrences = Vec::new();
         for (number, fault) in scenario.faults.iter().enumerate() {
-            for begins in beginnings(number, fault, seed) {
-                let (what, line) = (describe(fault), fault.line);
-                occurrences.push(Occurrence {
-                    fault: number,
-                    begins,
-                    ends: begins + length(fault),
-                    what,
-                    line,
-                });
+            let begins = beginnings(number, fault, seed);
+            for (begins, lasts) in begins.iter().zip(lengths(number, fault, seed)) {
+                let (what, line, begins, is_drawn) =
+                    (describe(fault), fault.line, *begins, has_drawn_length(fault));
+                let ends = begins + whole_length(fault, lasts);
+                occurrences.push(Occurrence { fault: number, begins, lasts, ends, is_drawn, what, line });
             }
         }
         occurrences.sort_by_key(|occurrence| (occurrence.begins, occurrence.fault));
@@ -72,7 +73,6 @@ fn beginnings(number: usize, fault: &Fault, seed: Seed) -> Vec<Duration> {
     match fault.start {
         Start::At(at) => vec![at],
         Start::Within { from, to } => {
-            let millis = |span: Duration| u64::try_from(span.as_millis()).expect("a scenario's times fit");
             // A stream for each fault: taking one out of the file leaves the others where they were drawn.
             let mut rng = seed.stream(&format!("fault/{number}/begins"));
             vec![Duration::from_millis(rng.random_range(millis(from)..=millis(to)))]
@@ -86,14 +86,32 @@ fn beginnings(number: usize, fault: &Fault, seed: Seed) -> Vec<Duration> {
     }
 }
 
-/// From the beginning of one occurrence to the moment that all of it is healed.
-fn length(fault: &Fault) -> Duration {
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).expect("a scenario's times fit")
+}
+
+fn has_drawn_length(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::CrashController { is_drawn: true })
+}
+
+/// How long each occurrence lasts, one after the other.
+fn lengths(number: usize, fault: &Fault, seed: Seed) -> impl Iterator<Item = Duration> {
+    let mut rng = seed.stream(&format!("fault/{number}/lasts"));
+    let (drawn, lasts) = (has_drawn_length(fault), fault.lasts);
+    std::iter::repeat_with(move || match drawn {
+        true => Duration::from_millis(rng.random_range(millis(*ELECTION.start())..=millis(*ELECTION.end()))),
+        false => lasts,
+    })
+}
+
+/// From the beginning of one occurrence, or of each of its parts, to the moment that all of it is healed.
+fn whole_length(fault: &Fault, lasts: Duration) -> Duration {
     match &fault.kind {
         FaultKind::RollingRestart { hosts, gap, .. } => {
             let hosts = u32::try_from(hosts.len()).expect("a cluster's hosts fit");
-            fault.lasts * hosts + *gap * hosts.saturating_sub(1)
+            lasts * hosts + *gap * hosts.saturating_sub(1)
         }
-        _ => fault.lasts,
+        _ => lasts,
     }
 }
 
@@ -105,8 +123,12 @@ impl fmt::Display for Plan {
             "scenario {}, seed {}, engine {}, latency {min}..{max}",
             self.scenario, self.seed.0, self.engine
         )?;
-        for Occurrence { begins, line, what, .. } in &self.occurrences {
-            write!(f, "; at {} {what} (line {line})", span(*begins))?;
+        for Occurrence { begins, lasts, is_drawn, line, what, .. } in &self.occurrences {
+            write!(f, "; at {} {what} (line {line}", span(*begins))?;
+            match is_drawn {
+                true => write!(f, ", here {})", span(*lasts))?,
+                false => write!(f, ")")?,
+            }
         }
         Ok(())
     }
@@ -144,7 +166,24 @@ mod tests {
     #[test]
     fn a_rolling_restart_is_over_when_its_last_host_is_up() {
         let hosts = vec!["a".into(), "b".into(), "c".into()];
-        let kind = FaultKind::RollingRestart { hosts, gap: seconds(5), power_loss: false };
-        assert_eq!(length(&Fault { kind, ..fault(Start::At(Duration::ZERO)) }), seconds(13));
+        let kind = FaultKind::RollingRestart { hosts, gap: seconds(5), power_loss: false, clean: false };
+        assert_eq!(
+            whole_length(&Fault { kind, ..fault(Start::At(Duration::ZERO)) }, seconds(1)),
+            seconds(13)
+        );
+    }
+
+    #[test]
+    fn an_election_without_a_time_takes_one_of_its_own_each_time() {
+        let of = |is_drawn, seed| -> Vec<Duration> {
+            let kind = FaultKind::CrashController { is_drawn };
+            let fault = Fault { kind, ..fault(Start::At(Duration::ZERO)) };
+            lengths(0, &fault, Seed(seed)).take(20).collect()
+        };
+        assert!(of(true, 1).iter().all(|lasts| ELECTION.contains(lasts)));
+        assert!(of(true, 1).windows(2).any(|pair| pair[0] != pair[1]));
+        assert_eq!(of(true, 1), of(true, 1));
+        assert_ne!(of(true, 1), of(true, 2));
+        assert_eq!(of(false, 1), [seconds(1); 20]);
     }
 }

@@ -15,7 +15,7 @@ pub struct Expect {
     pub compensated_sagas: Option<Bound<u64>>,
     /// How many sagas may be left without an end; 0 where the file says nothing.
     pub stuck_sagas: u64,
-    /// Order accepted to customer notified.
+    /// Order placed, which is before it is sent, to customer notified.
     pub order_latency: BTreeMap<Statistic, Bound<Duration>>,
     /// Saga started to its terminal state.
     pub saga_duration: BTreeMap<Statistic, Bound<Duration>>,
@@ -23,8 +23,8 @@ pub struct Expect {
     pub exactly_once: bool,
     /// From the moment that all is healed to the moment that the system is quiet, at most.
     pub recovers_within: Duration,
-    /// Turns the claim round: this check, and no other, breaks on at least one seed.
-    pub breaks: Option<String>,
+    /// Turns the claim round: each of these checks, and no other, breaks on at least one seed. Empty: all hold.
+    pub breaks: Vec<String>,
 }
 
 /// Which figure of many measurements.

@@ -1,8 +1,17 @@
 //! What goes wrong, when, and for how long.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use world::LatencyRange;
+
+/// How long a quorum is without a controller when its leader dies: `controller.quorum.fetch.timeout.ms` (2 s) until that is
+/// noticed, and up to `controller.quorum.election.timeout.ms` and `controller.quorum.election.backoff.max.ms` (1 s each)
+/// and a second round of them until another is elected.
+pub const ELECTION: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(5);
+
+/// How long a broker that was asked to end may take; then it is killed. Kubernetes' `terminationGracePeriodSeconds`.
+pub const STOPS_WITHIN: Duration = Duration::from_secs(30);
 
 /// One `[[fault]]` of a scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +60,11 @@ pub enum FaultKind {
         /// The machine loses power: what was not flushed is gone, and the network hears nothing of it.
         power_loss: bool,
     },
-    /// The controller dies. A quorum of which it stands for all nodes elects another; heals by that one's start after
-    /// `lasts`.
-    CrashController,
+    /// The controller dies. It stands for all nodes of its quorum: until another is elected, after `lasts`, there is none.
+    CrashController {
+        /// The file names no time: each is drawn from [`ELECTION`], and `lasts` is the longest.
+        is_drawn: bool,
+    },
     /// Hosts go down one after the other, each for `lasts`.
     RollingRestart {
         /// In this order.
@@ -62,12 +73,16 @@ pub enum FaultKind {
         gap: Duration,
         /// As for a broker's crash.
         power_loss: bool,
+        /// Brokers are asked to end, as an upgrade does (SIGTERM): each gives its leaderships away, flushes its logs, and goes
+        /// down when it has ended, or after [`STOPS_WITHIN`]. Other hosts are killed in any case.
+        clean: bool,
     },
     /// Hosts of a service die together. Heals by their restart after `lasts`.
     CrashService {
         /// One replica, or all of the service's.
         hosts: Vec<String>,
-        /// As for a broker's crash.
+        /// The machines lose power: the network hears nothing of it. No data is lost by it: a store has synced what it has
+        /// committed, as databases do.
         power_loss: bool,
     },
     /// An outside system dies. Heals by its restart after `lasts`; its ledger stays.
@@ -118,9 +133,18 @@ impl FaultKind {
     /// Every kind as scenario files name it, and what it does.
     pub const WORDS: &'static [(&'static str, &'static str)] = &[
         ("crash_broker", "a broker's process dies, or its machine loses power, and comes back"),
-        ("crash_controller", "the controller dies, and another takes over"),
-        ("rolling_restart", "hosts go down and come back one after the other"),
-        ("crash_service", "one replica of a service, or all, die and come back"),
+        (
+            "crash_controller",
+            "there is no controller for `down_for`, by default 2s to 5s: a quorum's election",
+        ),
+        (
+            "rolling_restart",
+            "hosts go down and come back one after the other; brokers are asked to end first",
+        ),
+        (
+            "crash_service",
+            "one replica of a service, or all, die and come back; its store keeps what it committed",
+        ),
         ("crash_outside", "an outside system dies and comes back; its ledger stays"),
         ("pause", "a process stops, as by SIGSTOP, and goes on"),
         ("partition", "bytes between two sets of hosts wait until it heals"),
@@ -133,7 +157,7 @@ impl FaultKind {
     pub fn word(&self) -> &'static str {
         match self {
             FaultKind::CrashBroker { .. } => "crash_broker",
-            FaultKind::CrashController => "crash_controller",
+            FaultKind::CrashController { .. } => "crash_controller",
             FaultKind::RollingRestart { .. } => "rolling_restart",
             FaultKind::CrashService { .. } => "crash_service",
             FaultKind::CrashOutside { .. } => "crash_outside",
@@ -142,6 +166,17 @@ impl FaultKind {
             FaultKind::Hold { .. } => "hold",
             FaultKind::Latency { .. } => "latency",
             FaultKind::DuplicateRecords { .. } => "duplicate_records",
+        }
+    }
+
+    /// Whether a broker's machine loses power by it, so that records must be lost on its disk.
+    pub fn takes_power_from_brokers(&self) -> bool {
+        match self {
+            FaultKind::CrashBroker { power_loss, .. } => *power_loss,
+            FaultKind::RollingRestart { hosts, power_loss, .. } => {
+                *power_loss && hosts.iter().any(|host| host.starts_with("broker-"))
+            }
+            _ => false,
         }
     }
 }

@@ -24,7 +24,7 @@ mod tests;
 
 pub use diagnostic::ScenarioError;
 pub use expect::{Bound, Comparison, Expect, Statistic};
-pub use fault::{BrokerChoice, Fault, FaultKind, Start};
+pub use fault::{BrokerChoice, ELECTION, Fault, FaultKind, STOPS_WITHIN, Start};
 pub use probe::Probe;
 pub use vocabulary::{ServiceWords, Vocabulary};
 

@@ -166,6 +166,11 @@ impl<'t> Value<'t> {
         })
     }
 
+    /// Whether it is a list, of whatever.
+    pub(super) fn is_list(&self) -> bool {
+        self.value.get_ref().is_array()
+    }
+
     /// A list of strings, each with its place; not empty.
     pub(super) fn strings(&self, example: &str) -> Result<Vec<(&'t str, Range<usize>)>, Invalid> {
         let Some(array) = self.value.get_ref().as_array() else {

@@ -126,6 +126,12 @@ refused! {
         "[[fault]]\nat = \"5s\"\ncrash_service = { service = \"payment\", down_for = \"1s\" }\n[expect]\nrecovers_within = \"30s\"";
     a_recovery_before_a_configured_session_is_over_is_refused:
         "[cluster]\nconfig = { \"broker.session.timeout.ms\" = 20000 }\n[[fault]]\nat = \"5s\"\ncrash_broker = { broker = 1, down_for = \"1s\" }\n[expect]\nrecovers_within = \"19s\"";
+    a_restart_that_is_clean_and_without_power_is_refused:
+        "[[fault]]\nat = \"5s\"\nrolling_restart = { hosts = [\"broker-*\"], down_for = \"3s\", gap = \"3s\", power_loss = true, clean = true }";
+    a_check_that_breaks_twice_is_refused:
+        "[expect]\nbreaks = [\"no_acknowledged_loss\", \"no_acknowledged_loss\"]";
+    an_unknown_check_among_several_is_refused:
+        "[expect]\nbreaks = [\"no_acknowledged_loss\", \"no_acknowleged_loss\"]";
     more_replicas_than_brokers_are_refused: "[cluster]\nreplication_factor = 4";
     a_minimum_in_sync_beyond_the_replicas_is_refused: "[cluster]\nmin_insync_replicas = 2";
     a_transaction_version_that_is_not_built_is_refused: "[cluster]\ntransaction_version = 3";
@@ -208,6 +214,14 @@ fn every_fault_that_is_listed_has_a_grammar() {
         let error = refusal(&format!("[[fault]]\nat = \"5s\"\n{word} = 1"));
         assert!(error.contains(&format!("`{word}` must be a table")), "{error}");
     }
+}
+
+#[test]
+fn several_checks_may_be_said_to_break() {
+    let broken =
+        |breaks: &str| parse(&format!("claim = \"c\"\n[expect]\nbreaks = {breaks}")).unwrap().expect.breaks;
+    assert_eq!(broken("\"no_acknowledged_loss\""), ["no_acknowledged_loss"]);
+    assert_eq!(broken("[\"no_acknowledged_loss\", \"charged_exactly_once\"]").len(), 2);
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub(super) fn read(
         saga_duration: Default::default(),
         exactly_once: true,
         recovers_within: RECOVERS_WITHIN.max(waits.longest() * 2),
-        breaks: None,
+        breaks: Vec::new(),
     };
     let Some(section) = top.get("expect") else { return Ok(expect) };
     let section = section.table("`[expect]`", KEYS, &[], "[expect]")?;
@@ -76,7 +76,7 @@ pub(super) fn read(
         expect.recovers_within = recovery(&within, &waits)?;
     }
     if let Some(check) = section.get("breaks") {
-        expect.breaks = Some(known_check(&check, vocabulary)?);
+        expect.breaks = known_checks(&check, vocabulary)?;
     }
     Ok(expect)
 }
@@ -96,15 +96,27 @@ fn time(value: &Value<'_>) -> Result<Bound<Duration>, Invalid> {
     value.parse(&example, |text| values::bound(text, &example, values::duration))
 }
 
-fn known_check(value: &Value<'_>, vocabulary: &Vocabulary) -> Result<String, Invalid> {
-    let name = value.string("breaks = \"no_acknowledged_loss\"")?;
+/// One check, or a list of several.
+fn known_checks(value: &Value<'_>, vocabulary: &Vocabulary) -> Result<Vec<String>, Invalid> {
+    const EXAMPLE: &str = "breaks = \"no_acknowledged_loss\"";
     let names = || vocabulary.checks.iter().map(String::as_str);
-    if names().any(|check| check == name) {
-        return Ok(name.to_owned());
+    let asked = match value.is_list() {
+        true => value.strings("breaks = [\"no_acknowledged_loss\", \"one_offset_one_value\"]")?,
+        false => vec![(value.string(EXAMPLE)?, value.span())],
+    };
+    let mut known: Vec<String> = Vec::new();
+    for (name, span) in asked {
+        if !names().any(|check| check == name) {
+            let says = format!("there is no check `{name}`");
+            let invalid = Invalid::new(span, says, did_you_mean(name, names()));
+            return Err(invalid.help(format!("the checks are {}", listed(names()))));
+        }
+        if known.iter().any(|other| other == name) {
+            return Err(Invalid::new(span, format!("`{name}` is named twice"), "one too many"));
+        }
+        known.push(name.to_owned());
     }
-    let invalid =
-        Invalid::new(value.span(), format!("there is no check `{name}`"), did_you_mean(name, names()));
-    Err(invalid.help(format!("the checks are {}", listed(names()))))
+    Ok(known)
 }
 
 fn recovery(value: &Value<'_>, waits: &Waits) -> Result<Duration, Invalid> {
@@ -141,11 +153,15 @@ impl Waits {
                 false => ("session.timeout.ms", consumer, fault.line),
             };
             match &fault.kind {
+                // A broker that ends cleanly tells the controller; what is killed beside it has its session to wait out.
+                FaultKind::RollingRestart { hosts, clean: true, .. } => {
+                    waits.extend(hosts.iter().filter(|host| !host.starts_with("broker-")).map(of_host));
+                }
                 FaultKind::CrashBroker { .. } => waits.push((BROKER, broker, fault.line)),
                 FaultKind::CrashService { hosts, .. } | FaultKind::RollingRestart { hosts, .. } => {
                     waits.extend(hosts.iter().map(of_host));
                 }
-                FaultKind::CrashController
+                FaultKind::CrashController { .. }
                 | FaultKind::CrashOutside { .. }
                 | FaultKind::Pause { .. }
                 | FaultKind::Partition { .. }

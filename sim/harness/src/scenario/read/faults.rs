@@ -9,7 +9,9 @@ use toml::de::DeTable;
 use crate::scenario::diagnostic::{Invalid, did_you_mean, listed, position};
 use crate::scenario::hosts::Hosts;
 use crate::scenario::table::{Table, Value};
-use crate::scenario::{BrokerChoice, Cluster, Fault, FaultKind, ServiceSettings, Start, Vocabulary, values};
+use crate::scenario::{
+    BrokerChoice, Cluster, ELECTION, Fault, FaultKind, ServiceSettings, Start, Vocabulary, values,
+};
 
 /// What the words of a fault must match.
 pub(super) struct World<'s> {
@@ -164,7 +166,9 @@ fn crash_broker(what: &Value<'_>, world: &World<'_>) -> Result<(FaultKind, Lengt
 fn crash_controller(what: &Value<'_>) -> Result<(FaultKind, Length), Invalid> {
     const EXAMPLE: &str = "crash_controller = { down_for = \"3s\" }";
     let table = what.table("`crash_controller`", &["down_for"], &[], EXAMPLE)?;
-    Ok((FaultKind::CrashController, down_for(&table)?))
+    let is_drawn = table.get("down_for").is_none();
+    let lasts = if is_drawn { Length::Own(*ELECTION.end()) } else { down_for(&table)? };
+    Ok((FaultKind::CrashController { is_drawn }, lasts))
 }
 
 fn leader_of_partition(value: &Value<'_>, world: &World<'_>) -> Result<BrokerChoice, Invalid> {
@@ -188,14 +192,23 @@ fn leader_of_partition(value: &Value<'_>, world: &World<'_>) -> Result<BrokerCho
 
 fn rolling_restart(what: &Value<'_>, world: &World<'_>) -> Result<(FaultKind, Length), Invalid> {
     const EXAMPLE: &str = "rolling_restart = { hosts = [\"broker-*\"], down_for = \"2s\", gap = \"12s\" }";
-    let table = what.table("`rolling_restart`", &["hosts", "down_for", "gap", "power_loss"], &[], EXAMPLE)?;
+    let keys = ["hosts", "down_for", "gap", "power_loss", "clean"];
+    let table = what.table("`rolling_restart`", &keys, &[], EXAMPLE)?;
     let hosts = world.hosts.all(&table.need("hosts", EXAMPLE)?.strings(EXAMPLE)?)?;
     if let Some(host) = hosts.iter().find(|host| !may_crash(host, world)) {
         return Err(cannot_crash(host, table.need("hosts", EXAMPLE)?.span()));
     }
     let gap = table.need("gap", "gap = \"12s\"")?.parse("gap = \"12s\"", values::duration)?;
     let power_loss = power_loss(&table)?;
-    Ok((FaultKind::RollingRestart { hosts, gap, power_loss }, down_for(&table)?))
+    let clean = match table.get("clean") {
+        Some(clean) if power_loss && clean.boolean()? => {
+            let says = "`clean` and `power_loss` exclude each other: a machine without power ends nothing";
+            return Err(Invalid::new(clean.key_span(), says, "one too many").help("keep one of the two"));
+        }
+        Some(clean) => clean.boolean()?,
+        None => !power_loss,
+    };
+    Ok((FaultKind::RollingRestart { hosts, gap, power_loss, clean }, down_for(&table)?))
 }
 
 fn crash_service(what: &Value<'_>, world: &World<'_>) -> Result<(FaultKind, Length), Invalid> {
@@ -362,7 +375,7 @@ fn power_loss(table: &Table<'_>) -> Result<bool, Invalid> {
     Ok(table.get("power_loss").map(|value| value.boolean()).transpose()?.unwrap_or(false))
 }
 
-/// The controller stays up so far, and the workload and the observer are the harness's own.
+/// The workload and the observer are the harness's own.
 fn may_crash(host: &str, world: &World<'_>) -> bool {
     !world.vocabulary.others.iter().any(|other| other == host)
 }
