@@ -27,7 +27,7 @@ pub struct SeedResult {
     pub sagas: Sagas,
     /// Saga started to its terminal state; sagas without an end are not in here.
     pub saga_durations: Durations,
-    /// Order accepted to customer notified; orders that were not notified are not in here.
+    /// Order placed to customer notified; orders that were not notified are not in here.
     pub order_latencies: Durations,
     /// How long records waited from produced to handled, by topic and handler, in the order of their names.
     pub hops: Vec<Hop>,

@@ -44,7 +44,7 @@ fn sagas(results: &[ScenarioResult]) -> Grid {
 }
 
 fn order_latency(results: &[ScenarioResult]) -> Grid {
-    let title = "Orders: accepted to customer notified, in simulated time";
+    let title = "Orders: placed to customer notified, in simulated time";
     let header = ["scenario", "orders", "mean", "p50", "p95", "p99", "longest", "shortest"];
     let mut grid = Grid::new(title, &header);
     for result in results {

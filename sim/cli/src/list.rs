@@ -16,32 +16,40 @@ const SCENARIOS: &str = "scenarios";
 /// [`ScenarioError`] if a scenario in the folder cannot be read or is wrong.
 pub(crate) fn list(what: Listing, system: &dyn System) -> Result<String, ScenarioError> {
     let lines = match what {
-        Listing::Faults => FaultKind::WORDS.iter().map(|(word, does)| line(word, does)).collect(),
+        Listing::Faults => {
+            FaultKind::WORDS.iter().map(|(word, does)| (word.to_string(), does.to_string())).collect()
+        }
         Listing::Checks => {
-            harness::checks(system).iter().map(|check| line(check.name, check.claim)).collect()
+            let checks = harness::checks(system).into_iter();
+            checks.map(|check| (check.name.to_owned(), check.claim.to_owned())).collect()
         }
         Listing::Services => services(system),
         Listing::Scenarios => scenarios(Path::new(SCENARIOS), system)?,
     };
-    Ok(lines)
+    Ok(columns(&lines))
 }
 
-fn services(system: &dyn System) -> String {
-    let mut lines = String::new();
+/// A name and what is said of it.
+type Line = (String, String);
+
+fn services(system: &dyn System) -> Vec<Line> {
+    let mut lines = Vec::new();
     for (name, words) in system.services() {
-        lines.push_str(&line(&name, &words.about));
+        lines.push((name, words.about));
         for (flaw, does) in words.flaws {
-            lines.push_str(&line("", &format!("naive = [\"{flaw}\"]: {does}")));
+            lines.push((String::new(), format!("naive = [\"{flaw}\"]: {does}")));
         }
     }
     lines
 }
 
-fn scenarios(folder: &Path, system: &dyn System) -> Result<String, ScenarioError> {
+fn scenarios(folder: &Path, system: &dyn System) -> Result<Vec<Line>, ScenarioError> {
     let scenarios = Scenario::load_all(&[PathBuf::from(folder)], &harness::vocabulary(system))?;
-    Ok(scenarios.iter().map(|scenario| line(&scenario.name, &scenario.claim)).collect())
+    Ok(scenarios.into_iter().map(|scenario| (scenario.name, scenario.claim)).collect())
 }
 
-fn line(name: &str, text: &str) -> String {
-    format!("{name:<26} {text}\n")
+/// The names in a column as wide as the longest.
+fn columns(lines: &[Line]) -> String {
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    lines.iter().map(|(name, text)| format!("{name:<width$}  {text}\n")).collect()
 }

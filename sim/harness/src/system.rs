@@ -187,7 +187,7 @@ pub struct Measurements {
     pub sagas: Sagas,
     /// Saga started to its terminal state.
     pub saga_durations: Durations,
-    /// Order accepted to customer notified.
+    /// Order placed to customer notified.
     pub order_latencies: Durations,
     /// How long records waited, by topic and handler, in the order of their names.
     pub hops: Vec<Hop>,

@@ -26,6 +26,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What the customers have sent and heard.
 #[derive(Default)]
 pub struct Desk {
+    placed: Mutex<BTreeMap<OrderId, Timestamp>>,
     accepted: Mutex<BTreeMap<OrderId, Timestamp>>,
 }
 
@@ -33,6 +34,11 @@ impl Desk {
     /// Whether Kafka has acknowledged every order.
     pub fn all_sent(&self, plan: &Plan) -> bool {
         self.accepted().len() == plan.orders.len()
+    }
+
+    /// When each order was placed: when its customer first wanted to send it, whatever became of that.
+    pub fn placed(&self) -> MutexGuard<'_, BTreeMap<OrderId, Timestamp>> {
+        self.placed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When each order was acknowledged.
@@ -89,6 +95,8 @@ async fn connect(context: &Context, clients: &Clients) -> Arc<dyn Producer> {
 async fn place(context: Context, producer: Arc<dyn Producer>, parts: Arc<Parts>, number: usize) {
     let Planned { id: order, command, .. } = &parts.plan.orders[number];
     let id = MessageId::derived(&format!("{HOST}/{order}"));
+    // The wait begins here: one that began with the acknowledgement would leave out what an outage costs.
+    parts.desk.placed().entry(order.clone()).or_insert(context.now());
     loop {
         let record = Outgoing::of(command).into_record(id, id, None, context.now());
         match producer.send(record).await {

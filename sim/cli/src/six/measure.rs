@@ -43,15 +43,20 @@ fn duration(saga: &Instance) -> Option<Duration> {
     saga.ended_at_ms.map(|ended| Duration::from_millis(ended.saturating_sub(saga.started_at_ms)))
 }
 
-/// Acknowledged by Kafka to the customer, to the first notice that the mail provider took: what the customer waits for.
+/// Placed by the customer, to the first notice that the mail provider took: what the customer waits for, with all that
+/// an outage adds before Kafka has the order.
 fn order_latencies(parts: &Parts) -> Durations {
     let mut told = BTreeMap::<String, Timestamp>::new();
     for notice in parts.mail.ledger().notices() {
         told.entry(notice.order_id.clone()).or_insert(notice.at);
     }
-    let accepted = parts.desk.accepted();
-    let latencies = accepted.iter().filter_map(|(order, at)| Some(told.get(order.as_str())?.since(*at)));
-    latencies.collect()
+    let placed = parts.desk.placed();
+    let spans = placed.iter().filter_map(|(order, at)| Some((*at, *told.get(order.as_str())?)));
+    let latency = |(placed, told): (Timestamp, Timestamp)| {
+        assert!(told >= placed, "nobody is told of an order before it is placed");
+        told.since(placed)
+    };
+    spans.map(latency).collect()
 }
 
 /// From the moment a record was made to the moment its handler had committed, by topic and handler.

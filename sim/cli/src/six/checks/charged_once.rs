@@ -1,12 +1,12 @@
 //! No order is charged twice.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use harness::check::{Breaches, Check, Moment, Occasion};
 use harness::system::CheckWords;
 use outside::gateway::Charge;
 
+use super::at_most_once::AtMostOnce;
 use super::effects::captured;
 use crate::six::parts::Parts;
 
@@ -19,14 +19,12 @@ pub(crate) const WORDS: CheckWords = CheckWords {
 /// look right while the customer paid twice. It must hold at any time, also if one of the charges is given back later.
 pub(crate) struct ChargedExactlyOnce {
     parts: Arc<Parts>,
-    /// How much of the ledger was looked at.
-    seen: usize,
-    charges: BTreeMap<String, Vec<Charge>>,
+    charges: AtMostOnce<String, Charge>,
 }
 
 impl ChargedExactlyOnce {
     pub(crate) fn new(parts: Arc<Parts>) -> ChargedExactlyOnce {
-        ChargedExactlyOnce { parts, seen: 0, charges: BTreeMap::new() }
+        ChargedExactlyOnce { parts, charges: AtMostOnce::new() }
     }
 }
 
@@ -44,15 +42,11 @@ impl Check for ChargedExactlyOnce {
             return;
         }
         let ledger = self.parts.gateway.ledger();
-        for charge in &ledger.charges()[self.seen..] {
-            let charges = self.charges.entry(charge.order_id.clone()).or_default();
-            charges.push(charge.clone());
-            if charges.len() > 1 {
-                let says = format!("order {} was charged {} times", charge.order_id, charges.len());
-                breaches.report(says, charges.iter().map(captured).collect());
-            }
-        }
-        self.seen = ledger.charges().len();
+        let order = |charge: &Charge| charge.order_id.clone();
+        self.charges.read_on(ledger.charges(), order, |charge, charges| {
+            let says = format!("order {} was charged {} times", charge.order_id, charges.len());
+            breaches.report(says, charges.iter().map(captured).collect());
+        });
     }
 }
 

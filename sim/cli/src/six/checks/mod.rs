@@ -7,6 +7,7 @@
 //! Start reading at [`effects`], which is what really happened for an order. Every check has a test in which a planted
 //! defect breaks it.
 
+mod at_most_once;
 mod charged_once;
 mod effects;
 mod effects_all_or_none;

@@ -1,12 +1,12 @@
 //! No order is shipped twice.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use harness::check::{Breaches, Check, Moment, Occasion};
 use harness::system::CheckWords;
 use outside::carrier::Shipment;
 
+use super::at_most_once::AtMostOnce;
 use super::effects::booked;
 use crate::six::parts::Parts;
 
@@ -18,14 +18,12 @@ pub(crate) const WORDS: CheckWords = CheckWords {
 /// Two parcels for one payment are goods given away, and a carrier's bill for both.
 pub(crate) struct ShippedAtMostOnce {
     parts: Arc<Parts>,
-    /// How much of the ledger was looked at.
-    seen: usize,
-    shipments: BTreeMap<String, Vec<Shipment>>,
+    shipments: AtMostOnce<String, Shipment>,
 }
 
 impl ShippedAtMostOnce {
     pub(crate) fn new(parts: Arc<Parts>) -> ShippedAtMostOnce {
-        ShippedAtMostOnce { parts, seen: 0, shipments: BTreeMap::new() }
+        ShippedAtMostOnce { parts, shipments: AtMostOnce::new() }
     }
 }
 
@@ -43,15 +41,11 @@ impl Check for ShippedAtMostOnce {
             return;
         }
         let ledger = self.parts.carrier.ledger();
-        for shipment in &ledger.shipments()[self.seen..] {
-            let shipments = self.shipments.entry(shipment.order_id.clone()).or_default();
-            shipments.push(shipment.clone());
-            if shipments.len() > 1 {
-                let says = format!("order {} was booked {} times", shipment.order_id, shipments.len());
-                breaches.report(says, shipments.iter().map(booked).collect());
-            }
-        }
-        self.seen = ledger.shipments().len();
+        let order = |shipment: &Shipment| shipment.order_id.clone();
+        self.shipments.read_on(ledger.shipments(), order, |shipment, shipments| {
+            let says = format!("order {} was booked {} times", shipment.order_id, shipments.len());
+            breaches.report(says, shipments.iter().map(booked).collect());
+        });
     }
 }
 

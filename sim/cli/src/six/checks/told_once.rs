@@ -1,6 +1,5 @@
 //! Customers are told once, and the truth.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use harness::check::{Breaches, Check, Moment, Occasion};
@@ -8,6 +7,7 @@ use harness::system::CheckWords;
 use outside::mail::Notice;
 use proto::order::OrderStatus;
 
+use super::at_most_once::AtMostOnce;
 use super::effects::{orders, told};
 use crate::six::parts::Parts;
 
@@ -19,31 +19,23 @@ pub(crate) const WORDS: CheckWords = CheckWords {
 /// A second mail is a nuisance; a mail that says `confirmed` for an order that was cancelled is a promise broken.
 pub(crate) struct ToldOnce {
     parts: Arc<Parts>,
-    /// How much of the ledger was looked at.
-    seen: usize,
     /// By order and kind.
-    notices: BTreeMap<(String, String), Vec<Notice>>,
+    notices: AtMostOnce<(String, String), Notice>,
 }
 
 impl ToldOnce {
     pub(crate) fn new(parts: Arc<Parts>) -> ToldOnce {
-        ToldOnce { parts, seen: 0, notices: BTreeMap::new() }
+        ToldOnce { parts, notices: AtMostOnce::new() }
     }
 
     /// At any time: no kind twice.
     fn read_on(&mut self, breaches: &mut Breaches) {
         let ledger = self.parts.mail.ledger();
-        for notice in &ledger.notices()[self.seen..] {
-            let key = (notice.order_id.clone(), notice.kind.clone());
-            let notices = self.notices.entry(key).or_default();
-            notices.push(notice.clone());
-            if notices.len() > 1 {
-                let Notice { to, kind, order_id, .. } = notice;
-                let says = format!("{to} was told {} times `{kind}` of order {order_id}", notices.len());
-                breaches.report(says, notices.iter().map(told).collect());
-            }
-        }
-        self.seen = ledger.notices().len();
+        let key = |notice: &Notice| (notice.order_id.clone(), notice.kind.clone());
+        self.notices.read_on(ledger.notices(), key, |Notice { to, kind, order_id, .. }, notices| {
+            let says = format!("{to} was told {} times `{kind}` of order {order_id}", notices.len());
+            breaches.report(says, notices.iter().map(told).collect());
+        });
     }
 
     /// At rest: of each order that it ended, and how.
@@ -55,7 +47,7 @@ impl ToldOnce {
                 // Another check says so.
                 _ => continue,
             };
-            let of_order = self.notices.range((id.to_string(), String::new())..);
+            let of_order = self.notices.entries().range((id.to_string(), String::new())..);
             let of_order = of_order.take_while(|((order, _), _)| order == id.as_str());
             let kinds: Vec<&str> = of_order.clone().map(|((_, kind), _)| kind.as_str()).collect();
             if kinds != [ended] {
