@@ -10,6 +10,8 @@ use kafka::wire::{BROKER_APIS, Request, request};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{ApiKey, ProduceRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
+// The program's allocator.
+use shakedown as _;
 use shakedown_benches::facts::{Facts, note};
 
 const RECORDS: usize = 100;

@@ -10,6 +10,8 @@ use kafka::log::{Log, record};
 use kafka::metadata::PartitionImage;
 use kafka::partition::{AppendRules, Partition};
 use kafka::{Settings, TopicSettings};
+// The program's allocator.
+use shakedown as _;
 use shakedown_benches::facts::{Facts, note};
 
 const RECORDS: usize = 100;

@@ -64,8 +64,18 @@ fn page(nanos: &BTreeMap<String, f64>, facts: &BTreeMap<String, Facts>) -> Strin
         let beyond = span(produce - bare);
         let _ = writeln!(
             page,
-            "A produce request costs {beyond} beyond the bare world (goal: at most 100 µs).\n"
+            "A produce request costs {beyond} of CPU beyond the bare world (goal: at most 10 µs)."
         );
+    }
+    for (replicas, goal) in [("RF 1", 2.3), ("RF 3", 1.0)] {
+        let id = format!("stream/{replicas}");
+        if let (Some(mean), Some(facts)) = (nanos.get(&id), facts.get(&id)) {
+            let million = facts.units / (mean / 1e9) / 1e6;
+            let _ = writeln!(
+                page,
+                "Records of 64 bytes at {replicas}: {million:.2} M a second (goal: {goal:.1} M)."
+            );
+        }
     }
     for (rate, goal) in [("20 a second", 3.0), ("1 a second", 8.0)] {
         let of = |engine| nanos.get(&format!("order scenario/{engine}, {rate}"));

@@ -1,0 +1,130 @@
+//! The clusters, each on loopback, with the topic on all of its brokers.
+
+use std::any::Any;
+use std::time::Duration;
+
+use cluster::{Jars, KAFKA_VERSION, Processes, Spec};
+use context::Seed;
+use context::real::RealHost;
+use kafka::ClusterConfig;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::mocking::MockCluster;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::client::{PARTITIONS, TOPIC};
+use crate::table::timed;
+
+/// How long a broker may take until it is unfenced.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// What a cluster is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The simulated Kafka over TCP: the cores and the shell of `shakedown serve`.
+    Served,
+    /// librdkafka's mock cluster.
+    Mock,
+    /// Kafka itself.
+    Real,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Served => "shakedown serve",
+            Kind::Mock => "librdkafka's mock",
+            Kind::Real => "Kafka 4.1",
+        }
+    }
+}
+
+/// A cluster that runs until it is dropped.
+pub(crate) struct Cluster {
+    pub(crate) kind: Kind,
+    pub(crate) brokers: u32,
+    pub(crate) bootstrap: String,
+    /// From nothing until the topic was made.
+    pub(crate) ready_after: Duration,
+    _running: Box<dyn Any>,
+}
+
+impl Cluster {
+    /// Starts a cluster and makes the topic.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) fn start(kind: Kind, brokers: u32) -> Result<Cluster, String> {
+        let runtime = Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
+        let (started, ready_after) = timed(|| match kind {
+            Kind::Served => serve(&runtime, brokers),
+            Kind::Mock => mock(brokers),
+            Kind::Real => real(&runtime, brokers),
+        });
+        let (bootstrap, running) = started?;
+        // The served cluster's tasks are on this runtime.
+        Ok(Cluster { kind, brokers, bootstrap, ready_after, _running: Box::new((running, runtime)) })
+    }
+}
+
+type Started = Result<(String, Box<dyn Any>), String>;
+
+fn serve(runtime: &Runtime, brokers: u32) -> Started {
+    let mut config = ClusterConfig::simulated(brokers).with("group.initial.rebalance.delay.ms", 0);
+    for (node, port) in config.brokers.iter_mut().chain([&mut config.controller]).zip(29_092..) {
+        // An address of its own, so that nobody else is on its ports.
+        node.host = format!("127.79.{brokers}.1");
+        node.port = port;
+    }
+    let address = config.controller.host.clone();
+    let cluster = kafka::Cluster::new(config).map_err(|error| error.to_string())?;
+    let hosts = runtime.block_on(async {
+        let mut hosts = Vec::new();
+        for (name, program) in cluster.hosts() {
+            let (context, host) = RealHost::new(name, Seed(1)).bind_to(&address).start();
+            context.spawn("node", program(context.clone()));
+            hosts.push(host);
+        }
+        let clock = RealHost::new("clock", Seed(0)).into_context();
+        while !cluster.brokers().all(|node| cluster.is_live(node)) {
+            clock.sleep(LOOK_AGAIN).await;
+        }
+        hosts
+    });
+    let bootstrap = cluster.bootstrap_servers();
+    create_topic(runtime, &bootstrap, brokers)?;
+    Ok((bootstrap, Box::new(hosts)))
+}
+
+fn mock(brokers: u32) -> Started {
+    let mock = MockCluster::new(brokers as i32).map_err(|error| error.to_string())?;
+    mock.create_topic(TOPIC, PARTITIONS, brokers as i32).map_err(|error| error.to_string())?;
+    Ok((mock.bootstrap_servers(), Box::new(mock)))
+}
+
+fn real(runtime: &Runtime, brokers: u32) -> Started {
+    let jars = Jars::find().map_err(|error| error.to_string())?;
+    assert!(KAFKA_VERSION.starts_with("4.1."), "the table says 4.1, the jars are {KAFKA_VERSION}");
+    let replicas = ["offsets.topic.replication.factor", "transaction.state.log.replication.factor"];
+    let config = replicas.map(|name| (name.to_owned(), brokers.to_string())).into();
+    let spec = Spec { brokers, config, ..Spec::default() };
+    let processes = Processes::start(&jars, &spec).map_err(|error| error.to_string())?;
+    let bootstrap = processes.bootstrap_servers();
+    create_topic(runtime, &bootstrap, brokers)?;
+    Ok((bootstrap, Box::new(processes)))
+}
+
+fn create_topic(runtime: &Runtime, bootstrap: &str, replicas: u32) -> Result<(), String> {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .create()
+        .map_err(|error| format!("no admin client: {error}"))?;
+    let topic = NewTopic::new(TOPIC, PARTITIONS, TopicReplication::Fixed(replicas as i32));
+    let created = runtime.block_on(admin.create_topics([&topic], &AdminOptions::new()));
+    let created = created.map_err(|error| format!("the topic cannot be made: {error}"))?;
+    for result in created {
+        result.map_err(|(topic, error)| format!("`{topic}` cannot be made: {error}"))?;
+    }
+    Ok(())
+}
