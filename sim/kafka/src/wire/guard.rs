@@ -105,9 +105,9 @@ impl fmt::Debug for Walk<'_> {
 
 impl<'a> Walk<'a> {
     fn structure(&mut self, fields: &[Field]) -> Result<(), Malformed> {
-        let here = |field: &&Field| (field.from..=field.to).contains(&self.version);
-        let present: Vec<&Field> = fields.iter().filter(here).collect();
-        for field in present.iter().filter(|field| field.tag.is_none()) {
+        let version = self.version;
+        let is_here = |field: &&Field| field.tag.is_none() && (field.from..=field.to).contains(&version);
+        for field in fields.iter().filter(is_here) {
             self.value(&field.kind)?;
         }
         if self.flexible { self.tagged_fields(fields) } else { Ok(()) }
