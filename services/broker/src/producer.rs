@@ -8,20 +8,36 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use context::BoxFuture;
+use tokio::sync::oneshot;
 
-use crate::{Error, GroupMetadata, OffsetAndMetadata, ProducerRecord, RecordMetadata, TopicPartition};
+use crate::{
+    Error, ErrorClass, ErrorCode, GroupMetadata, OffsetAndMetadata, ProducerRecord, RecordMetadata,
+    TopicPartition,
+};
 
 /// The fate of a record that was sent. The record goes out whether or not this is awaited.
 ///
 /// An error of class retriable here means that the producer gave up retrying. With [`crate::ErrorCode::TimedOut`] or
 /// [`crate::ErrorCode::MessageTimedOut`] the record may have been appended all the same.
 #[must_use = "an unacknowledged record may be lost; await the delivery, or flush"]
-pub struct Delivery(BoxFuture<'static, Result<RecordMetadata, Error>>);
+pub struct Delivery(Fate);
+
+enum Fate {
+    /// Records are many: what waits for one is no more than the channel on which it is told.
+    Told(oneshot::Receiver<Result<RecordMetadata, Error>>),
+    Becomes(BoxFuture<'static, Result<RecordMetadata, Error>>),
+}
 
 impl Delivery {
     /// A delivery that ends as `fate` does.
     pub fn new(fate: impl Future<Output = Result<RecordMetadata, Error>> + Send + 'static) -> Delivery {
-        Delivery(Box::pin(fate))
+        Delivery(Fate::Becomes(Box::pin(fate)))
+    }
+
+    /// A delivery that ends as the producer says on this channel; with [`ErrorCode::Closed`] if it goes away and says
+    /// nothing.
+    pub fn told(fate: oneshot::Receiver<Result<RecordMetadata, Error>>) -> Delivery {
+        Delivery(Fate::Told(fate))
     }
 
     /// A delivery that failed before it began.
@@ -30,11 +46,19 @@ impl Delivery {
     }
 }
 
+fn unsaid() -> Error {
+    let text = "the producer went away before the acknowledgement";
+    Error::new(ErrorCode::Closed, ErrorClass::Fatal, text)
+}
+
 impl Future for Delivery {
     type Output = Result<RecordMetadata, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
+        match &mut self.0 {
+            Fate::Told(fate) => Pin::new(fate).poll(cx).map(|said| said.unwrap_or_else(|_| Err(unsaid()))),
+            Fate::Becomes(fate) => fate.as_mut().poll(cx),
+        }
     }
 }
 

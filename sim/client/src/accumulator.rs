@@ -110,11 +110,10 @@ impl Accumulator {
 
     /// Appends a record to its partition's queue. Says whether the sender has something new to look at: a batch that
     /// began or became full.
-    pub(crate) fn append(&mut self, now: Timestamp, partition: &TopicPartition, queued: Queued) -> bool {
-        if !self.queues.contains_key(partition) {
-            self.queues.insert(partition.clone(), VecDeque::new());
-        }
-        let queue = self.queues.get_mut(partition).expect("it was put there above");
+    pub(crate) fn append(&mut self, now: Timestamp, partition: TopicPartition, queued: Queued) -> bool {
+        let entry = self.queues.entry(partition);
+        let partition = entry.key().clone();
+        let queue = entry.or_default();
         let fits = |batch: &Batch| !batch.full && batch.bytes() + queued.bytes <= self.batch_bytes_max;
         let begins = !queue.back().is_some_and(fits);
         if begins {
@@ -123,7 +122,7 @@ impl Accumulator {
             }
             queue.push_back(Batch {
                 id: queued.id,
-                partition: partition.clone(),
+                partition,
                 waiters: Vec::new(),
                 expires: self
                     .delivery_timeout
@@ -235,7 +234,7 @@ pub(crate) mod tests {
         let now = Timestamp::from_millis(now);
         let record = ProducerRecord::new("t", "key", "value");
         let queued = Queued { id, record, bytes: 50, timestamp: 0, sent_at: now, fate: oneshot::channel().0 };
-        accumulator.append(now, &at(partition), queued)
+        accumulator.append(now, at(partition), queued)
     }
 
     fn millis(millis: u64) -> Timestamp {

@@ -26,6 +26,7 @@ mod connection;
 
 mod accumulator;
 mod batch;
+mod open;
 mod partitioner;
 mod producer;
 mod sender;

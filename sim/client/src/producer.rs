@@ -1,7 +1,7 @@
 //! The producer as its users hold it: takes records, hands them to the [`Sender`](crate::sender::Sender), and keeps the
 //! fates that are still open.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::accumulator::{Accumulator, Batch, Queued};
 use crate::batch::{HEADER_BYTES, record_bytes_max};
 use crate::cluster::{Cluster, topic_error};
 use crate::error::{self, closed, code, timed_out};
+use crate::open::Open;
 use crate::partitioner::Partitioner;
 use crate::properties::{Habits, Settings};
 use crate::sender::{Sender, record_metadata};
@@ -51,10 +52,9 @@ pub(crate) struct State {
     pub(crate) unplaced: BTreeMap<Arc<str>, VecDeque<Queued>>,
     /// Since when such a topic is known not to be there.
     pub(crate) missing_since: BTreeMap<Arc<str>, Timestamp>,
-    /// Ids of all records without a fate.
-    open: BTreeSet<u64>,
+    /// All records without a fate.
+    open: Open,
     open_bytes: usize,
-    next_id: u64,
     /// How many flushes wait.
     pub(crate) flushing: usize,
     closed: bool,
@@ -77,9 +77,8 @@ impl WireProducer {
             partitioner: Partitioner::new(producer, cluster.rng("partitioner")),
             unplaced: BTreeMap::new(),
             missing_since: BTreeMap::new(),
-            open: BTreeSet::new(),
+            open: Open::default(),
             open_bytes: 0,
-            next_id: 0,
             flushing: 0,
             closed: false,
             fatal: None,
@@ -143,24 +142,22 @@ impl Shared {
         if let Some(error) = refused {
             return Delivery::failed(error);
         }
-        let id = state.next_id;
-        state.next_id += 1;
-        state.open.insert(id);
+        let id = state.open.begin();
         state.open_bytes += bytes;
         let timestamp = record.timestamp.unwrap_or(now).as_millis();
         let timestamp = i64::try_from(timestamp).unwrap_or(i64::MAX);
-        let topic = record.topic.clone();
         let queued = Queued { id, record, bytes, timestamp, sent_at: now, fate };
+        let topic = &queued.record.topic;
         // A record must not overtake those that wait for the same topic.
-        let known = match self.cluster.partition_count(&topic) {
-            Some(count) if !state.unplaced.contains_key(&topic) => Some(count),
+        let known = match self.cluster.partition_count(topic) {
+            Some(count) if !state.unplaced.contains_key(topic) => Some(count),
             _ => None,
         };
         let wake = match known {
             Some(count) => state.put(self, queued, count, now),
             None => {
-                let first = !state.unplaced.contains_key(&topic);
-                state.unplaced.entry(topic).or_default().push_back(queued);
+                let first = !state.unplaced.contains_key(topic);
+                state.unplaced.entry(topic.clone()).or_default().push_back(queued);
                 first
             }
         };
@@ -168,16 +165,14 @@ impl Shared {
         if wake {
             self.wake.notify_one();
         }
-        Delivery::new(async move {
-            hears.await.unwrap_or_else(|_| Err(closed("the producer went away before the acknowledgement")))
-        })
+        Delivery::told(hears)
     }
 
     async fn flush(&self, timeout: Duration) -> Result<(), Error> {
         let last = {
             let mut state = self.state();
             state.flushing += 1;
-            state.next_id
+            state.open.next()
         };
         self.wake.notify_one();
         let flushing = Flushing { shared: self };
@@ -185,7 +180,7 @@ impl Shared {
             loop {
                 // Registered before the look, so that a fate in between is heard.
                 let settled = self.settled.notified();
-                if self.state().open.first().is_none_or(|first| *first >= last) {
+                if self.state().open.first() >= last {
                     return;
                 }
                 settled.await;
@@ -194,7 +189,7 @@ impl Shared {
         let result = self.cluster.context.timeout(timeout, done).await;
         drop(flushing);
         result.map_err(|_| {
-            let open = self.state().open.range(..last).count();
+            let open = self.state().open.before(last);
             timed_out(format!("{open} records without an acknowledgement after {timeout:?}"))
         })
     }
@@ -214,7 +209,7 @@ impl Drop for Flushing<'_> {
 impl State {
     /// Chooses the partition of a record and queues it there.
     fn put(&mut self, shared: &Shared, queued: Queued, count: i32, now: Timestamp) -> bool {
-        let topic = queued.record.topic.clone();
+        let topic = &queued.record.topic;
         let partition = match queued.record.partition {
             Some(partition) if (0..count).contains(&partition) => partition,
             Some(partition) => {
@@ -229,12 +224,12 @@ impl State {
             }
             None => {
                 let key = queued.record.key.as_deref();
-                self.partitioner.choose(now, &topic, key, queued.bytes, count)
+                self.partitioner.choose(now, topic, key, queued.bytes, count)
             }
         };
-        let partition = TopicPartition::new(topic, partition);
+        let partition = TopicPartition::new(topic.clone(), partition);
         let registers = self.transaction.touch(&partition);
-        self.accumulator.append(now, &partition, queued) || registers
+        self.accumulator.append(now, partition, queued) || registers
     }
 
     /// Every record sent so far has its fate, and nothing about partitions is under way.
@@ -378,8 +373,7 @@ impl State {
     }
 
     fn close_one(&mut self, shared: &Shared, id: u64, bytes: usize) {
-        let was_open = self.open.remove(&id);
-        assert!(was_open, "record {id} got a second fate");
+        self.open.end(id);
         self.open_bytes -= bytes;
         if self.flushing > 0 {
             shared.settled.notify_waiters();
