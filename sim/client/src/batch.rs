@@ -7,6 +7,7 @@
 use broker::{Header, Headers, Offset};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka::log::compression::{Codec, UNPACKED_BYTES_MAX, compress, decompress};
+use kafka::log::record::{Record as Encoded, Records};
 
 /// Bytes before the first record.
 pub(crate) const HEADER_BYTES: usize = 61;
@@ -20,6 +21,9 @@ const COMPRESSION: i16 = 0b111;
 const LOG_APPEND_TIME: i16 = 1 << 3;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
+
+/// Room that a batch begins with.
+const FIRST_BYTES: usize = 1024;
 
 /// Who wrote a batch, for the broker's duplicate check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +45,8 @@ pub(crate) struct BatchBuilder {
     base_timestamp: i64,
     max_timestamp: i64,
     count: i32,
-    records: BytesMut,
-    scratch: BytesMut,
+    records: Vec<u8>,
+    scratch: Vec<u8>,
 }
 
 impl BatchBuilder {
@@ -57,11 +61,13 @@ impl BatchBuilder {
         if self.count == 0 {
             self.base_timestamp = timestamp;
             self.max_timestamp = timestamp;
+            self.records.reserve(FIRST_BYTES);
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
         let record = &mut self.scratch;
         record.clear();
-        record.put_i8(0);
+        // Attributes, of which none is defined.
+        record.push(0);
         put_varlong(record, timestamp - self.base_timestamp);
         put_varint(record, self.count);
         put_bytes(record, key);
@@ -72,7 +78,7 @@ impl BatchBuilder {
             put_bytes(record, header.value.as_deref());
         }
         put_varint(&mut self.records, length(record.len()));
-        self.records.put_slice(record);
+        self.records.extend_from_slice(record);
         self.count += 1;
     }
 
@@ -133,7 +139,10 @@ pub(crate) struct Batch {
     pub(crate) transactional: bool,
     /// Holds a transaction's end instead of records for the user.
     pub(crate) control: bool,
-    pub(crate) records: Vec<Record>,
+    base_timestamp: i64,
+    /// The broker's time, if the topic takes that.
+    appended_at: Option<i64>,
+    records: Records,
 }
 
 /// A record as it was read.
@@ -145,6 +154,34 @@ pub(crate) struct Record {
     pub(crate) key: Option<Bytes>,
     pub(crate) value: Option<Bytes>,
     pub(crate) headers: Headers,
+}
+
+impl Batch {
+    /// Its records in order.
+    pub(crate) fn records(&self) -> impl ExactSizeIterator<Item = Record> {
+        self.records.iter().map(|record| self.record(&record))
+    }
+
+    fn record(&self, record: &Encoded<&[u8]>) -> Record {
+        let share = |part: &[u8]| self.records.share(part);
+        Record {
+            offset: self.base_offset.wrapping_add(i64::from(record.offset_delta)),
+            timestamp: self
+                .appended_at
+                .unwrap_or_else(|| self.base_timestamp.wrapping_add(record.timestamp_delta)),
+            key: record.key.map(share),
+            value: record.value.map(share),
+            headers: Headers(
+                record
+                    .headers()
+                    .map(|(key, value)| Header {
+                        key: String::from_utf8_lossy(key).into_owned(),
+                        value: value.map(share),
+                    })
+                    .collect(),
+            ),
+        }
+    }
 }
 
 /// Why bytes are no batch.
@@ -203,12 +240,6 @@ pub(crate) fn decode(bytes: &mut Bytes, check_crc: bool) -> Result<Option<Batch>
         batch = unpacked.ok_or(Malformed::Packed(base_offset, codec))?;
     }
     let appended_at = (attributes & LOG_APPEND_TIME != 0).then_some(max_timestamp);
-    let mut records = Vec::new();
-    for _ in 0..count {
-        let record =
-            decode_record(&mut batch, base_offset, base_timestamp, appended_at).ok_or(inconsistent)?;
-        records.push(record);
-    }
     Ok(Some(Batch {
         base_offset,
         last_offset: base_offset + i64::from(last_offset_delta),
@@ -216,83 +247,38 @@ pub(crate) fn decode(bytes: &mut Bytes, check_crc: bool) -> Result<Option<Batch>
         producer,
         transactional: attributes & TRANSACTIONAL != 0,
         control: attributes & CONTROL != 0,
-        records,
+        base_timestamp,
+        appended_at,
+        records: Records::new(count, batch).map_err(|_| inconsistent)?,
     }))
-}
-
-fn decode_record(
-    batch: &mut Bytes,
-    base_offset: Offset,
-    base_timestamp: i64,
-    appended_at: Option<i64>,
-) -> Option<Record> {
-    let size = usize::try_from(get_varlong(batch)?).ok()?;
-    if size > batch.len() {
-        return None;
-    }
-    let mut record = batch.split_to(size);
-    record.try_get_i8().ok()?;
-    let timestamp = base_timestamp.checked_add(get_varlong(&mut record)?)?;
-    let offset = base_offset.checked_add(get_varlong(&mut record)?)?;
-    let key = get_bytes(&mut record)?;
-    let value = get_bytes(&mut record)?;
-    let mut headers = Headers::default();
-    for _ in 0..get_varlong(&mut record)? {
-        let key = String::from_utf8_lossy(&get_bytes(&mut record)??).into_owned();
-        headers.0.push(Header { key, value: get_bytes(&mut record)? });
-    }
-    Some(Record { offset, timestamp: appended_at.unwrap_or(timestamp), key, value, headers })
 }
 
 fn length(bytes: usize) -> i32 {
     i32::try_from(bytes).expect("bounded by `message.max.bytes`, which is below 2^31")
 }
 
-fn put_varint(out: &mut BytesMut, value: i32) {
+fn put_varint(out: &mut Vec<u8>, value: i32) {
     put_varlong(out, i64::from(value));
 }
 
 /// Zigzag, then seven bits a byte, lowest first.
-fn put_varlong(out: &mut BytesMut, value: i64) {
+fn put_varlong(out: &mut Vec<u8>, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)) as u64;
     while rest >= 0x80 {
-        out.put_u8((rest as u8 & 0x7f) | 0x80);
+        out.push((rest as u8 & 0x7f) | 0x80);
         rest >>= 7;
     }
-    out.put_u8(rest as u8);
-}
-
-fn get_varlong(from: &mut Bytes) -> Option<i64> {
-    let mut zigzag = 0u64;
-    for shift in (0..64).step_by(7) {
-        let byte = from.try_get_u8().ok()?;
-        zigzag |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64));
-        }
-    }
-    None
+    out.push(rest as u8);
 }
 
 /// Length and bytes; -1 for null.
-fn put_bytes(out: &mut BytesMut, bytes: Option<&[u8]>) {
+fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     match bytes {
         Some(bytes) => {
             put_varint(out, length(bytes.len()));
-            out.put_slice(bytes);
+            out.extend_from_slice(bytes);
         }
         None => put_varint(out, -1),
-    }
-}
-
-/// The outer `None` means malformed, the inner one null.
-fn get_bytes(from: &mut Bytes) -> Option<Option<Bytes>> {
-    match get_varlong(from)? {
-        -1 => Some(None),
-        size => {
-            let size = usize::try_from(size).ok()?;
-            (size <= from.len()).then(|| Some(from.split_to(size)))
-        }
     }
 }
 
@@ -341,7 +327,9 @@ mod tests {
             prop_assert_eq!(batch.producer, stamp);
             prop_assert_eq!(batch.last_offset, sent.len() as i64 - 1);
             prop_assert!(!batch.control && !batch.transactional);
-            for (offset, (record, (timestamp, key, value, pairs))) in batch.records.iter().zip(&sent).enumerate() {
+            let records: Vec<Record> = batch.records().collect();
+            prop_assert_eq!(records.len(), sent.len());
+            for (offset, (record, (timestamp, key, value, pairs))) in records.iter().zip(&sent).enumerate() {
                 prop_assert_eq!(record.offset, offset as i64);
                 prop_assert_eq!(record.timestamp, *timestamp);
                 prop_assert_eq!(record.key.as_deref(), key.as_deref());
@@ -369,7 +357,9 @@ mod tests {
                 wire[22] &= !7; // Without a codec.
             }
             let mut wire = Bytes::from(wire);
-            while let Ok(Some(_)) = decode(&mut wire, false) {}
+            while let Ok(Some(batch)) = decode(&mut wire, false) {
+                batch.records().for_each(drop);
+            }
         }
     }
 

@@ -649,14 +649,17 @@ fn read_batches(
             continue;
         }
         let leader_epoch = Some(batch.leader_epoch).filter(|epoch| *epoch >= 0);
-        let wanted = batch.records.into_iter().filter(|record| record.offset >= from);
+        let read = batch.records();
+        records.reserve(read.len());
+        let wanted = read.filter(|record| record.offset >= from);
         records.extend(wanted.map(|record| consumer_record(at, leader_epoch, record)));
     }
     Ok(ReadUp { records, next, epoch })
 }
 
 fn is_abort(batch: &Batch) -> bool {
-    let marker = batch.records.first().and_then(|record| record.key.as_ref()).and_then(|key| key.get(2..4));
+    let key = batch.records().next().and_then(|record| record.key);
+    let marker = key.as_ref().and_then(|key| key.get(2..4));
     marker.is_some_and(|kind| kind == ABORT_MARKER.to_be_bytes())
 }
 

@@ -290,7 +290,12 @@ impl Reading {
             return;
         }
         let waits_already = !cursor.buffer.is_empty();
-        cursor.buffer.extend(records);
+        if waits_already {
+            cursor.buffer.extend(records);
+        } else {
+            // As it is: nothing is moved.
+            cursor.buffer = records.into();
+        }
         cursor.buffered_bytes += bytes;
         if !waits_already {
             self.turn.push_back(partition.clone());
@@ -299,7 +304,9 @@ impl Reading {
 
     /// Takes at most `max` records, partition after partition.
     pub(crate) fn take(&mut self, max: usize) -> Vec<ConsumerRecord> {
-        let mut taken = Vec::new();
+        let fetched = self.turn.iter().filter_map(|partition| self.cursors.get(partition));
+        let fetched: usize = fetched.map(Cursor::buffered).sum();
+        let mut taken = Vec::with_capacity(fetched.min(max));
         for _ in 0..self.turn.len() {
             if taken.len() == max {
                 break;

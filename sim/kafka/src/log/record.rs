@@ -37,6 +37,15 @@ impl<B> Record<B> {
     }
 }
 
+impl<'a> Record<&'a [u8]> {
+    /// Its headers: key and value of each. They were walked when the record was read.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
+        let mut rest = self.headers;
+        let count = varlong(&mut rest).unwrap_or(0);
+        (0..count).map_while(move |_| Some((nullable(&mut rest)??, nullable(&mut rest)?)))
+    }
+}
+
 /// Why the records of a batch cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -60,14 +69,18 @@ pub struct MalformedRecord {
 }
 
 /// The records of a batch, as many as its header says, unpacked and known to be readable.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Records {
     count: i32,
     bytes: Bytes,
 }
 
 impl Records {
-    fn new(count: i32, bytes: Bytes) -> Result<Records, MalformedRecord> {
+    /// `count` records in `bytes`, unpacked.
+    ///
+    /// # Errors
+    /// [`MalformedRecord`] if they are cut short, or bytes are left over.
+    pub fn new(count: i32, bytes: Bytes) -> Result<Records, MalformedRecord> {
         let mut rest = &bytes[..];
         for index in 0..count {
             read(&mut rest).ok_or(MalformedRecord { index })?;
@@ -76,14 +89,22 @@ impl Records {
     }
 
     /// Reads them again, in order.
-    pub fn iter(&self) -> impl Iterator<Item = Record<&[u8]>> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<&[u8]>> {
         let mut rest = &self.bytes[..];
         (0..self.count).map(move |_| read(&mut rest).expect("records that were read once can be read again"))
     }
 
+    /// A part of one of its records, to be kept: it shares the batch's bytes.
+    ///
+    /// # Panics
+    /// If it is a part of something else.
+    pub fn share(&self, part: &[u8]) -> Bytes {
+        self.bytes.slice_ref(part)
+    }
+
     /// The same, as records that can be kept; they share the batch's bytes.
     pub fn to_vec(&self) -> Vec<Record> {
-        let owned = |bytes: &[u8]| self.bytes.slice_ref(bytes);
+        let owned = |part: &[u8]| self.share(part);
         let kept = self.iter().map(|record| Record {
             attributes: record.attributes,
             offset_delta: record.offset_delta,
