@@ -570,7 +570,11 @@ impl Actor {
                 }
             };
             *self.shared.sent_up_to.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
-            output.put_slice(&frame);
+            if output.is_empty() {
+                *output = frame;
+            } else {
+                output.put_slice(&frame);
+            }
             if answered {
                 waiting.push_back(Waiting { id, correlation_id: self.correlation_id, version, reply });
             } else {

@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use context::{BoxStream, Context, Timestamp};
-use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, mpsc};
 
 use crate::core::{Address, ConnectionId, Input, Link, Output, Peer};
 use crate::guests::{Guest, Guests};
-use crate::wire::{FrameError, read_frame, with_length};
+use crate::wire::{FrameError, read_frame, write_frame};
 
 /// How soon a connection is accepted after one could not be (out of file descriptors, say).
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -231,7 +230,7 @@ impl Shell {
             let Some(reply) = replies.recv().await else { return };
             match reply {
                 Reply::Frame(frame) => {
-                    if stream.write_all(&with_length(&frame)).await.is_err() {
+                    if write_frame(&mut stream, &frame).await.is_err() {
                         return;
                     }
                 }
@@ -272,7 +271,7 @@ impl Shell {
             Some(connected) => connected,
             None => connected.insert((question.to.clone(), self.connect(link, &question.to).await?)),
         };
-        stream.write_all(&with_length(&question.frame)).await?;
+        write_frame(stream, &question.frame).await?;
         read_frame(stream, self.frame_bytes_max).await
     }
 

@@ -2,11 +2,17 @@
 
 use std::io;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::with_length;
 
 /// Memory that a length alone may claim; the rest is claimed as bytes arrive.
 const FIRST_CLAIM: usize = 64 * 1024;
+
+/// A frame up to this size is copied behind its length, to go out in one piece on every kind of stream; of a larger one
+/// the copy would cost more than the pieces.
+const COPIED_BYTES_MAX: usize = 8 * 1024;
 
 /// Why no frame came.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +53,18 @@ pub async fn read_frame(
     Ok(frame.freeze())
 }
 
+/// Writes one frame with its length in front.
+///
+/// # Errors
+/// As the stream; it is of no use afterwards.
+pub async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), frame: &Bytes) -> io::Result<()> {
+    if frame.len() <= COPIED_BYTES_MAX {
+        return stream.write_all(&with_length(frame)).await;
+    }
+    let length = (frame.len() as i32).to_be_bytes();
+    stream.write_all_buf(&mut Buf::chain(&length[..], frame.clone())).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +74,17 @@ mod tests {
         assert_eq!(&read_frame(&mut &[0, 0, 0, 2, 7, 8, 9][..], 100).await.unwrap()[..], [7, 8]);
         let cut = read_frame(&mut &[0, 0, 0, 9, 7, 8][..], 100).await.unwrap_err();
         assert!(matches!(cut, FrameError::Io(_)), "{cut}");
+    }
+
+    #[tokio::test]
+    async fn a_frame_of_any_size_goes_out_behind_its_length() {
+        for size in [0, 1, COPIED_BYTES_MAX, COPIED_BYTES_MAX + 1, 100_000] {
+            let frame = Bytes::from(vec![7; size]);
+            let mut written = Vec::new();
+            write_frame(&mut written, &frame).await.unwrap();
+            assert_eq!(read_frame(&mut &written[..], i32::MAX).await.unwrap(), frame);
+            assert_eq!(written.len(), 4 + size);
+        }
     }
 
     #[tokio::test]

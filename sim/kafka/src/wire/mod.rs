@@ -7,7 +7,7 @@ mod guard;
 mod layout;
 pub(crate) mod primitive;
 
-pub use frame::{FrameError, read_frame};
+pub use frame::{FrameError, read_frame, write_frame};
 pub use guard::Malformed;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -163,7 +163,7 @@ impl Call {
     /// [`Malformed::Unanswerable`] if the version has no room for it: a client id of 32 KiB does not fit into a member id of
     /// JoinGroup below version 6. Kafka's serialiser throws then, and the connection closes.
     pub fn answer(&self, response: &ResponseKind) -> Result<Bytes, Malformed> {
-        let mut frame = BytesMut::new();
+        let mut frame = BytesMut::with_capacity(room_for(response));
         let header = ResponseHeader::default().with_correlation_id(self.correlation);
         header
             .encode(&mut frame, self.api.response_header_version(self.version))
@@ -175,6 +175,18 @@ impl Call {
             })?;
         Ok(frame.freeze())
     }
+}
+
+/// Memory for an answer: what is large in one are the records of a fetch, which would be moved each time it grows.
+fn room_for(response: &ResponseKind) -> usize {
+    let records = match response {
+        ResponseKind::Fetch(fetch) => {
+            let partitions = fetch.responses.iter().flat_map(|topic| &topic.partitions);
+            partitions.map(|data| 64 + data.records.as_ref().map_or(0, Bytes::len)).sum()
+        }
+        _ => 0,
+    };
+    128 + records
 }
 
 /// A request as a broker sends it to the controller, without the frame's length.
