@@ -17,9 +17,8 @@ const PARTITIONS: i32 = 6;
 /// Records in a batch.
 const BATCH_RECORDS: i32 = 100;
 const RECORD_BYTES: usize = 64;
-/// Records without an acknowledgement: more than the batches that may be in flight, so that the producer never waits for
-/// its user.
-const OPEN_MAX: usize = 10_000;
+/// Records without an acknowledgement: twice what may be in flight, so that the producer never waits for its user.
+const OPEN_MAX: usize = 6_000;
 
 /// So many records through a cluster of `brokers`, each partition on all of them, from the first send until the last was
 /// polled. The producer waits for all replicas.
