@@ -77,6 +77,14 @@ fn page(nanos: &BTreeMap<String, f64>, facts: &BTreeMap<String, Facts>) -> Strin
             );
         }
     }
+    let idle = "idle/3 brokers, 50 topics, RF 3";
+    if let (Some(mean), Some(facts)) = (nanos.get(idle), facts.get(idle)) {
+        let (events, cpu) = (facts.units / facts.simulated_seconds, span(mean / facts.simulated_seconds));
+        let _ = writeln!(
+            page,
+            "Idle, three brokers with 50 topics: {events:.0} events and {cpu} in a simulated second.\n"
+        );
+    }
     for (rate, goal) in [("20 a second", 3.0), ("1 a second", 8.0)] {
         let of = |engine| nanos.get(&format!("order scenario/{engine}, {rate}"));
         if let (Some(jump), Some(turmoil)) = (of("jump"), of("turmoil")) {
