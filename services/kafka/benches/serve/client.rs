@@ -1,6 +1,7 @@
-//! The client: plain rdkafka, one application thread; librdkafka has its own for each broker.
+//! The client: plain rdkafka, with one application thread that sends and polls, and one that hears of acknowledgements;
+//! librdkafka has its own for each broker.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -8,7 +9,7 @@ use rdkafka::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 
 /// The topic, which is there before the client.
@@ -23,7 +24,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Counts what was acknowledged.
 #[derive(Default)]
-struct Acknowledged(AtomicU64);
+struct Acknowledged {
+    count: Mutex<u64>,
+    rose: Condvar,
+}
+
+impl Acknowledged {
+    fn count(&self) -> MutexGuard<'_, u64> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until so many are acknowledged.
+    fn wait_for(&self, wanted: u64) {
+        let waited = self.rose.wait_timeout_while(self.count(), PATIENCE, |count| *count < wanted);
+        let (count, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!waited.timed_out(), "{} of {wanted} records were acknowledged", *count);
+    }
+}
 
 impl ClientContext for Acknowledged {}
 
@@ -34,14 +51,15 @@ impl ProducerContext for Acknowledged {
         if let Err((error, _)) = result {
             panic!("a record was not acknowledged: {error}");
         }
-        self.0.fetch_add(1, Ordering::Relaxed);
+        *self.count() += 1;
+        self.rose.notify_one();
     }
 }
 
 /// A producer of batches, one of single records, and a consumer that has read all that was sent.
 pub(crate) struct Client {
-    batches: BaseProducer<Acknowledged>,
-    single: BaseProducer<Acknowledged>,
+    batches: ThreadedProducer<Acknowledged>,
+    single: ThreadedProducer<Acknowledged>,
     consumer: BaseConsumer,
 }
 
@@ -73,35 +91,29 @@ impl Client {
 
     /// Sends so many records, as fast as they are taken, and polls each.
     pub(crate) fn stream(&mut self, count: u64) {
-        let acknowledged = || self.batches.context().0.load(Ordering::Relaxed);
-        let (before, mut polled) = (acknowledged(), 0);
+        let before = *self.batches.context().count();
+        let mut polled = 0;
         for number in 0..count {
             send(&self.batches, number);
             if number % SENDS_AT_ONCE == 0 {
-                self.batches.poll(Duration::ZERO);
                 polled += self.poll(Duration::ZERO);
             }
         }
-        while polled < count {
-            let more = self.poll(PATIENCE);
-            assert!(more > 0, "{polled} of {count} records came");
-            polled += more;
-        }
-        while acknowledged() < before + count {
-            self.batches.poll(PATIENCE);
-        }
+        self.poll_all(count - polled);
+        self.batches.context().wait_for(before + count);
     }
 
     /// Sends so many records, each when the one before is acknowledged, and polls them.
     pub(crate) fn one_by_one(&mut self, count: u64) {
-        let acknowledged = || self.single.context().0.load(Ordering::Relaxed);
+        let before = *self.single.context().count();
         for number in 0..count {
-            let before = acknowledged();
             send(&self.single, number);
-            while acknowledged() == before {
-                self.single.poll(PATIENCE);
-            }
+            self.single.context().wait_for(before + number + 1);
         }
+        self.poll_all(count);
+    }
+
+    fn poll_all(&self, count: u64) {
         let mut polled = 0;
         while polled < count {
             let more = self.poll(PATIENCE);
@@ -123,7 +135,7 @@ impl Client {
     }
 }
 
-fn send(producer: &BaseProducer<Acknowledged>, number: u64) {
+fn send(producer: &ThreadedProducer<Acknowledged>, number: u64) {
     let partition = (number % PARTITIONS as u64) as i32;
     let mut record = BaseRecord::<(), _>::to(TOPIC).partition(partition).payload(&RECORD[..]);
     loop {
@@ -132,6 +144,7 @@ fn send(producer: &BaseProducer<Acknowledged>, number: u64) {
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => record,
             Err((error, _)) => panic!("librdkafka does not take a record: {error}"),
         };
-        producer.poll(Duration::from_millis(1));
+        let count = *producer.context().count();
+        producer.context().wait_for(count + 1);
     }
 }
