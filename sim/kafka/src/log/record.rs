@@ -177,8 +177,12 @@ fn varlong(rest: &mut &[u8]) -> Option<i64> {
     None
 }
 
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
 fn put_varlong(buf: &mut BytesMut, value: i64) {
-    let mut value = ((value << 1) ^ (value >> 63)) as u64;
+    let mut value = zigzag(value);
     while value >= 0x80 {
         buf.put_u8(value as u8 | 0x80);
         value >>= 7;
@@ -200,16 +204,25 @@ fn put_nullable(buf: &mut BytesMut, bytes: Option<&[u8]>) {
 }
 
 fn put<B: AsRef<[u8]>>(body: &mut BytesMut, record: &Record<B>) {
-    let headers = record.headers.as_ref();
-    let mut bytes = BytesMut::with_capacity(16 + headers.len());
-    bytes.put_i8(record.attributes);
-    put_varlong(&mut bytes, record.timestamp_delta);
-    put_varlong(&mut bytes, i64::from(record.offset_delta));
-    put_nullable(&mut bytes, record.key.as_ref().map(AsRef::as_ref));
-    put_nullable(&mut bytes, record.value.as_ref().map(AsRef::as_ref));
-    bytes.put_slice(headers);
-    put_varlong(body, bytes.len() as i64);
-    body.put_slice(&bytes);
+    let (key, value) = (record.key.as_ref().map(AsRef::as_ref), record.value.as_ref().map(AsRef::as_ref));
+    let (offset_delta, headers) = (i64::from(record.offset_delta), record.headers.as_ref());
+    let numbers = 1 + varlong_len(record.timestamp_delta) + varlong_len(offset_delta);
+    put_varlong(body, (numbers + nullable_len(key) + nullable_len(value) + headers.len()) as i64);
+    body.put_i8(record.attributes);
+    put_varlong(body, record.timestamp_delta);
+    put_varlong(body, offset_delta);
+    put_nullable(body, key);
+    put_nullable(body, value);
+    body.put_slice(headers);
+}
+
+fn varlong_len(value: i64) -> usize {
+    let bits = u64::BITS - zigzag(value).leading_zeros();
+    bits.div_ceil(7).max(1) as usize
+}
+
+fn nullable_len(bytes: Option<&[u8]>) -> usize {
+    bytes.map_or(varlong_len(-1), |bytes| varlong_len(bytes.len() as i64) + bytes.len())
 }
 
 /// A batch with `records` instead of its own, under the codec in the attributes of `header`. Count, length and checksum are
@@ -287,6 +300,15 @@ mod tests {
                 let headers = Bytes::from_static(NO_HEADERS);
                 prop_assert_eq!(read, Record { attributes: 0, offset_delta: index as i32, timestamp_delta: 0, key, value, headers });
             }
+        }
+
+        #[test]
+        fn a_number_is_as_long_as_it_is_said_to_be(value in any::<i64>(), shift in 0..64_u32) {
+            let value = value >> shift;
+            let mut written = BytesMut::new();
+            put_varlong(&mut written, value);
+            prop_assert_eq!(written.len(), varlong_len(value));
+            prop_assert_eq!(varlong(&mut &written[..]), Some(value));
         }
 
         #[test]
