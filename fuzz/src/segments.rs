@@ -48,8 +48,8 @@ pub fn run(data: &[u8]) {
     log.checkpoint_high_watermark(log.end_offset());
     log.checkpoint_offsets();
     let mut rng = Seed(7).stream("power");
-    log.lose_power(&mut rng);
-    log.load();
+    log.lose_power(START, &mut rng);
+    log.load(START);
     inspect(&log);
     log.delete_old_segments(START + DAY, log.checkpointed_high_watermark(), &config);
     inspect(&log);
