@@ -7,7 +7,7 @@
 //! with librdkafka alone. Deviation: a cooperative member of Java's commits before it joins, and ours before it gives up.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -58,14 +58,17 @@ impl AutoCommit {
     pub(crate) async fn poll_begins(&mut self) {
         let context = &self.shared.cluster.context;
         let now = context.now();
-        if !self.enabled || !self.is_java() || now < *self.due.lock().unwrap_or_else(PoisonError::into_inner)
-        {
+        if !self.enabled || !self.is_java() || now < *lock(&self.due) {
             return;
         }
-        *self.due.lock().unwrap_or_else(PoisonError::into_inner) = now + self.interval;
+        *lock(&self.due) = now + self.interval;
         let positions = self.shared.reading().positions();
         if positions.is_empty() {
             return;
+        }
+        // What an earlier one without an answer would have said is said again now.
+        if let Some(earlier) = self.task.take() {
+            earlier.abort();
         }
         let (shared, due) = (self.shared.clone(), self.due.clone());
         let mut commit = Box::pin(async move {
@@ -74,7 +77,7 @@ impl AutoCommit {
                 shared.cluster.context.note(format_args!("automatic commit failed: {error}"));
                 if error.is_retriable() {
                     let again = shared.cluster.context.now() + shared.cluster.settings.retry_backoff;
-                    *due.lock().unwrap_or_else(PoisonError::into_inner) = again;
+                    *lock(&due) = again;
                 }
             }
         });
@@ -114,6 +117,10 @@ impl Drop for AutoCommit {
             task.abort();
         }
     }
+}
+
+fn lock(due: &Mutex<Timestamp>) -> MutexGuard<'_, Timestamp> {
+    due.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Commits what is stored, `interval` after the first record that was polled since. Runs until it is aborted.
