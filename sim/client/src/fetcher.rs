@@ -1,11 +1,13 @@
 //! The consumer's background task for reading: finds positions and leaders, and keeps one long poll open to each leader.
 //!
 //! It is idle but for the answers of those long polls (`fetch.wait.max.ms`). After each change of a leader, and before a
-//! committed offset is used, the leader is asked whether its log has what was read before (`validation`). Absent: fetch
-//! sessions (each request names its partitions), and fetching from followers.
+//! committed offset is used, the leader is asked whether its log has what was read before (`validation`). With
+//! `client.rack` a leader may send the consumer to a follower: it reads there for [`FOLLOWER_LEASE`], or until anything goes
+//! wrong there, and then asks the leader again. Absent: fetch sessions (each request names its partitions).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker::{
     ConsumerRecord, Error, ErrorClass, ErrorCode, Offset, OffsetAndMetadata, OffsetSpec, TopicPartition,
@@ -31,6 +33,9 @@ use crate::validation::{EpochEnd, EpochEnds, Epochs, epoch_ends};
 
 /// From this version on topics go by their ids (KIP-516).
 const FETCH_BY_ID: i16 = 13;
+/// For how long a follower is read from that the leader named: librdkafka asks again after five minutes, and the Java
+/// client after `metadata.max.age.ms`, which is as long.
+const FOLLOWER_LEASE: Duration = Duration::from_secs(300);
 /// A transaction's end: the type in a control record's key.
 const ABORT_MARKER: i16 = 0;
 
@@ -208,10 +213,10 @@ impl Fetcher {
         }
     }
 
-    /// Opens a long poll to each leader that has none, for all partitions that want more.
+    /// Opens a long poll to each broker that has none and is read from, for all partitions that want more.
     fn fetch(&mut self, reading: &mut Reading, now: Timestamp) {
         let settings = &self.shared.cluster.settings.consumer;
-        let mut leaders: BTreeMap<NodeId, Vec<(TopicPartition, u64, Offset, i32)>> = BTreeMap::new();
+        let mut sources: BTreeMap<NodeId, Vec<(TopicPartition, u64, Offset, i32)>> = BTreeMap::new();
         for (at, cursor) in reading.iter_mut() {
             let wants = cursor.phase == Phase::Known
                 && !cursor.paused
@@ -220,25 +225,26 @@ impl Fetcher {
                 && cursor.buffered_bytes < settings.queued_max_bytes;
             if wants
                 && let Some((leader, epoch)) = self.shared.cluster.leader(at)
-                && !self.fetching.contains(&leader)
+                && let source = cursor.preferred(now).unwrap_or(leader)
+                && !self.fetching.contains(&source)
             {
                 let asked = (at.clone(), cursor.version, cursor.fetch_offset, epoch);
-                leaders.entry(leader).or_default().push(asked);
+                sources.entry(source).or_default().push(asked);
             }
         }
-        for (leader, mut asked) in leaders {
+        for (source, mut asked) in sources {
             self.rotation = self.rotation.wrapping_add(1);
             let by = self.rotation % asked.len();
             asked.rotate_left(by);
-            self.fetching.insert(leader);
-            let fetch = self.fetch_from(leader, asked);
+            self.fetching.insert(source);
+            let fetch = self.fetch_from(source, asked);
             self.events.push(fetch);
         }
     }
 
     fn fetch_from(
         &self,
-        leader: NodeId,
+        source: NodeId,
         asked: Vec<(TopicPartition, u64, Offset, i32)>,
     ) -> BoxFuture<'static, Event> {
         let cluster = self.shared.cluster.clone();
@@ -290,12 +296,12 @@ impl Fetcher {
             if version >= 11 { request.with_rack_id(rack.into()) } else { request }
         };
         let timeout = settings.fetch_wait_max + cluster.settings.socket_timeout;
-        let connection = match cluster.connection(Peer::Node(leader)) {
+        let connection = match cluster.connection(Peer::Node(source)) {
             Ok(connection) => connection,
-            Err(error) => return Box::pin(std::future::ready(Event::Fetched(leader, versions, Err(error)))),
+            Err(error) => return Box::pin(std::future::ready(Event::Fetched(source, versions, Err(error)))),
         };
         let answer = connection.request(timeout, version_max, build);
-        Box::pin(async move { Event::Fetched(leader, versions, answer.await.map_err(Error::from)) })
+        Box::pin(async move { Event::Fetched(source, versions, answer.await.map_err(Error::from)) })
     }
 
     /// Asks for metadata where it is wanted or due; says when to look again.
@@ -333,8 +339,8 @@ impl Fetcher {
             Event::Committed(asked, offsets) => self.position_by_group(&mut reading, asked, offsets, now),
             Event::Listed(asked, offsets) => self.position_by_log(&mut reading, asked, offsets, now),
             Event::Validated(asked, ends) => self.take_in_validation(&mut reading, asked, ends, now),
-            Event::Fetched(leader, asked, answer) => {
-                self.fetching.remove(&leader);
+            Event::Fetched(source, asked, answer) => {
+                self.fetching.remove(&source);
                 self.take_in(&mut reading, &asked, answer, now);
             }
         }
@@ -495,6 +501,7 @@ impl Fetcher {
                 for (at, version) in asked {
                     if let Some(cursor) = reading.asked(at, *version) {
                         cursor.not_before = retry_at;
+                        cursor.back_to_leader();
                     }
                 }
                 let error = match other {
@@ -541,6 +548,9 @@ impl Fetcher {
         let settings = &self.shared.cluster.settings.consumer;
         let Some(cursor) = reading.asked(at, version) else { return };
         match answer.error_code {
+            0 if answer.preferred_read_replica.0 >= 0 => {
+                cursor.prefer(answer.preferred_read_replica.0, now + FOLLOWER_LEASE);
+            }
             0 => {
                 let bytes = answer.records.unwrap_or_default();
                 let aborted = answer.aborted_transactions.unwrap_or_default();
@@ -565,6 +575,8 @@ impl Fetcher {
                     }
                 }
             }
+            // A follower may be behind, or its view old: the leader decides.
+            code::OFFSET_OUT_OF_RANGE if cursor.back_to_leader() => {}
             code::OFFSET_OUT_OF_RANGE => {
                 let offset = cursor.fetch_offset;
                 let spec = self.shared.reset_spec();
@@ -576,6 +588,7 @@ impl Fetcher {
                 }
             }
             code => {
+                cursor.back_to_leader();
                 cursor.not_before = retry_at.max(now);
                 if wants_metadata(code) {
                     self.refresh_wanted = true;

@@ -43,6 +43,8 @@ pub(crate) struct Cursor {
     pub(crate) paused: bool,
     /// A question about its position is under way.
     pub(crate) asking: bool,
+    /// A follower that the leader said to read from, and until when that holds (KIP-392).
+    preferred: Option<(i32, Timestamp)>,
     /// Nothing is asked or fetched before.
     pub(crate) not_before: Timestamp,
     pub(crate) buffered_bytes: usize,
@@ -55,6 +57,21 @@ impl Cursor {
     /// Records fetched ahead.
     pub(crate) fn buffered(&self) -> usize {
         self.buffer.len()
+    }
+
+    /// The leader says to read from a follower, which holds until `until`.
+    pub(crate) fn prefer(&mut self, node: i32, until: Timestamp) {
+        self.preferred = Some((node, until));
+    }
+
+    /// The follower to read from, if there is one.
+    pub(crate) fn preferred(&self, now: Timestamp) -> Option<i32> {
+        self.preferred.filter(|(_, until)| *until > now).map(|(node, _)| node)
+    }
+
+    /// Reads from the leader again; whether it was a follower before.
+    pub(crate) fn back_to_leader(&mut self) -> bool {
+        self.preferred.take().is_some()
     }
 
     /// Reads on from `offset`, before which a leader of `epoch` wrote.
@@ -156,6 +173,7 @@ impl Reading {
                 valid_under: -1,
                 paused: false,
                 asking: false,
+                preferred: None,
                 not_before: Timestamp::ZERO,
                 buffered_bytes: 0,
                 buffer: VecDeque::new(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bed::{Bed, CLIENT, Desk, Slot, elapsed, record, values};
 use broker::{Broker as _, ErrorCode, OffsetAndMetadata, Properties, RebalanceListener, TopicPartition};
+use kafka::ClusterConfig;
 use world::Change;
 
 /// The seeds of claims in which the moment matters.
@@ -860,4 +861,61 @@ fn the_same_seed_gives_the_same_run() {
     }
     assert_eq!(hash(3), hash(3));
     assert_ne!(hash(3), hash(4), "the seed decides latencies, so it must show");
+}
+
+#[test]
+fn a_consumer_reads_from_the_follower_in_its_rack_and_from_the_leader_when_that_is_gone() {
+    let selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+    let config = (1..=3).fold(ClusterConfig::simulated(3), |config, node| {
+        config.with(format!("{node}:broker.rack"), format!("rack-{node}"))
+    });
+    let config = config.with("replica.selector.class", selector).with("default.replication.factor", 3);
+    // Leader and follower; how far the test is; what the consumer was given.
+    let (nodes, stage, read) =
+        (Slot::<Option<(i32, i32)>>::default(), Slot::<u32>::default(), Slot::<Vec<String>>::default());
+    let mut bed = {
+        let (nodes, stage, read) = (nodes.clone(), stage.clone(), read.clone());
+        Bed::with(config, 3, move |desk: Desk| {
+            let (nodes, stage, read) = (nodes.clone(), stage.clone(), read.clone());
+            async move {
+                desk.topic("t", 1).await;
+                let producer = desk.producer(&[("linger.ms", "0")]).await;
+                producer.send(record("t", "a")).await.expect("all is well");
+                let admin = desk.broker.admin(&Properties::new()).await.expect("sound properties");
+                let topics = admin.describe_topics(&["t"]).await.expect("it is there");
+                let partition = &topics[0].partitions[0];
+                let leader = partition.leader.expect("all live");
+                let follower =
+                    *partition.replicas.iter().find(|node| **node != leader).expect("three replicas");
+                let rack = format!("rack-{follower}");
+                let mut consumer = desk.consumer(&[("client.rack", rack.as_str())]).await;
+                consumer.assign(&[TopicPartition::new("t", 0)]).await.expect("it is not subscribed");
+                let mut sent = Vec::new();
+                loop {
+                    let records = consumer.poll(Duration::from_millis(100)).await.expect("it reads");
+                    read.change(|read| read.extend(values(&records)));
+                    nodes.set(Some((leader, follower)));
+                    match (stage.get(), sent.len()) {
+                        (1, 0) => sent.push(producer.send(record("t", "b"))),
+                        (2, 1) => sent.push(producer.send(record("t", "c"))),
+                        (3, _) => return,
+                        _ => {}
+                    }
+                }
+            }
+        })
+    };
+    bed.run_until("the first is read", || read.get() == ["a"]);
+    bed.run_for(Duration::from_secs(2));
+    let (leader, follower) = nodes.get().expect("they are known");
+    let [leader, follower] = [leader, follower].map(|node| format!("broker-{node}"));
+    // What the leader says does not arrive; what is read is from the follower then.
+    bed.change(&[Change::Hold { from: leader.clone(), to: CLIENT.into() }]);
+    stage.set(1);
+    bed.run_until("the second is read", || read.get() == ["a", "b"]);
+    bed.change(&[Change::Release { from: leader, to: CLIENT.into() }, Change::Kill { host: follower }]);
+    stage.set(2);
+    bed.run_until("the third is read", || read.get() == ["a", "b", "c"]);
+    stage.set(3);
+    bed.finish();
 }

@@ -68,7 +68,19 @@ impl Bed {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let cluster = Cluster::new(ClusterConfig::simulated(brokers)).expect("the defaults are sound");
+        Bed::with(ClusterConfig::simulated(brokers), seed, program)
+    }
+
+    /// The same with a cluster of the test's choice.
+    pub(crate) fn with<F>(
+        config: ClusterConfig,
+        seed: u64,
+        program: impl Fn(Desk) -> F + Send + Sync + 'static,
+    ) -> Bed
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let cluster = Cluster::new(config).expect("its settings are sound");
         let counts = Arc::new(Counts::default());
         let config =
             WorldConfig { seed: Seed(seed), latency: LatencyRange::millis(1, 3), recorder: counts.clone() };
