@@ -68,6 +68,9 @@ pub struct Group {
 pub struct CheckWords {
     /// As `breaks` and findings name it: `charged_exactly_once`.
     pub name: &'static str,
+    /// It claims that something happens once, and is left out where a scenario says `exactly_once = false`: what
+    /// [`Check::is_exactly_once`](crate::check::Check::is_exactly_once) says.
+    pub exactly_once: bool,
     /// What it claims, a sentence without a full stop.
     pub claim: &'static str,
 }

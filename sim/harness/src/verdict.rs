@@ -286,6 +286,7 @@ mod tests {
             topics: Vec::new(),
             refusals: Vec::new(),
             checks: Vec::new(),
+            exactly_once_checks: Vec::new(),
             consumer_session_timeout: Duration::from_secs(6),
         };
         let text = format!("claim = \"x\"\n[run]\nseeds = {seeds}\norders = 1\narrival = \"1/s\"\n");

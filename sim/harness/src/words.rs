@@ -12,13 +12,16 @@ use crate::system::{CheckWords, System};
 pub fn vocabulary(system: &dyn System) -> Vocabulary {
     let mut others = system.workload();
     others.push(observer::HOST.to_owned());
+    let checks = checks(system);
+    let once = checks.iter().filter(|words| words.exactly_once);
     Vocabulary {
         services: system.services(),
         outside: system.outside(),
         others,
         topics: system.topics(),
         refusals: system.refusals(),
-        checks: checks(system).into_iter().map(|words| words.name.to_owned()).collect(),
+        checks: checks.iter().map(|words| words.name.to_owned()).collect(),
+        exactly_once_checks: once.map(|words| words.name.to_owned()).collect(),
         consumer_session_timeout: system.consumer_session_timeout(),
     }
 }

@@ -25,6 +25,7 @@ fn vocabulary() -> Vocabulary {
         topics: strings(&["order.commands", "payment.commands"]),
         refusals: strings(&["payment_declined", "out_of_stock"]),
         checks: strings(&["no_acknowledged_loss", "charged_exactly_once"]),
+        exactly_once_checks: strings(&["charged_exactly_once"]),
         consumer_session_timeout: Duration::from_secs(45),
     }
 }
@@ -63,6 +64,7 @@ refused! {
     an_unknown_refusal_is_refused: "[refusals]\npayment_denied = 3";
     an_unknown_broker_setting_is_refused: "[cluster]\nconfig = { \"broker.sesion.timeout.ms\" = 9000 }";
     a_broker_setting_with_a_bad_value_is_refused: "[cluster]\nconfig = { \"num.partitions\" = -3 }";
+    a_check_that_is_to_break_and_is_left_out_is_refused: "[expect]\nbreaks = \"charged_exactly_once\"\nexactly_once = false";
     an_unknown_check_is_refused: "[expect]\nbreaks = \"no_acknowleged_loss\"";
     // Types and units.
     text_that_is_not_toml_is_refused: "[run\nseeds = 3";

@@ -19,6 +19,8 @@ pub struct Vocabulary {
     pub refusals: Vec<String>,
     /// The checks, as `breaks` names them: those of Kafka and those of the system.
     pub checks: Vec<String>,
+    /// Those of them that `exactly_once = false` leaves out.
+    pub exactly_once_checks: Vec<String>,
     /// How long the group coordinator waits for a silent consumer of the services: their `session.timeout.ms`.
     pub consumer_session_timeout: Duration,
 }

@@ -12,6 +12,7 @@ use crate::six::parts::Parts;
 
 pub(crate) const WORDS: CheckWords = CheckWords {
     name: "charged_exactly_once",
+    exactly_once: true,
     claim: "the gateway captures money for an order at most once, whatever was delivered or tried again",
 };
 

@@ -12,6 +12,7 @@ use crate::six::parts::Parts;
 
 pub(crate) const WORDS: CheckWords = CheckWords {
     name: "effects_all_or_none",
+    exactly_once: false,
     claim: "a confirmed order is paid, shipped and out of stock; a cancelled one is none of it",
 };
 

@@ -14,6 +14,7 @@ use crate::six::parts::Parts;
 
 pub(crate) const WORDS: CheckWords = CheckWords {
     name: "every_order_ends",
+    exactly_once: false,
     claim: "every order that Kafka acknowledged to its customer is taken, and ends confirmed or cancelled as its saga did",
 };
 

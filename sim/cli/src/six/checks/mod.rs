@@ -62,3 +62,17 @@ pub fn all(parts: &Arc<Parts>, archive: &Shared) -> Vec<Box<dyn Check>> {
         Box::new(refusals_accounted::RefusalsAccountedFor::new(parts(), archive())),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::testing::Shop;
+    use super::*;
+
+    #[test]
+    fn the_words_are_those_of_the_checks_that_run() {
+        let shop = Shop::with_two_orders();
+        let run = all(&shop.parts(), &shop.archive());
+        let run: Vec<_> = run.iter().map(|check| (check.name(), check.is_exactly_once())).collect();
+        assert_eq!(run, WORDS.map(|words| (words.name, words.exactly_once)));
+    }
+}

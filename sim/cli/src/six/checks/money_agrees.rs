@@ -16,6 +16,7 @@ use crate::six::parts::Parts;
 
 pub(crate) const WORDS: CheckWords = CheckWords {
     name: "money_agrees",
+    exactly_once: false,
     claim: "captured less refunded is what confirmed orders cost, and the payment service knows of every charge the gateway made",
 };
 

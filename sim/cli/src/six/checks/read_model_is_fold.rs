@@ -16,6 +16,7 @@ use crate::six::parts::Parts;
 
 pub(crate) const WORDS: CheckWords = CheckWords {
     name: "read_model_is_the_fold",
+    exactly_once: false,
     claim: "what people see of orders is what the events of order.events give, read from the first to the last, each once",
 };
 

@@ -20,6 +20,7 @@ use crate::six::plan::Refusal;
 
 pub(crate) const WORDS: CheckWords = CheckWords {
     name: "refusals_accounted_for",
+    exactly_once: false,
     claim: "an order is refused for a reason that the refusing side knows of, none of those that must be refused is confirmed, and what is in the dead letters cost no confirmed order anything",
 };
 

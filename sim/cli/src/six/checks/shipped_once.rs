@@ -12,6 +12,7 @@ use crate::six::parts::Parts;
 
 pub(crate) const WORDS: CheckWords = CheckWords {
     name: "shipped_at_most_once",
+    exactly_once: true,
     claim: "the carrier books at most one shipment for an order, whatever was delivered or tried again",
 };
 

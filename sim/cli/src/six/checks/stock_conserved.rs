@@ -14,6 +14,7 @@ use crate::six::parts::Parts;
 
 pub(crate) const WORDS: CheckWords = CheckWords {
     name: "stock_conserved",
+    exactly_once: false,
     claim: "of every SKU, available and reserved and shipped are what there was at first; in the end nothing is reserved, and shipped is what confirmed orders bought",
 };
 

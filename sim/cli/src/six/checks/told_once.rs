@@ -13,6 +13,7 @@ use crate::six::parts::Parts;
 
 pub(crate) const WORDS: CheckWords = CheckWords {
     name: "told_once",
+    exactly_once: true,
     claim: "a customer is told once of an order, at most once of each kind, and in the end of what became of it",
 };
 

@@ -15,6 +15,7 @@ use crate::six::parts::Parts;
 
 pub(crate) const WORDS: CheckWords = CheckWords {
     name: "totals_are_the_fold",
+    exactly_once: false,
     claim: "analytics' totals are those that all events give, read from offset zero",
 };
 

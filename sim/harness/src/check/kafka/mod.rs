@@ -39,38 +39,47 @@ use crate::system::CheckWords;
 pub const CHECKS: &[CheckWords] = &[
     CheckWords {
         name: NoAcknowledgedLoss::NAME,
+        exactly_once: false,
         claim: "a record that was acknowledged is in the log at the end",
     },
     CheckWords {
         name: OneOffsetOneValue::NAME,
+        exactly_once: false,
         claim: "one offset of a partition holds one value, for everyone",
     },
     CheckWords {
         name: NoIdempotentDuplicate::NAME,
+        exactly_once: false,
         claim: "a record that an idempotent producer sent once is in the log at most once",
     },
     CheckWords {
         name: OrderPerKey::NAME,
+        exactly_once: false,
         claim: "what an idempotent producer sends to a partition, and so under a key, lies there in the order of the sends",
     },
     CheckWords {
         name: NoSkippedPoll::NAME,
+        exactly_once: false,
         claim: "as long as a consumer holds a partition, its polls skip no record and never go back",
     },
     CheckWords {
         name: CommitsFollowReads::NAME,
+        exactly_once: false,
         claim: "a consumer commits no offset beyond what it was given to handle",
     },
     CheckWords {
         name: NoAbortedRead::NAME,
+        exactly_once: false,
         claim: "a reader of committed records is given none of a transaction that was not to be committed",
     },
     CheckWords {
         name: NoTornTransaction::NAME,
+        exactly_once: false,
         claim: "of a transaction all records are in the logs at the end or none, and all if it was told to be committed",
     },
     CheckWords {
         name: NoHangingTransaction::NAME,
+        exactly_once: false,
         claim: "when all producers have ended, no open transaction holds readers of committed records back",
     },
 ];
@@ -96,8 +105,8 @@ mod tests {
 
     #[test]
     fn the_list_names_every_check_that_runs() {
-        let listed: Vec<&str> = CHECKS.iter().map(|words| words.name).collect();
-        let run: Vec<&str> = checks().iter().map(|check| check.name()).collect();
+        let listed: Vec<_> = CHECKS.iter().map(|words| (words.name, words.exactly_once)).collect();
+        let run: Vec<_> = checks().iter().map(|check| (check.name(), check.is_exactly_once())).collect();
         assert_eq!(listed, run);
     }
 }

@@ -76,7 +76,14 @@ pub(super) fn read(
         expect.recovers_within = recovery(&within, &waits)?;
     }
     if let Some(check) = section.get("breaks") {
-        expect.breaks = known_checks(&check, vocabulary)?;
+        let breaks = known_checks(&check, vocabulary)?;
+        let runs = |name: &String| expect.exactly_once || !vocabulary.exactly_once_checks.contains(name);
+        if let Some(name) = breaks.iter().find(|name| !runs(name)) {
+            let says = format!("`{name}` never breaks here: `exactly_once = false` leaves it out");
+            let help = "leave `exactly_once` out, and the check runs";
+            return Err(Invalid::new(check.span(), says, "this check does not run").help(help));
+        }
+        expect.breaks = breaks;
     }
     Ok(expect)
 }
