@@ -1,10 +1,32 @@
 //! What a broken seed leaves on disk: `DIR/<scenario>/seed-N/result.json`, and a trace of the first one of a scenario.
+//! Scenarios of one name, from different folders, are in `DIR/<folder>/<scenario>`.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use harness::scenario::Scenario;
 use reports::{ScenarioResult, SeedResult, json};
+
+/// Where below the report's folder each scenario leaves its files: under its name, and if that is another's too, under its
+/// own folder. A file that is named twice leaves the same twice.
+pub(crate) fn scenario_folders(scenarios: &[Scenario]) -> Vec<PathBuf> {
+    let shared = |one: &Scenario| {
+        scenarios.iter().any(|other| other.name == one.name && other.file.parent() != one.file.parent())
+    };
+    let folder = |scenario: &Scenario| {
+        let parent = scenario.file.parent().filter(|_| shared(scenario));
+        // Not out of the report's folder, whatever the path says.
+        let parts = parent.into_iter().flat_map(Path::components).filter_map(|part| match part {
+            Component::Normal(part) => Some(part),
+            Component::ParentDir => Some(OsStr::new("up")),
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => None,
+        });
+        parts.collect::<PathBuf>().join(&scenario.name)
+    };
+    scenarios.iter().map(folder).collect()
+}
 
 /// The folder of one seed.
 #[derive(Clone, Debug)]
@@ -15,8 +37,8 @@ impl SeedFolder {
     ///
     /// # Errors
     /// What the file system says.
-    pub(crate) fn create(report: &Path, scenario: &str, seed: u64) -> io::Result<SeedFolder> {
-        let folder = report.join(scenario).join(format!("seed-{seed}"));
+    pub(crate) fn create(scenario: &Path, seed: u64) -> io::Result<SeedFolder> {
+        let folder = scenario.join(format!("seed-{seed}"));
         fs::create_dir_all(&folder)?;
         Ok(SeedFolder(folder))
     }
@@ -39,5 +61,27 @@ impl SeedFolder {
         let path = self.0.join("trace.txt");
         let file = File::create(&path)?;
         Ok((path.display().to_string(), BufWriter::new(file)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folders(files: &[&str]) -> Vec<String> {
+        let vocabulary = harness::vocabulary(crate::six::system());
+        let parse = |file: &&str| Scenario::parse(Path::new(file), "claim = \"a claim\"", &vocabulary);
+        let scenarios: Vec<Scenario> = files.iter().map(parse).collect::<Result<_, _>>().unwrap();
+        scenario_folders(&scenarios).iter().map(|folder| folder.display().to_string()).collect()
+    }
+
+    #[test]
+    fn scenarios_of_one_name_from_different_folders_leave_their_files_apart() {
+        assert_eq!(folders(&["a/storm.toml", "b/calm.toml"]), ["storm", "calm"]);
+        assert_eq!(
+            folders(&["a/storm.toml", "/b/storm.toml", "../storm.toml", "a/calm.toml", "storm.toml"]),
+            ["a/storm", "b/storm", "up/storm", "calm", "storm"]
+        );
+        assert_eq!(folders(&["a/storm.toml", "a/storm.toml"]), ["storm", "storm"], "it is one scenario");
     }
 }

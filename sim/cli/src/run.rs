@@ -15,7 +15,7 @@ use reports::{ScenarioResult, json, junit, text};
 use world::Engine;
 
 use crate::args::{Backend, Format, RunArgs};
-use crate::files::SeedFolder;
+use crate::files::{SeedFolder, scenario_folders};
 use crate::{cannot_bring, exit, invalid, terminal};
 
 const NO_KAFKA: &str = "error: this build has no backend `kafka`: real clusters come later\n  \
@@ -109,13 +109,14 @@ fn files(
     scenarios: &[Scenario],
     swept: &[Swept],
 ) -> io::Result<Vec<Vec<String>>> {
-    let each = scenarios.iter().zip(swept);
-    each.map(|(scenario, swept)| files_of(&args.report, args.engine, system, scenario, &swept.result))
+    let folders = scenario_folders(scenarios).into_iter().map(|folder| args.report.join(folder));
+    let each = scenarios.iter().zip(swept).zip(folders);
+    each.map(|((scenario, swept), folder)| files_of(&folder, args.engine, system, scenario, &swept.result))
         .collect()
 }
 
 fn files_of(
-    report: &Path,
+    folder: &Path,
     engine: Engine,
     system: &dyn System,
     scenario: &Scenario,
@@ -123,7 +124,7 @@ fn files_of(
 ) -> io::Result<Vec<String>> {
     let mut files = Vec::new();
     for seed in result.seeds.iter().filter(|seed| !seed.held()) {
-        let folder = SeedFolder::create(report, &result.name, seed.seed)?;
+        let folder = SeedFolder::create(folder, seed.seed)?;
         let written = folder.write_result(result, seed)?;
         if !files.is_empty() {
             continue;
