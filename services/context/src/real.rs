@@ -36,7 +36,7 @@ impl RealHost {
         RealHost {
             name: name.into(),
             seed,
-            net: Arc::new(RealNet { bind: "127.0.0.1".into(), names: BTreeMap::new() }),
+            net: Arc::new(RealNet { bind: "127.0.0.1".into(), names: BTreeMap::new(), held: Arc::default() }),
             recorder: Arc::new(NoRecorder),
             tasks: Mutex::new(JoinSet::new()),
         }
@@ -46,6 +46,19 @@ impl RealHost {
     pub fn bind_to(mut self, address: impl Into<String>) -> RealHost {
         Arc::make_mut(&mut self.net).bind = address.into();
         self
+    }
+
+    /// Hands `listener` to the first who listens on its port, instead of a new one: so the port is this host's before its
+    /// program runs, and others can be told of one that the operating system chose. Whoever connects earlier waits until
+    /// that program accepts. A port that is listened on again, after a restart for example, is bound anew.
+    ///
+    /// # Errors
+    /// If the operating system does not tell the listener's port.
+    pub fn with_listener(self, listener: std::net::TcpListener) -> io::Result<RealHost> {
+        let port = listener.local_addr()?.port();
+        listener.set_nonblocking(true)?;
+        self.net.held().insert(port, listener);
+        Ok(self)
     }
 
     /// Connects to `address` when `name` is asked for.
@@ -121,12 +134,24 @@ impl Host for RealHost {
 struct RealNet {
     bind: String,
     names: BTreeMap<String, String>,
+    /// Listeners that nobody has asked for yet, by port.
+    held: Arc<Mutex<BTreeMap<u16, std::net::TcpListener>>>,
+}
+
+impl RealNet {
+    fn held(&self) -> MutexGuard<'_, BTreeMap<u16, std::net::TcpListener>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Net for RealNet {
     fn listen(&self, port: u16) -> BoxFuture<'_, io::Result<BoxListener>> {
         Box::pin(async move {
-            let listener = TcpListener::bind((self.bind.as_str(), port)).await?;
+            let held = self.held().remove(&port);
+            let listener = match held {
+                Some(held) => TcpListener::from_std(held)?,
+                None => TcpListener::bind((self.bind.as_str(), port)).await?,
+            };
             let port = listener.local_addr()?.port();
             Ok(Box::new(RealListener { listener, port }) as BoxListener)
         })
@@ -193,6 +218,21 @@ mod tests {
         host.shutdown();
         let rest = client.timeout(Duration::from_secs(5), stream.read(&mut [0])).await;
         assert_eq!(rest.expect("the peer closes").unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_was_handed_in_is_handed_out_once_with_those_who_wait_on_it() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (server, _host) = RealHost::new("server", Seed(1)).with_listener(listener).unwrap().start();
+        let client = RealHost::new("client", Seed(1)).into_context();
+        let mut early = client.connect("127.0.0.1", port).await.expect("the port is open from the start");
+        let mut listener = server.listen(port).await.unwrap();
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        early.write_all(b"x").await.unwrap();
+        assert_eq!(accepted.read_u8().await.unwrap(), b'x');
+        let again = server.listen(port).await;
+        assert_eq!(again.err().map(|error| error.kind()), Some(io::ErrorKind::AddrInUse));
     }
 
     #[tokio::test]

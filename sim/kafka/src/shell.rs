@@ -2,9 +2,15 @@
 //!
 //! On a connection one request is handled at a time: the next is read after the answer to the one before went out. What
 //! was read is handled even if its connection closes meanwhile.
+//!
+//! A node takes one input at a time, and the next only when all that the last one brought about is on its way: on a runtime
+//! of many threads, too, questions and answers leave in the order in which the core gave them.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,15 +58,21 @@ enum Reply {
 struct Shell {
     context: Context,
     node: Arc<Mutex<dyn Node>>,
-    replies: Mutex<BTreeMap<ConnectionId, mpsc::UnboundedSender<Reply>>>,
-    links: Mutex<BTreeMap<Link, mpsc::UnboundedSender<Question>>>,
+    ways: Mutex<Ways>,
     frame_bytes_max: i32,
-    wake_at: Mutex<Timestamp>,
     rearmed: Notify,
     listen: Notify,
     stop: Notify,
+}
+
+/// The ways out of a node. Whoever hands it an input holds them until all of its outputs have left; the node itself is let
+/// go before, because those who hear a note may look at it.
+struct Ways {
+    replies: BTreeMap<ConnectionId, mpsc::UnboundedSender<Reply>>,
+    links: BTreeMap<Link, mpsc::UnboundedSender<Question>>,
+    wake_at: Timestamp,
     /// The core is done: nothing is handed to it any more.
-    stopped: AtomicBool,
+    stopped: bool,
 }
 
 /// Runs a node until it has shut down as it was asked to, or its host is stopped.
@@ -68,14 +80,16 @@ pub(crate) async fn run(context: Context, node: Arc<Mutex<dyn Node>>, berth: Ber
     let shell = Arc::new(Shell {
         context: context.clone(),
         node,
-        replies: Mutex::default(),
-        links: Mutex::default(),
+        ways: Mutex::new(Ways {
+            replies: BTreeMap::new(),
+            links: BTreeMap::new(),
+            wake_at: Timestamp::FAR_FUTURE,
+            stopped: false,
+        }),
         frame_bytes_max: berth.frame_bytes_max,
-        wake_at: Mutex::new(Timestamp::FAR_FUTURE),
         rearmed: Notify::new(),
         listen: Notify::new(),
         stop: Notify::new(),
-        stopped: AtomicBool::new(false),
     });
     context.spawn("timer", shell.clone().keep_time());
     context.spawn("shutdown", shell.clone().shut_down(berth.shutdown));
@@ -121,28 +135,32 @@ impl Shell {
 
     /// Hands one input to the core and does what it wants.
     fn step(self: &Arc<Self>, input: Input) {
-        if self.stopped.load(Ordering::Relaxed) {
+        let mut ways = lock(&self.ways);
+        if matches!(input, Input::Wake) {
+            ways.wake_at = Timestamp::FAR_FUTURE;
+        }
+        if ways.stopped {
             return;
         }
         let mut out = Vec::new();
         lock(&self.node).handle(self.context.now(), input, &mut out);
         for output in out {
             match output {
-                Output::Respond { connection, frame } => self.reply(connection, Reply::Frame(frame)),
-                Output::Done { connection } => self.reply(connection, Reply::Nothing),
-                Output::Close { connection, reason } => self.reply(connection, Reply::Close(reason)),
+                Output::Respond { connection, frame } => ways.reply(connection, Reply::Frame(frame)),
+                Output::Done { connection } => ways.reply(connection, Reply::Nothing),
+                Output::Close { connection, reason } => ways.reply(connection, Reply::Close(reason)),
                 Output::Ask { link, to, frame, patience } => {
-                    self.put(link, Question { to, frame, patience });
+                    self.put(&mut ways, link, Question { to, frame, patience });
                 }
                 Output::Listen => self.listen.notify_one(),
                 Output::WakeAt(at) => {
-                    *lock(&self.wake_at) = at;
+                    ways.wake_at = at;
                     self.rearmed.notify_one();
                 }
                 Output::Stopped => {
-                    self.stopped.store(true, Ordering::Relaxed);
+                    ways.stopped = true;
                     // Those who wait for an answer see their connections close.
-                    lock(&self.replies).clear();
+                    ways.replies.clear();
                     self.stop.notify_one();
                 }
                 Output::Note(line) => self.context.note(format_args!("{line}")),
@@ -150,17 +168,9 @@ impl Shell {
         }
     }
 
-    fn reply(&self, connection: ConnectionId, reply: Reply) {
-        // The connection may be gone: its request was handled all the same.
-        if let Some(sender) = lock(&self.replies).get(&connection) {
-            sender.send(reply).ok();
-        }
-    }
-
     /// Hands a question to its link, which is made when it is first needed.
-    fn put(self: &Arc<Self>, link: Link, question: Question) {
-        let mut links = lock(&self.links);
-        let sender = links.entry(link).or_insert_with(|| {
+    fn put(self: &Arc<Self>, ways: &mut Ways, link: Link, question: Question) {
+        let sender = ways.links.entry(link).or_insert_with(|| {
             let (sender, questions) = mpsc::unbounded_channel();
             self.context.spawn("link", self.clone().link(link, questions));
             sender
@@ -171,7 +181,7 @@ impl Shell {
 
     async fn keep_time(self: Arc<Self>) {
         loop {
-            let at = *lock(&self.wake_at);
+            let at = lock(&self.ways).wake_at;
             if at == Timestamp::FAR_FUTURE {
                 self.rearmed.notified().await;
                 continue;
@@ -179,10 +189,7 @@ impl Shell {
             tokio::select! {
                 biased;
                 () = self.rearmed.notified() => {}
-                () = self.context.sleep_until(at) => {
-                    *lock(&self.wake_at) = Timestamp::FAR_FUTURE;
-                    self.step(Input::Wake);
-                }
+                () = self.context.sleep_until(at) => self.step(Input::Wake),
             }
         }
     }
@@ -195,7 +202,7 @@ impl Shell {
         stream: BoxStream,
     ) {
         let (sender, replies) = mpsc::unbounded_channel();
-        lock(&self.replies).insert(connection, sender);
+        lock(&self.ways).replies.insert(connection, sender);
         tokio::select! {
             biased;
             () = self.converse(connection, &guest, &peer, stream, replies) => {}
@@ -203,7 +210,7 @@ impl Shell {
                 self.context.note(format_args!("closes the connection from {peer}: idle for too long"));
             }
         }
-        lock(&self.replies).remove(&connection);
+        lock(&self.ways).replies.remove(&connection);
     }
 
     /// Requests and answers in turn, until the peer or the core ends it. A peer that does not read its answers holds one
@@ -281,6 +288,15 @@ impl Shell {
                 Err(_) if link.peer == Peer::Controller => self.context.sleep(RECONNECT).await,
                 connected => return connected,
             }
+        }
+    }
+}
+
+impl Ways {
+    fn reply(&self, connection: ConnectionId, reply: Reply) {
+        // The connection may be gone: its request was handled all the same.
+        if let Some(sender) = self.replies.get(&connection) {
+            sender.send(reply).ok();
         }
     }
 }
