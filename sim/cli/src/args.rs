@@ -118,7 +118,7 @@ pub struct ServeArgs {
     /// How many brokers
     #[arg(long, value_name = "N", default_value = "1")]
     pub brokers: NonZeroU16,
-    /// The port of the first broker; the others have the ports after it
+    /// The port of the first broker; the others have the ports after it. With 0 each has a free one
     #[arg(long, value_name = "P", default_value_t = 9092)]
     pub port: u16,
     /// The address to listen on, which clients are told too

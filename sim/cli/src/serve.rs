@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -127,9 +127,11 @@ impl fmt::Display for Refusal {
 }
 
 async fn run(args: &ServeArgs) -> Result<u8, Refusal> {
-    let (config, addresses) = config(args)?;
-    // Before anything else, so that no signal is missed.
+    halt_together();
+    // Before anything takes time, so that no signal is missed.
     let mut signals = Signals::new().map_err(Refusal::Signals)?;
+    let ports = Ports::take(args)?;
+    let config = config(args, &ports)?;
     let notes = Arc::new(Notes { loud: args.verbose, last: Mutex::default() });
     let seed = seed_of_the_clock(&notes);
     let clock = RealHost::new("serve", seed).into_context();
@@ -140,12 +142,9 @@ async fn run(args: &ServeArgs) -> Result<u8, Refusal> {
         None => Cluster::new(config).map_err(OpenError::Config),
     };
     let cluster = cluster.map_err(Refusal::Cluster)?;
-    if args.data.is_some() {
-        halt_together();
-    }
-    let hosts = start(&cluster, args.host, seed, &notes);
+    let hosts = start(&cluster, ports, seed, &notes)?;
     tokio::select! {
-        ready = up(&cluster, &addresses, &clock) => {
+        ready = up(&cluster, &clock) => {
             ready.then_some(()).ok_or_else(|| Refusal::NotUp(notes.last().clone()))?;
         }
         // Whoever is tired of waiting is not made to wait for the end either.
@@ -174,8 +173,8 @@ fn lock(dir: &Path) -> Result<File, Refusal> {
     }
 }
 
-/// A node that cannot write halts, with a panic that says why. The others would serve on without it until somebody looks;
-/// so the process ends, and a start goes on with what is written.
+/// A panic ends the process: the node that it strikes is half changed, and the others would serve on without it until
+/// somebody looks. A node that cannot write halts in this way, too; a start goes on with what is written.
 fn halt_together() {
     let say = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -184,19 +183,46 @@ fn halt_together() {
     }));
 }
 
-/// The cluster's configuration, and where its brokers will listen: every port is free.
-fn config(args: &ServeArgs) -> Result<(ClusterConfig, Vec<SocketAddr>), Refusal> {
-    if args.host.is_unspecified() {
-        return Err(Refusal::Unspecified(args.host));
+/// Where the nodes will listen. The ports are this process's from the start on, so that nobody takes one before its node
+/// listens there.
+struct Ports {
+    /// For the brokers alone.
+    controller: (TcpListener, SocketAddr),
+    brokers: Vec<(TcpListener, SocketAddr)>,
+}
+
+impl Ports {
+    fn take(args: &ServeArgs) -> Result<Ports, Refusal> {
+        if args.host.is_unspecified() {
+            return Err(Refusal::Unspecified(args.host));
+        }
+        let count = args.brokers.get();
+        let wanted: Vec<u16> = if args.port == 0 {
+            vec![0; count.into()]
+        } else {
+            let last = args.port.checked_add(count - 1);
+            (args.port..=last.ok_or(Refusal::Ports { first: args.port, brokers: count })?).collect()
+        };
+        let brokers = wanted.into_iter().map(|port| listener(SocketAddr::new(args.host, port)));
+        let brokers = brokers.collect::<Result<_, _>>()?;
+        Ok(Ports { brokers, controller: listener((Ipv4Addr::LOCALHOST, 0).into())? })
     }
-    let last = args.port.checked_add(args.brokers.get() - 1);
-    let last = last.ok_or(Refusal::Ports { first: args.port, brokers: args.brokers.get() })?;
-    let ports: Vec<u16> = (args.port..=last).collect();
-    let addresses: Vec<_> = ports.iter().map(|&port| SocketAddr::new(args.host, port)).collect();
-    for at in &addresses {
-        free_port(*at)?;
-    }
-    let mut config = ClusterConfig::loopback(&ports, free_port((Ipv4Addr::LOCALHOST, 0).into())?);
+}
+
+/// A listener, and where it listens: for port 0 the operating system has chosen one.
+#[expect(clippy::disallowed_methods, reason = "real sockets are what this command serves on")]
+fn listener(at: SocketAddr) -> Result<(TcpListener, SocketAddr), Refusal> {
+    let listener = TcpListener::bind(at).and_then(|listener| {
+        let at = listener.local_addr()?;
+        Ok((listener, at))
+    });
+    listener.map_err(|error| Refusal::Port { at, error })
+}
+
+/// The cluster's configuration.
+fn config(args: &ServeArgs, ports: &Ports) -> Result<ClusterConfig, Refusal> {
+    let numbers: Vec<u16> = ports.brokers.iter().map(|(_, at)| at.port()).collect();
+    let mut config = ClusterConfig::loopback(&numbers, ports.controller.1.port());
     for broker in &mut config.brokers {
         broker.host = args.host.to_string();
     }
@@ -208,28 +234,25 @@ fn config(args: &ServeArgs) -> Result<(ClusterConfig, Vec<SocketAddr>), Refusal>
     for (name, level) in &args.feature {
         config = config.with_feature(name, *level);
     }
-    Ok((config, addresses))
+    Ok(config)
 }
 
-/// Tries a port; gives its number, which for port 0 is the operating system's choice.
-#[expect(clippy::disallowed_methods, reason = "real sockets are what this command serves on")]
-fn free_port(at: SocketAddr) -> Result<u16, Refusal> {
-    let listener = std::net::TcpListener::bind(at).map_err(|error| Refusal::Port { at, error })?;
-    Ok(listener.local_addr().map_err(|error| Refusal::Port { at, error })?.port())
-}
-
-/// Starts every node on a host of its own.
-fn start(cluster: &Cluster, host: IpAddr, seed: Seed, notes: &Arc<Notes>) -> Vec<Arc<RealHost>> {
-    let mut hosts = Vec::new();
-    for (index, (name, program)) in cluster.hosts().into_iter().enumerate() {
-        // The controller comes first, and is for the brokers alone.
-        let bind = if index == 0 { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { host };
-        let node = RealHost::new(name, seed).bind_to(bind.to_string()).with_recorder(notes.clone());
+/// Starts every node on a host of its own, the controller first.
+fn start(
+    cluster: &Cluster,
+    ports: Ports,
+    seed: Seed,
+    notes: &Arc<Notes>,
+) -> Result<Vec<Arc<RealHost>>, Refusal> {
+    let ports = std::iter::once(ports.controller).chain(ports.brokers);
+    let hosts = cluster.hosts().into_iter().zip(ports).map(|((name, program), (listener, at))| {
+        let node = RealHost::new(name, seed).bind_to(at.ip().to_string()).with_recorder(notes.clone());
+        let node = node.with_listener(listener).map_err(|error| Refusal::Port { at, error })?;
         let (context, host) = node.start();
         context.spawn("node", program(context.clone()));
-        hosts.push(host);
-    }
-    hosts
+        Ok(host)
+    });
+    hosts.collect()
 }
 
 /// Ids must differ from one start to the next: clients remember them, and so does a data folder.
@@ -238,16 +261,11 @@ fn seed_of_the_clock(notes: &Arc<Notes>) -> Seed {
     Seed(clock.now().as_micros())
 }
 
-/// Waits until every broker is unfenced and takes connections. `false` if they do not.
-async fn up(cluster: &Cluster, addresses: &[SocketAddr], clock: &Context) -> bool {
+/// Waits until every broker is unfenced: it takes connections then. `false` if they are not.
+async fn up(cluster: &Cluster, clock: &Context) -> bool {
     let serving = async {
         while !cluster.brokers().all(|node| cluster.is_live(node)) {
             clock.sleep(LOOK_AGAIN).await;
-        }
-        for at in addresses {
-            while clock.connect(&at.ip().to_string(), at.port()).await.is_err() {
-                clock.sleep(LOOK_AGAIN).await;
-            }
         }
     };
     clock.timeout(START, serving).await.is_ok()

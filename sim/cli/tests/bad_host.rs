@@ -1,15 +1,16 @@
 //! Bugs of a kind that no service of the six has, planted on a host of their own beside them.
 //!
 //! A walk over a `HashMap`, whose order differs in every process, reaches the trace: `check-determinism` must name the
-//! first event that differs. And a panic: `run` must say with which seed, and call nothing held.
+//! first event that differs. And a panic: `run` must say with which seed, and call nothing held; `serve` must end.
 //!
 //! `check-determinism` runs its own executable twice, so this test is a program, too: with a command line of
-//! `shakedown`'s it is that, with the bad host added to the six; without, it is the test.
+//! `shakedown`'s it is that, with the bad host added to the six, or a panic to what is served; without, it is the test.
 
 use std::collections::BTreeMap;
 use std::env;
-use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use clap::Parser as _;
 use context::{Context, Program, program};
@@ -25,6 +26,10 @@ use shakedown::{exit, six};
 
 fn main() -> ExitCode {
     let bad_host = match env::args().nth(1).as_deref() {
+        Some("serve") => {
+            panic_at_the_end_of_input();
+            return exit::code(shakedown::main(&Args::parse(), six::system()));
+        }
         Some("check-determinism" | "child") => Some(program(leak)),
         Some("run") => Some(program(panics)),
         _ => None,
@@ -35,6 +40,7 @@ fn main() -> ExitCode {
     let trials = vec![
         Trial::test("a_walk_over_a_hash_map_is_caught_and_its_event_named", is_caught),
         Trial::test("a_panic_ends_with_1_and_names_its_seed", a_panic_names_its_seed),
+        Trial::test("a_panic_ends_what_is_served_with_1", a_panic_ends_what_is_served),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -63,6 +69,45 @@ fn a_panic_names_its_seed() -> Result<(), Failed> {
         assert!(out.contains(&format!("calm-sea.toml --seed {seed}\n")), "no replay command: {out}");
     }
     Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "waits for a real process")]
+fn a_panic_ends_what_is_served() -> Result<(), Failed> {
+    let mut process = Command::new(env::current_exe()?)
+        .args(["serve", "--port", "0"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut line = String::new();
+    let mut out = BufReader::new(process.stdout.take().expect("it is piped"));
+    out.read_line(&mut line)?;
+    assert!(line.starts_with("bootstrap.servers="), "{line}");
+    drop(process.stdin.take());
+    // Its output ends when it does. One that serves on is killed, and has no code.
+    let output = std::thread::spawn(move || out.read_to_string(&mut String::new()));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !output.is_finished() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    if !output.is_finished() {
+        process.kill()?;
+    }
+    let code = process.wait()?.code();
+    let mut err = String::new();
+    process.stderr.take().expect("it is piped").read_to_string(&mut err)?;
+    assert_eq!(code, Some(i32::from(exit::BUG)), "{err}");
+    assert!(err.contains("a planted panic"), "{err}");
+    Ok(())
+}
+
+/// A thread that panics when whoever started the program says so.
+#[expect(clippy::disallowed_methods, reason = "a thread beside those that serve")]
+fn panic_at_the_end_of_input() {
+    std::thread::spawn(|| {
+        io::stdin().read_to_end(&mut Vec::new()).expect("it is a pipe");
+        panic!("a planted panic");
+    });
 }
 
 /// A system with one host more.

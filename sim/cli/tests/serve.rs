@@ -25,14 +25,13 @@ struct Serving {
     process: Child,
     out: BufReader<ChildStdout>,
     bootstrap: String,
-    ports: Vec<u16>,
 }
 
 impl Serving {
+    /// On ports that the operating system chooses, so that no two tests meet on one.
     fn start(brokers: u16, more: &[&str]) -> Serving {
-        let first = free_ports(brokers);
         let mut process = Command::new(env!("CARGO_BIN_EXE_shakedown"))
-            .args(["serve", "--brokers", &brokers.to_string(), "--port", &first.to_string()])
+            .args(["serve", "--brokers", &brokers.to_string(), "--port", "0"])
             .args(more)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -43,7 +42,8 @@ impl Serving {
         out.read_line(&mut line).expect("the program writes UTF-8");
         let bootstrap = line.trim_end().strip_prefix("bootstrap.servers=");
         let bootstrap = bootstrap.unwrap_or_else(|| panic!("no bootstrap line, but {line:?}")).to_owned();
-        Serving { process, out, bootstrap, ports: (first..first + brokers).collect() }
+        assert_eq!(bootstrap.split(',').count(), usize::from(brokers), "one address for each broker");
+        Serving { process, out, bootstrap }
     }
 
     fn broker(&self) -> WireBroker {
@@ -52,7 +52,8 @@ impl Serving {
     }
 
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(("127.0.0.1", self.ports[0])).expect("it serves");
+        let first = self.bootstrap.split(',').next().expect("a broker at least");
+        let stream = TcpStream::connect(first).expect("it serves");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time above zero");
         stream
     }
@@ -83,19 +84,6 @@ impl Drop for Serving {
         // It may have ended.
         self.process.kill().ok();
         self.process.wait().ok();
-    }
-}
-
-/// So many free ports in a row. Another process may take one meanwhile, but none of this test's does: each asks in a
-/// range of its own.
-fn free_ports(count: u16) -> u16 {
-    let range = 20_000 + u16::try_from(std::process::id() % 1_000).expect("below 1,000") * 20;
-    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
-    loop {
-        let first = range + NEXT.fetch_add(count, std::sync::atomic::Ordering::Relaxed) % 400;
-        if (first..first + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
-            return first;
-        }
     }
 }
 
@@ -140,12 +128,38 @@ fn it_serves_within_a_second() {
 
 #[test]
 fn a_port_that_is_taken_is_named() {
-    let first = free_ports(2);
-    let _taken = TcpListener::bind(("127.0.0.1", first + 1)).unwrap();
-    let outcome = shakedown(["serve", "--brokers", "2", "--port", &first.to_string()]);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let outcome = shakedown(["serve", "--port", &port]);
     assert_eq!(outcome.code, Some(69), "{outcome:?}");
     assert_eq!(outcome.out, "");
-    insta::assert_snapshot!(outcome.err.replace(&(first + 1).to_string(), "PORT"));
+    insta::assert_snapshot!(outcome.err.replace(&port, "PORT"));
+}
+
+#[test]
+fn the_brokers_have_the_ports_from_the_first_on() {
+    // What lies beside a free port may be taken: then others are tried.
+    for _ in 0..20 {
+        let first = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_shakedown"))
+            .args(["serve", "--brokers", "3", "--port", &first.to_string()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+        if line.is_empty() {
+            continue;
+        }
+        let at = |port| format!("127.0.0.1:{port}");
+        let expected = [at(first), at(first + 1), at(first + 2)].join(",");
+        assert_eq!(line, format!("bootstrap.servers={expected}\n"));
+        return;
+    }
+    panic!("no three free ports in a row");
 }
 
 #[test]
@@ -311,7 +325,7 @@ fn two_processes_do_not_share_a_directory() {
     let data = tempfile::tempdir().unwrap();
     let _serving = on(&data);
     let path = data.path().to_str().unwrap();
-    let outcome = shakedown(["serve", "--port", "19999", "--data", path]);
+    let outcome = shakedown(["serve", "--port", "0", "--data", path]);
     assert_eq!(outcome.code, Some(69), "{outcome:?}");
     assert!(outcome.err.starts_with(&format!("error: another process uses `{path}`")), "{outcome:?}");
 }
