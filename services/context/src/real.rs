@@ -89,6 +89,18 @@ impl RealHost {
         self.tasks().abort_all();
     }
 
+    /// The same, and returns when they are gone.
+    pub async fn stop(&self) {
+        loop {
+            // A task that was running meanwhile may have started others.
+            let mut tasks = std::mem::take(&mut *self.tasks());
+            if tasks.is_empty() {
+                return;
+            }
+            tasks.shutdown().await;
+        }
+    }
+
     fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -218,6 +230,22 @@ mod tests {
         host.shutdown();
         let rest = client.timeout(Duration::from_secs(5), stream.read(&mut [0])).await;
         assert_eq!(rest.expect("the peer closes").unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_port_is_free_when_its_host_has_stopped() {
+        let (server, host) = RealHost::new("server", Seed(1)).start();
+        let listener = server.listen(0).await.unwrap();
+        let port = listener.port();
+        let waiting = server.clone();
+        server.spawn("listen", async move {
+            waiting.sleep(Duration::from_secs(60)).await;
+            drop(listener);
+        });
+        host.stop().await;
+        let client = RealHost::new("client", Seed(1)).into_context();
+        let refused = client.connect("127.0.0.1", port).await.err().map(|error| error.kind());
+        assert_eq!(refused, Some(io::ErrorKind::ConnectionRefused));
     }
 
     #[tokio::test]

@@ -166,6 +166,12 @@ impl Cluster {
         std::iter::once(controller).chain(brokers).collect()
     }
 
+    /// Where each of [`Cluster::hosts`] lives.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        let config = &self.inner.config;
+        std::iter::once(&config.controller).chain(&config.brokers)
+    }
+
     fn controller_program(&self) -> Program {
         let cluster = self.clone();
         context::program(move |context: Context| {
@@ -380,6 +386,6 @@ impl fmt::Debug for Cluster {
     }
 }
 
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@
 //! Where to start: [`Cluster`] for those who run one; [`broker`] for what a broker does, one file for each API;
 //! [`controller`] for who leads; [`group`] for consumer groups; [`transaction`] for transactions;
 //! [`partition`] and [`log`] for what is stored; [`wire`] for frames and their checks. The shell is `shell.rs`; what
-//! shall outlive the program is written down by [`storage`].
+//! shall outlive the program is written down by [`storage`]; [`loopback`] runs a cluster on real sockets inside a test.
 
 pub mod broker;
 mod cluster;
@@ -17,6 +17,7 @@ pub mod core;
 pub mod group;
 mod guests;
 pub mod log;
+pub mod loopback;
 pub mod metadata;
 pub mod partition;
 mod shell;

@@ -1,6 +1,5 @@
 //! The same cores over real loopback TCP: frames in, frames out, a crash and a restart between.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -9,50 +8,24 @@ use context::{BoxStream, Context, Seed};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use shakedown_kafka::log::record;
+use shakedown_kafka::loopback::{Loopback, own_address};
 use shakedown_kafka::wire::{read_frame, with_length};
 use shakedown_kafka::{Cluster, ClusterConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// So many ports that nobody listens on just now.
-async fn free_ports(client: &Context, count: usize) -> Vec<u16> {
-    let mut held = Vec::new();
-    for _ in 0..count {
-        held.push(client.listen(0).await.unwrap());
-    }
-    held.iter().map(|listener| listener.port()).collect()
-}
-
-struct Running {
-    hosts: Vec<Arc<RealHost>>,
-    programs: Vec<(String, context::Program)>,
-}
-
-impl Running {
-    fn start(cluster: &Cluster) -> Running {
-        let programs = cluster.hosts();
-        let hosts = programs.iter().map(|(name, program)| start(name, program, 1)).collect();
-        Running { hosts, programs }
-    }
-
-    fn kill(&self, index: usize) {
-        self.hosts[index].shutdown();
-    }
-
-    fn restart(&mut self, index: usize) {
-        let (name, program) = &self.programs[index];
-        self.hosts[index] = start(name, program, 2);
-    }
-}
-
-fn start(name: &str, program: &context::Program, seed: u64) -> Arc<RealHost> {
-    let (context, host) = RealHost::new(name, Seed(seed)).start();
-    context.spawn("node", program(context.clone()));
-    host
+/// A broker and the controller; `first_port` is for one test alone.
+fn config(first_port: u16) -> ClusterConfig {
+    // A short session, so that a restart need not wait nine seconds.
+    ClusterConfig::simulated(1)
+        .at(own_address(), first_port)
+        .with("broker.session.timeout.ms", 1_000)
+        .with("broker.heartbeat.interval.ms", 200)
 }
 
 async fn connect(client: &Context, port: u16) -> BoxStream {
+    let address = own_address().to_string();
     for _ in 0..200 {
-        if let Ok(stream) = client.connect("127.0.0.1", port).await {
+        if let Ok(stream) = client.connect(&address, port).await {
             return stream;
         }
         client.sleep(Duration::from_millis(50)).await;
@@ -113,16 +86,12 @@ async fn append(stream: &mut BoxStream, value: &'static str, now_ms: i64) -> (i1
 #[tokio::test]
 async fn records_survive_a_crash_of_their_broker_on_real_sockets() {
     let client = RealHost::new("client", Seed(3)).into_context();
-    let ports = free_ports(&client, 2).await;
-    // A short session, so that the restart need not wait nine seconds.
-    let config = ClusterConfig::loopback(&ports[..1], ports[1])
-        .with("broker.session.timeout.ms", 1_000)
-        .with("broker.heartbeat.interval.ms", 200);
-    let cluster = Cluster::new(config).unwrap();
-    let mut running = Running::start(&cluster);
+    let port = 20_000;
+    let running = Loopback::start(Cluster::new(config(port)).unwrap(), Seed(1));
+    let cluster = running.cluster();
     let now_ms = client.now().as_millis() as i64;
 
-    let mut stream = connect(&client, ports[0]).await;
+    let mut stream = connect(&client, port).await;
     let wanted = create_topics_request::CreatableTopic::default()
         .with_name(topic())
         .with_num_partitions(1)
@@ -147,10 +116,12 @@ async fn records_survive_a_crash_of_their_broker_on_real_sockets() {
         assert_eq!(response.responses[0].partition_responses[0].base_offset, offset);
     }
 
-    running.kill(1);
+    running.kill(1).await;
     assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0, "a killed broker closes its connections");
+    let refused = client.connect(&own_address().to_string(), port).await;
+    assert!(refused.is_err(), "a killed broker is not listened for");
     running.restart(1);
-    let mut stream = connect(&client, ports[0]).await;
+    let mut stream = connect(&client, port).await;
     let mut appended = append(&mut stream, "d", now_ms).await;
     while appended.0 != 0 {
         client.sleep(Duration::from_millis(10)).await;
@@ -164,17 +135,14 @@ async fn records_survive_a_crash_of_their_broker_on_real_sockets() {
 async fn a_cluster_that_was_written_down_goes_on_where_it_was() {
     let client = RealHost::new("client", Seed(3)).into_context();
     let dir = tempfile::tempdir().unwrap();
-    let ports = free_ports(&client, 2).await;
-    let open = |now| {
-        let config = ClusterConfig::loopback(&ports[..1], ports[1])
-            .with("broker.session.timeout.ms", 1_000)
-            .with("broker.heartbeat.interval.ms", 200);
-        Cluster::open(config, dir.path(), now).unwrap()
+    let port = 20_010;
+    let start = |seed| {
+        let cluster = Cluster::open(config(port), dir.path(), client.now()).unwrap();
+        Loopback::start(cluster, Seed(seed))
     };
     let now_ms = client.now().as_millis() as i64;
-    let cluster = open(client.now());
-    let running = Running::start(&cluster);
-    let mut stream = connect(&client, ports[0]).await;
+    let running = start(1);
+    let mut stream = connect(&client, port).await;
     let wanted = create_topics_request::CreatableTopic::default()
         .with_name(topic())
         .with_num_partitions(1)
@@ -185,13 +153,11 @@ async fn a_cluster_that_was_written_down_goes_on_where_it_was() {
         client.sleep(Duration::from_millis(10)).await;
     }
     // Killed, not stopped: what was acknowledged is in the files.
-    running.kill(0);
-    running.kill(1);
-    drop((stream, running, cluster));
+    running.kill_all().await;
+    drop((stream, running));
 
-    let cluster = open(client.now());
-    let _running = Running::start(&cluster);
-    let mut stream = connect(&client, ports[0]).await;
+    let _running = start(2);
+    let mut stream = connect(&client, port).await;
     let mut appended = append(&mut stream, "b", now_ms).await;
     while appended.0 != 0 {
         client.sleep(Duration::from_millis(10)).await;
@@ -203,15 +169,14 @@ async fn a_cluster_that_was_written_down_goes_on_where_it_was() {
 #[tokio::test]
 async fn evil_bytes_cost_their_sender_the_connection_and_nobody_else() {
     let client = RealHost::new("client", Seed(3)).into_context();
-    let ports = free_ports(&client, 2).await;
-    let cluster = Cluster::new(ClusterConfig::loopback(&ports[..1], ports[1])).unwrap();
-    let _running = Running::start(&cluster);
-    let mut good = connect(&client, ports[0]).await;
+    let port = 20_020;
+    let _running = Loopback::start(Cluster::new(config(port)).unwrap(), Seed(1));
+    let mut good = connect(&client, port).await;
 
     // The bytes that abort kafka-protocol 0.18: Metadata version 0, an array of 2,147,483,647 topics, no topic.
     let array = [&[0, 0, 0, 14, 0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff][..], &i32::MAX.to_be_bytes()].concat();
     for evil in [&array[..], &i32::MAX.to_be_bytes(), &[0xff; 4], &[0, 0, 0, 2, 0, 3], &[0, 0, 0, 0]] {
-        let mut stream = connect(&client, ports[0]).await;
+        let mut stream = connect(&client, port).await;
         stream.write_all(evil).await.unwrap();
         let end = client.timeout(Duration::from_secs(5), stream.read(&mut [0])).await;
         assert_eq!(end.expect("the broker closes").unwrap_or(0), 0);
