@@ -3,11 +3,13 @@
 //! A case states something that Kafka's users rely on. It runs in simulated time, where waiting costs nothing, and in
 //! real time against real Kafka; so it waits for facts with [`Bench::eventually`], never for a fixed span.
 //!
-//! Start reading at [`Subject`], which is what an implementation gives to be tested, and [`cases`], which is the list.
+//! Start reading at [`Subject`], which is what an implementation gives to be tested, and [`cases`], which is the list. A
+//! [`Bed`] is a subject put together from a Broker and whoever runs the cluster.
 //! What a subject cannot do it says in [`Features`], with the reason, and the cases that need it are listed as skipped.
 //! In the spirit of Watermill's universal Pub/Sub suite; the cases are Kafka's.
 
 mod admin;
+mod bed;
 mod bench;
 mod cleanup;
 mod consume;
@@ -18,6 +20,7 @@ mod replication;
 mod restart;
 mod transactions;
 
+pub use bed::{Bed, Nodes, NotOurs};
 pub use bench::{Bench, Failure};
 
 use std::fmt;
@@ -171,6 +174,20 @@ pub enum Outcome {
     Failed(Failure),
     /// The subject lacks what the case needs, for this reason.
     Skipped(String),
+}
+
+impl Outcome {
+    /// The verdict on a subject that was to pass: one that lacks what the case needs has not.
+    ///
+    /// # Errors
+    /// What broke, or what is lacking.
+    pub fn must_pass(self) -> Result<(), String> {
+        match self {
+            Outcome::Passed => Ok(()),
+            Outcome::Failed(failure) => Err(failure.0),
+            Outcome::Skipped(reason) => Err(format!("skipped, though its features are on: {reason}")),
+        }
+    }
 }
 
 /// Every case, in the order in which they are best read.
