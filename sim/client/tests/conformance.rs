@@ -12,14 +12,16 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use broker::Properties;
-use broker::conformance::{Case, Outcome, cases};
+use async_trait::async_trait;
+use broker::conformance::{Case, Nodes, Outcome, cases};
+use broker::{Error, Properties};
 use context::real::RealHost;
-use context::{BoxFuture, NoRecorder, Program, Seed};
+use context::{BoxFuture, NoRecorder, Seed};
 use kafka::ClusterConfig;
-use libtest_mimic::{Arguments, Failed, Trial};
+use kafka::loopback::{Loopback, own_address};
+use libtest_mimic::{Arguments, Trial};
 use shakedown_client::WireBroker;
-use stand::{Bed, Order, Orders, cluster, host, lock};
+use stand::{cluster, lock};
 use world::{Engine, LatencyRange, WorldConfig};
 
 fn main() -> ExitCode {
@@ -27,9 +29,12 @@ fn main() -> ExitCode {
     // Over TCP the cases wait for real sessions and elections, not for the processor.
     arguments.test_threads.get_or_insert(8);
     let mut trials = Vec::new();
-    for (number, case) in cases().into_iter().enumerate() {
-        trials.push(Trial::test(format!("world::{}", case.name), move || judge(in_the_world(case))));
-        trials.push(Trial::test(format!("tcp::{}", case.name), move || judge(over_tcp(case, number))));
+    for (case, first_port) in cases().into_iter().zip((20_000..).step_by(10)) {
+        trials
+            .push(Trial::test(format!("world::{}", case.name), move || Ok(in_the_world(case).must_pass()?)));
+        trials.push(Trial::test(format!("tcp::{}", case.name), move || {
+            Ok(over_tcp(case, first_port).must_pass()?)
+        }));
     }
     for habits in ["librdkafka", "java"] {
         for (name, claim) in claims::CLAIMS.iter().chain(claims::ADMIN_CLAIMS) {
@@ -40,14 +45,6 @@ fn main() -> ExitCode {
         }
     }
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn judge(outcome: Outcome) -> Result<(), Failed> {
-    match outcome {
-        Outcome::Passed => Ok(()),
-        Outcome::Failed(failure) => Err(failure.0.into()),
-        Outcome::Skipped(reason) => Err(format!("skipped, though its features are on: {reason}").into()),
-    }
 }
 
 /// Runs a claim about transactions; it panics where it does not hold.
@@ -86,56 +83,31 @@ fn in_the_world(case: Case) -> Outcome {
     stand::in_the_world(7, move |subject| async move { case.run(subject).await })
 }
 
-/// The number gives every case a loopback address of its own, so that cases do not meet on a port.
-fn over_tcp(case: Case, number: usize) -> Outcome {
+/// Brokers of this process.
+struct Ours(Loopback);
+
+#[async_trait]
+impl Nodes for Ours {
+    async fn kill(&self, node_id: i32) -> Result<(), Error> {
+        self.0.kill(node_id).await;
+        Ok(())
+    }
+
+    async fn start(&self, node_id: i32) -> Result<(), Error> {
+        self.0.restart(node_id);
+        Ok(())
+    }
+}
+
+/// The ports from the first on are the case's own.
+fn over_tcp(case: Case, first_port: u16) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let address = format!("127.77.{}.1", number + 1);
-        let mut config = ClusterConfig::simulated(3).with("group.initial.rebalance.delay.ms", 0);
-        for (index, node) in config.brokers.iter_mut().chain([&mut config.controller]).enumerate() {
-            node.host.clone_from(&address);
-            node.port = 29_092 + u16::try_from(index).expect("a handful of nodes");
-        }
-        let cluster = cluster(config);
-        let start = |name: &str, program: &Program| {
-            let (context, host) = RealHost::new(name, Seed(number as u64)).bind_to(&address).start();
-            context.spawn("node", program(context.clone()));
-            host
-        };
-        let mut hosts: Vec<_> = cluster
-            .hosts()
-            .into_iter()
-            .map(|(name, program)| {
-                let host = start(&name, &program);
-                (name, program, host)
-            })
-            .collect();
-        let orders = Orders::default();
+        let config = ClusterConfig::simulated(3).at(own_address(), first_port);
+        let cluster = cluster(config.with("group.initial.rebalance.delay.ms", 0));
+        let bootstrap = cluster.bootstrap_servers();
+        let nodes = Arc::new(Ours(Loopback::start(cluster, Seed(first_port.into()))));
         let context = RealHost::new("tester", Seed(7)).into_context();
-        let bed =
-            Bed { context: context.clone(), bootstrap: cluster.bootstrap_servers(), orders: orders.clone() };
-        let mut running = Box::pin(case.run(Arc::new(bed)));
-        loop {
-            if let Ok(outcome) = context.timeout(Duration::from_millis(50), &mut running).await {
-                return outcome;
-            }
-            let asked = lock(&orders).clone();
-            for order in &asked {
-                let (Order::Kill(node) | Order::Start(node)) = *order;
-                let wanted = host(&cluster, node);
-                let (name, program, host) =
-                    hosts.iter_mut().find(|(name, ..)| *name == wanted).expect("every broker has its host");
-                match order {
-                    Order::Kill(_) => {
-                        host.shutdown();
-                        // The sockets close when the tasks have been dropped, which they are when the runtime gets to it.
-                        context.sleep(Duration::from_millis(50)).await;
-                    }
-                    Order::Start(_) => *host = start(name, program),
-                }
-            }
-            // Nothing was added meanwhile: whoever gave an order waits for it.
-            lock(&orders).clear();
-        }
+        case.run(stand::bed(context, &bootstrap, nodes)).await
     })
 }

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker::conformance::{FREQUENT_CLEANUP, Features, Subject};
-use broker::{Broker, Error, Properties};
+use broker::conformance::{Bed, FREQUENT_CLEANUP, Features, Nodes, Subject};
+use broker::{Error, Properties};
 use context::{Context, NoRecorder, Seed};
 use kafka::{Cluster, ClusterConfig};
 use shakedown_client::WireBroker;
@@ -13,63 +13,50 @@ use world::{Change, Engine, LatencyRange, WorldConfig};
 
 /// What a case asks of the one who runs its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+enum Order {
     Kill(i32),
     Start(i32),
 }
 
 /// Orders that are not carried out yet.
-pub(crate) type Orders = Arc<Mutex<Vec<Order>>>;
+type Orders = Arc<Mutex<Vec<Order>>>;
 
-/// A [`Subject`]: our client, and a cluster whose brokers die and start on order.
-pub(crate) struct Bed {
-    pub(crate) context: Context,
-    pub(crate) bootstrap: String,
-    pub(crate) orders: Orders,
+/// Gives orders, and waits until they are carried out.
+struct Ordered {
+    context: Context,
+    orders: Orders,
 }
 
-impl Bed {
-    /// Gives an order and waits until it is carried out.
-    async fn order(&self, order: Order) {
+impl Ordered {
+    async fn order(&self, order: Order) -> Result<(), Error> {
         lock(&self.orders).push(order);
         while !lock(&self.orders).is_empty() {
             self.context.sleep(Duration::from_millis(10)).await;
         }
+        Ok(())
     }
+}
+
+#[async_trait]
+impl Nodes for Ordered {
+    async fn kill(&self, node_id: i32) -> Result<(), Error> {
+        self.order(Order::Kill(node_id)).await
+    }
+
+    async fn start(&self, node_id: i32) -> Result<(), Error> {
+        self.order(Order::Start(node_id)).await
+    }
+}
+
+/// Our client, and a cluster that somebody runs.
+pub(crate) fn bed(context: Context, bootstrap: &str, nodes: Arc<dyn Nodes>) -> Arc<dyn Subject> {
+    let properties = Properties::new().set("bootstrap.servers", bootstrap);
+    let broker = Arc::new(WireBroker::new(context.clone(), properties));
+    Arc::new(Bed { context, broker, features: Features::all(), nodes, run_id: "conformance".into() })
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[async_trait]
-impl Subject for Bed {
-    fn context(&self) -> Context {
-        self.context.clone()
-    }
-
-    fn broker(&self) -> Arc<dyn Broker> {
-        let properties = Properties::new().set("bootstrap.servers", &self.bootstrap);
-        Arc::new(WireBroker::new(self.context.clone(), properties))
-    }
-
-    fn features(&self) -> Features {
-        Features::all()
-    }
-
-    async fn kill_broker(&self, node_id: i32) -> Result<(), Error> {
-        self.order(Order::Kill(node_id)).await;
-        Ok(())
-    }
-
-    async fn start_broker(&self, node_id: i32) -> Result<(), Error> {
-        self.order(Order::Start(node_id)).await;
-        Ok(())
-    }
-
-    fn run_id(&self) -> String {
-        "conformance".into()
-    }
 }
 
 /// A cluster as the cases want it.
@@ -78,7 +65,7 @@ pub(crate) fn cluster(config: ClusterConfig) -> Cluster {
     Cluster::new(config).expect("the configuration is sound")
 }
 
-pub(crate) fn host(cluster: &Cluster, node: i32) -> String {
+fn host(cluster: &Cluster, node: i32) -> String {
     cluster.broker_name(node).expect("the case names a broker of the cluster").to_owned()
 }
 
@@ -105,8 +92,8 @@ where
     world.add_host("tester", {
         let (bootstrap, orders, outcome) = (cluster.bootstrap_servers(), orders.clone(), outcome.clone());
         context::program(move |context| {
-            let bed = Bed { context, bootstrap: bootstrap.clone(), orders: orders.clone() };
-            let (running, outcome) = (program(Arc::new(bed)), outcome.clone());
+            let nodes = Arc::new(Ordered { context: context.clone(), orders: orders.clone() });
+            let (running, outcome) = (program(bed(context, &bootstrap, nodes)), outcome.clone());
             async move {
                 let result = running.await;
                 lock(&outcome).replace(result);
