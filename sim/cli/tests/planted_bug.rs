@@ -9,10 +9,10 @@ use common::{Outcome, Place, shakedown, top};
 
 const NAIVE: &str = "\n[services.payment]\nnaive = [\"no_inbox\", \"fresh_keys\"]\n";
 
+/// The README's example.
 fn duplicate_delivery_with_a_naive_payment_service() -> Place {
-    let file = top().join("scenarios/duplicate-delivery.toml");
-    let text = fs::read_to_string(file).expect("the scenario is there");
-    Place::with("duplicate-delivery", &format!("{text}{NAIVE}"))
+    let text = fs::read_to_string(top().join("examples/charged-twice.toml"));
+    Place::with("charged-twice", &text.expect("the example is there"))
 }
 
 /// The part of a failure that tells what is wrong with the seed.
