@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use super::bench::values;
 use super::{Bench, Failure, case_list, ensure};
-use crate::{NewTopic, NoRebalanceListener, OffsetSpec, Properties, TopicPartition};
+use crate::{ErrorCode, NewTopic, NoRebalanceListener, OffsetSpec, Properties, TopicPartition};
 
 case_list![
     compaction_keeps_the_last_of_a_key[FrequentCleanup],
     compaction_forgets_a_key_after_its_tombstone[FrequentCleanup],
+    a_tombstone_is_there_for_its_retention[FrequentCleanup],
+    a_compacted_topic_wants_keys,
     retention_moves_the_start[FrequentCleanup],
+    retention_by_size_moves_the_start[FrequentCleanup],
     a_reader_behind_the_start_is_reset[FrequentCleanup],
 ];
 
@@ -97,6 +100,47 @@ async fn compaction_forgets_a_key_after_its_tombstone(bench: Bench) -> Result<()
     Ok(())
 }
 
+async fn a_tombstone_is_there_for_its_retention(bench: Bench) -> Result<(), Failure> {
+    let retained = COMPACTED
+        .iter()
+        .map(|&(name, value)| (name, if name == "delete.retention.ms" { "3600000" } else { value }));
+    let topic = topic(&bench, &retained.collect::<Vec<_>>()).await?;
+    let producer = bench.producer().await?;
+    bench.send_all(&*producer, &topic, "gone", ["value".into()]).await?;
+    let mut tombstone = crate::ProducerRecord::new(topic.clone(), "gone", "");
+    tombstone.value = None;
+    producer.send(tombstone).await?;
+    // The second record of this key goes in a second cleaning.
+    roll(&bench, &topic).await?;
+    let (bench, topic) = (&bench, &topic);
+    bench
+        .eventually("of the key its tombstone is left", async || {
+            Ok(contents(bench, topic).await? == ["gone=null", "roll=over"])
+        })
+        .await?;
+    roll(bench, topic).await?;
+    roll(bench, topic).await?;
+    bench
+        .eventually("it is left by later cleanings too", async || {
+            Ok(contents(bench, topic).await? == ["gone=null", "roll=over", "roll=over"])
+        })
+        .await
+}
+
+async fn a_compacted_topic_wants_keys(bench: Bench) -> Result<(), Failure> {
+    let topic = topic(&bench, &[("cleanup.policy", "compact")]).await?;
+    let producer = bench.producer_with(Properties::new().set("enable.idempotence", false)).await?;
+    let without = crate::ProducerRecord { key: None, ..crate::ProducerRecord::new(topic.clone(), "", "v") };
+    let fate = producer.send(without).await;
+    ensure!(
+        matches!(&fate, Err(error) if error.code == ErrorCode::Broker(87)),
+        "a record without a key on a compacted topic: {fate:?}"
+    );
+    let at = bench.send_all(&*producer, &topic, "k", ["v".into()]).await?;
+    ensure!(at[0].offset == Some(0), "the refused record left a trace: the next is at {:?}", at[0].offset);
+    Ok(())
+}
+
 /// Long enough for a new member of a group to read what is new.
 const SHORT_LIVED: &[(&str, &str)] = &[("retention.ms", "8000"), ("segment.ms", "500")];
 
@@ -136,6 +180,19 @@ async fn retention_moves_the_start(bench: Bench) -> Result<(), Failure> {
     );
     ensure!(!values(&got).contains(&"old".to_owned()), "what is forgotten is not read: {:?}", values(&got));
     Ok(consumer.close().await?)
+}
+
+async fn retention_by_size_moves_the_start(bench: Bench) -> Result<(), Failure> {
+    let topic = topic(&bench, &[("retention.bytes", "1000"), ("segment.ms", "500")]).await?;
+    let producer = bench.producer().await?;
+    bench.send_all(&*producer, &topic, "k", ["old".into()]).await?;
+    roll(&bench, &topic).await?;
+    // What is over the limit goes by whole segments, and never so many that less than the limit is left.
+    bench.send_all(&*producer, &topic, "k", ["x".repeat(10_000)]).await?;
+    forgotten(&bench, &topic).await?;
+    let left = contents(&bench, &topic).await?;
+    ensure!(!left.contains(&"k=old".to_owned()), "what is forgotten is not read: {left:?}");
+    Ok(())
 }
 
 async fn a_reader_behind_the_start_is_reset(bench: Bench) -> Result<(), Failure> {

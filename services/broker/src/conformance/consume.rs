@@ -19,6 +19,7 @@ case_list![
     a_seek_reads_again,
     a_paused_partition_gives_nothing,
     a_poll_gives_at_most_max_poll_records,
+    a_record_above_the_fetch_limit_is_read,
     assigned_by_hand_there_is_no_group_to_join,
     committed_metadata_comes_back,
     auto_commit_commits_what_was_polled,
@@ -157,6 +158,7 @@ async fn a_paused_partition_gives_nothing(bench: Bench) -> Result<(), Failure> {
 
 async fn a_poll_gives_at_most_max_poll_records(bench: Bench) -> Result<(), Failure> {
     let topic = filled(&bench, 1, 40).await?;
+    let partition = TopicPartition::new(topic.clone(), 0);
     let mut consumer = bench.consumer_with("g", Properties::new().set("max.poll.records", 7)).await?;
     consumer.subscribe(std::slice::from_ref(&topic), Box::new(NoRebalanceListener)).await?;
     let mut offsets: Vec<Offset> = Vec::new();
@@ -165,8 +167,28 @@ async fn a_poll_gives_at_most_max_poll_records(bench: Bench) -> Result<(), Failu
         let records = consumer.poll(Duration::from_millis(200)).await?;
         ensure!(records.len() <= 7, "a poll gave {} records", records.len());
         offsets.extend(records.iter().map(|record| record.offset));
+        if let Some(last) = offsets.last() {
+            let position = consumer.position(&partition);
+            ensure!(position == Some(last + 1), "polled up to {last}, its position is {position:?}");
+        }
     }
     ensure!(offsets == (0..40).collect::<Vec<_>>(), "the polls together gave {offsets:?}");
+    Ok(consumer.close().await?)
+}
+
+async fn a_record_above_the_fetch_limit_is_read(bench: Bench) -> Result<(), Failure> {
+    let topic = bench.topic("t", 1).await?;
+    let producer = bench.producer().await?;
+    for value in ["a", "b"] {
+        bench.send_all(&*producer, &topic, "k", [value.repeat(20_000)]).await?;
+    }
+    // The first batch comes whatever its size (KIP-74), or a reader could never go on.
+    let limit = Properties::new().set("max.partition.fetch.bytes", 1_000);
+    let mut consumer = bench.consumer_with("g", limit).await?;
+    consumer.subscribe(std::slice::from_ref(&topic), Box::new(NoRebalanceListener)).await?;
+    let got = bench.poll_count(&mut *consumer, 2).await?;
+    let sizes: Vec<_> = got.iter().map(|record| record.value.as_ref().map_or(0, bytes::Bytes::len)).collect();
+    ensure!(sizes == [20_000, 20_000], "records of {sizes:?} bytes came");
     Ok(consumer.close().await?)
 }
 

@@ -8,7 +8,7 @@ use context::Timestamp;
 
 use super::bench::{numbered, text, values};
 use super::{Bench, Failure, case_list, ensure};
-use crate::{ErrorCode, Header, Headers, ProducerRecord, Properties};
+use crate::{ErrorCode, Header, Headers, NewTopic, ProducerRecord, Properties};
 
 case_list![
     what_is_published_is_read,
@@ -20,6 +20,9 @@ case_list![
     offsets_of_a_partition_rise,
     a_flush_waits_for_every_delivery,
     a_record_that_is_too_large_is_refused,
+    a_time_too_far_ahead_is_refused,
+    log_append_time_is_the_brokers,
+    a_topic_that_is_sent_to_is_made,
     a_closed_producer_takes_nothing,
     a_property_that_does_not_exist_is_refused,
     a_transaction_needs_a_transactional_id,
@@ -200,6 +203,51 @@ async fn a_record_that_is_too_large_is_refused(bench: Bench) -> Result<(), Failu
         "the refused record left a trace: the next is at {:?}",
         after[0].offset
     );
+    Ok(())
+}
+
+async fn a_time_too_far_ahead_is_refused(bench: Bench) -> Result<(), Failure> {
+    let topic = bench.topic("t", 1).await?;
+    let producer = bench.producer_with(Properties::new().set("enable.idempotence", false)).await?;
+    let now = bench.context().now();
+    let at = |hours: u64| ProducerRecord {
+        timestamp: Some(now + Duration::from_secs(hours * 3_600)),
+        ..ProducerRecord::new(topic.clone(), "k", "v")
+    };
+    // `message.timestamp.after.max.ms` is an hour unless set.
+    let fate = producer.send(at(2)).await;
+    ensure!(
+        matches!(&fate, Err(error) if error.code == ErrorCode::Broker(32)),
+        "a record of two hours ahead: {fate:?}"
+    );
+    let offset = producer.send(at(0)).await?.offset;
+    ensure!(offset == Some(0), "the refused record left a trace: the next is at {offset:?}");
+    Ok(())
+}
+
+async fn log_append_time_is_the_brokers(bench: Bench) -> Result<(), Failure> {
+    let name = bench.name("t");
+    let config = BTreeMap::from([("message.timestamp.type".to_owned(), "LogAppendTime".to_owned())]);
+    bench.admin().await?.create_topics(&[NewTopic { config, ..NewTopic::new(name.clone(), 1) }]).await?;
+    let producer = bench.producer().await?;
+    let sent_at = bench.context().now();
+    let timestamp = Some(Timestamp::from_millis(sent_at.as_millis() - 600_000));
+    producer.send(ProducerRecord { timestamp, ..ProducerRecord::new(name.clone(), "k", "v") }).await?;
+    let mut consumer = bench.subscriber("g", &name.into()).await?;
+    let got = bench.poll_count(&mut *consumer, 1).await?;
+    // Brokers on other machines have other clocks.
+    let earliest = Timestamp::from_millis(sent_at.as_millis() - 60_000);
+    ensure!(got[0].timestamp > earliest, "it has the producer's time, {:?}", got[0].timestamp);
+    Ok(consumer.close().await?)
+}
+
+async fn a_topic_that_is_sent_to_is_made(bench: Bench) -> Result<(), Failure> {
+    let name = bench.name("made-by-sending");
+    let producer = bench.producer().await?;
+    let at = producer.send(ProducerRecord::new(name.clone(), "k", "v")).await?;
+    ensure!(at.offset == Some(0), "the first record is at {:?}", at.offset);
+    let described = bench.admin().await?.describe_topics(&[&name]).await?;
+    ensure!(described.len() == 1, "described {described:?}");
     Ok(())
 }
 

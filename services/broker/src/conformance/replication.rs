@@ -10,13 +10,17 @@ use std::time::Duration;
 
 use super::bench::{numbered, values};
 use super::{Bench, Failure, case_list, ensure};
-use crate::{NewTopic, ProducerRecord, Properties};
+use crate::{Consumer, NewTopic, ProducerRecord, Properties, TopicPartition};
 
 case_list![
     what_all_replicas_acknowledged_survives_the_leader[RestartBroker],
     too_few_replicas_in_sync_refuse_a_careful_producer[RestartBroker],
+    a_producer_waits_until_enough_replicas_are_in_sync[RestartBroker],
     what_too_few_replicas_hold_is_acknowledged_to_one_and_not_visible[RestartBroker],
+    what_a_replica_in_sync_lacks_is_not_visible[RestartBroker],
     an_unclean_election_loses_what_only_the_dead_leader_had[RestartBroker],
+    a_replica_that_comes_back_drops_what_its_leader_never_had[RestartBroker],
+    a_reader_of_what_was_lost_goes_on_where_the_logs_part[RestartBroker],
     a_clean_election_waits_for_the_last_in_sync_replica[RestartBroker],
     a_retry_after_a_lost_answer_writes_twice_without_idempotence[RestartBroker],
     a_retry_after_a_lost_answer_writes_once_with_idempotence[RestartBroker],
@@ -111,6 +115,21 @@ async fn too_few_replicas_in_sync_refuse_a_careful_producer(bench: Bench) -> Res
     Ok(consumer.close().await?)
 }
 
+async fn a_producer_waits_until_enough_replicas_are_in_sync(bench: Bench) -> Result<(), Failure> {
+    let (topic, replicas) = replicated(&bench, 2, &[("min.insync.replicas", "2")]).await?;
+    let producer = bench.producer().await?;
+    bench.send_all(&*producer, &topic, "k", ["before".into()]).await?;
+    bench.subject().kill_broker(replicas[1]).await?;
+    in_sync_are(&bench, &topic, &replicas[..1]).await?;
+    // Refused again and again, until the other replica is back.
+    let waiting = producer.send(ProducerRecord::new(topic.clone(), "k", "patient"));
+    bench.context().sleep(Duration::from_secs(1)).await;
+    bench.subject().start_broker(replicas[1]).await?;
+    let offset = waiting.await?.offset;
+    ensure!(offset == Some(1), "it was written once, at 1, not at {offset:?}");
+    Ok(())
+}
+
 async fn what_too_few_replicas_hold_is_acknowledged_to_one_and_not_visible(
     bench: Bench,
 ) -> Result<(), Failure> {
@@ -131,9 +150,40 @@ async fn what_too_few_replicas_hold_is_acknowledged_to_one_and_not_visible(
     Ok(consumer.close().await?)
 }
 
+async fn what_a_replica_in_sync_lacks_is_not_visible(bench: Bench) -> Result<(), Failure> {
+    let (topic, replicas) = replicated(&bench, 2, &[("min.insync.replicas", "1")]).await?;
+    let careless = Properties::new().set("enable.idempotence", false).set("acks", 1);
+    let producer = bench.producer_with(careless).await?;
+    bench.send_all(&*producer, &topic, "k", ["before".into()]).await?;
+    // By hand: a group's coordinator may be the broker that dies.
+    let all = Properties::new().set("isolation.level", "read_uncommitted");
+    let mut consumer = bench.consumer_with("g", all).await?;
+    consumer.assign(&[TopicPartition::new(topic.clone(), 0)]).await?;
+    bench.poll_count(&mut *consumer, 1).await?;
+    bench.subject().kill_broker(replicas[1]).await?;
+    // The dead replica is in sync until its session ends, 9 s later.
+    bench.send_all(&*producer, &topic, "k", ["alone".into()]).await?;
+    let early = bench.poll_for(&mut *consumer, Duration::from_secs(3)).await?;
+    ensure!(early.is_empty(), "what a replica in sync lacks was read: {:?}", values(&early));
+    let late = bench.poll_count(&mut *consumer, 1).await?;
+    ensure!(values(&late) == ["alone"], "read {:?}", values(&late));
+    bench.subject().start_broker(replicas[1]).await?;
+    Ok(consumer.close().await?)
+}
+
 /// One replica holds a record alone; then its broker dies and the other comes back. Gives the topic and its replicas, the
 /// one that died first.
 async fn divided(bench: &Bench, unclean: &str) -> Result<(Arc<str>, Vec<i32>), Failure> {
+    let (topic, replicas, reader) = divided_before_a_reader(bench, unclean).await?;
+    reader.close().await?;
+    Ok((topic, replicas))
+}
+
+/// As [`divided`]; a reader has read the record too.
+async fn divided_before_a_reader(
+    bench: &Bench,
+    unclean: &str,
+) -> Result<(Arc<str>, Vec<i32>, Box<dyn Consumer>), Failure> {
     let (topic, replicas) =
         replicated(bench, 2, &[("unclean.leader.election.enable", unclean), ("min.insync.replicas", "1")])
             .await?;
@@ -144,10 +194,14 @@ async fn divided(bench: &Bench, unclean: &str) -> Result<(Arc<str>, Vec<i32>), F
     bench.subject().kill_broker(replicas[1]).await?;
     in_sync_are(bench, &topic, &replicas[..1]).await?;
     bench.send_all(&*producer, &topic, "k", ["alone".into()]).await?;
+    let mut reader = bench.consumer("reader").await?;
+    reader.assign(&[TopicPartition::new(topic.clone(), 0)]).await?;
+    let read = values(&bench.poll_count(&mut *reader, 2).await?);
+    ensure!(read == ["both", "alone"], "before the election it read {read:?}");
     bench.subject().kill_broker(replicas[0]).await?;
     bench.subject().start_broker(replicas[1]).await?;
     bench.serving_again(replicas[1]).await?;
-    Ok((topic, replicas))
+    Ok((topic, replicas, reader))
 }
 
 async fn an_unclean_election_loses_what_only_the_dead_leader_had(bench: Bench) -> Result<(), Failure> {
@@ -162,6 +216,41 @@ async fn an_unclean_election_loses_what_only_the_dead_leader_had(bench: Bench) -
     got.extend(values(&bench.poll_for(&mut *consumer, Duration::from_secs(2)).await?));
     ensure!(got == ["both", "anew"], "the record that only the dead leader had is gone: {got:?}");
     Ok(consumer.close().await?)
+}
+
+async fn a_replica_that_comes_back_drops_what_its_leader_never_had(bench: Bench) -> Result<(), Failure> {
+    let (topic, replicas) = divided(&bench, "true").await?;
+    leader_is(&bench, &topic, Some(replicas[1])).await?;
+    let producer = bench.producer().await?;
+    bench.send_all(&*producer, &topic, "k", ["anew".into()]).await?;
+    bench.subject().start_broker(replicas[0]).await?;
+    let mut both = replicas.clone();
+    both.sort_unstable();
+    in_sync_are(&bench, &topic, &both).await?;
+    // Now it leads, with what it has.
+    bench.subject().kill_broker(replicas[1]).await?;
+    leader_is(&bench, &topic, Some(replicas[0])).await?;
+    let mut consumer = bench.consumer("g").await?;
+    consumer.assign(&[TopicPartition::new(topic.clone(), 0)]).await?;
+    let mut got = values(&bench.poll_count(&mut *consumer, 2).await?);
+    got.extend(values(&bench.poll_for(&mut *consumer, Duration::from_secs(2)).await?));
+    ensure!(got == ["both", "anew"], "it has what its leader had, and no more: {got:?}");
+    bench.subject().start_broker(replicas[1]).await?;
+    bench.serving_again(replicas[1]).await?;
+    Ok(consumer.close().await?)
+}
+
+async fn a_reader_of_what_was_lost_goes_on_where_the_logs_part(bench: Bench) -> Result<(), Failure> {
+    let (topic, replicas, mut reader) = divided_before_a_reader(&bench, "true").await?;
+    leader_is(&bench, &topic, Some(replicas[1])).await?;
+    let producer = bench.producer().await?;
+    bench.send_all(&*producer, &topic, "k", ["anew".into(), "more".into()]).await?;
+    // Its next offset, 2, is there; what is before it is not what it has read (KIP-320).
+    let got = bench.poll_count(&mut *reader, 2).await?;
+    ensure!(values(&got) == ["anew", "more"], "it goes on where the logs part, but read {:?}", values(&got));
+    bench.subject().start_broker(replicas[0]).await?;
+    bench.serving_again(replicas[0]).await?;
+    Ok(reader.close().await?)
 }
 
 async fn a_clean_election_waits_for_the_last_in_sync_replica(bench: Bench) -> Result<(), Failure> {

@@ -19,6 +19,7 @@ case_list![
     a_new_holder_ends_the_open_transaction[Transactions],
     offsets_are_committed_with_their_transaction[Transactions],
     offsets_of_an_aborted_transaction_are_not_committed[Transactions],
+    offsets_of_an_open_transaction_are_untold_until_its_end[Transactions],
     a_member_that_its_group_went_on_without_cannot_commit_its_offsets[Transactions],
     a_transaction_that_takes_too_long_is_aborted[Transactions],
     one_producer_makes_many_transactions[Transactions],
@@ -235,6 +236,34 @@ async fn offsets_of_an_aborted_transaction_are_not_committed(bench: Bench) -> Re
     ensure!(position == Some(4), "the group's offset is what was committed before, 4, not {position:?}");
     readers.close().await?;
     Ok(consumer.close().await?)
+}
+
+async fn offsets_of_an_open_transaction_are_untold_until_its_end(bench: Bench) -> Result<(), Failure> {
+    let (member, source) = source(&bench).await?;
+    let producer = transactional(&bench, "p", Properties::new()).await?;
+    producer.begin_transaction().await?;
+    let positions = [(source.clone(), OffsetAndMetadata::new(6))];
+    producer.send_offsets_to_transaction(&positions, &member.group_metadata(), TIMEOUT).await?;
+    let committed = Properties::new().set("isolation.level", "read_committed");
+    let mut reader = bench.consumer_with("g", committed).await?;
+    // Whether the group is at 6 is not decided, so nobody is told that it is, or that it is not (KIP-447). librdkafka asks
+    // three times and then starts by `auto.offset.reset` all the same: so the question is put, and nothing is read.
+    let early = reader.committed(std::slice::from_ref(&source), Duration::from_secs(2)).await;
+    ensure!(early.is_err(), "while the transaction is open it was told {early:?}");
+    commit(&bench, &*producer).await?;
+    let deadline = bench.context().now() + TIMEOUT;
+    loop {
+        let told = reader.committed(std::slice::from_ref(&source), TIMEOUT).await;
+        if let Ok(told) = &told {
+            let offsets: Vec<_> = told.iter().map(|(_, position)| position.offset).collect();
+            ensure!(offsets == [6], "committed were 6, and it was told {offsets:?}");
+            break;
+        }
+        ensure!(bench.context().now() < deadline, "the transaction has ended, and it was told {told:?}");
+        bench.context().sleep(Duration::from_millis(100)).await;
+    }
+    reader.close().await?;
+    Ok(member.close().await?)
 }
 
 async fn a_member_that_its_group_went_on_without_cannot_commit_its_offsets(
