@@ -177,6 +177,52 @@ fn a_broker_that_shuts_down_gives_its_leadership_away_first() {
 }
 
 #[test]
+fn the_first_replica_leads_again_when_the_controller_looks() {
+    for (enabled, expected) in [("true", 1), ("false", 2)] {
+        let mut bench = bench(&[("auto.leader.rebalance.enable", enabled)]);
+        bench.shut_down(1);
+        bench.advance(3_000);
+        bench.start(1);
+        // `leader.imbalance.check.interval.seconds` is 300.
+        bench.advance(30_000);
+        assert_eq!((bench.leader_of("orders", 0).0, bench.in_sync_of("orders", 0).len()), (2, 3));
+        bench.advance(300_000);
+        assert_eq!(bench.leader_of("orders", 0).0, expected, "auto.leader.rebalance.enable={enabled}");
+    }
+}
+
+#[test]
+fn a_broker_cannot_register_while_its_last_session_holds() {
+    let mut bench = bench(&[]);
+    bench.kill(1);
+    bench.advance(1_000);
+    bench.start(1);
+    bench.advance(6_000);
+    assert!(!bench.is_listening(1), "the session of the process before lasts 9 s");
+    assert_eq!(bench.leader_of("orders", 0).0, 1, "and so does its leadership");
+    bench.advance(6_000);
+    assert!(bench.is_listening(1));
+    assert_ne!(bench.leader_of("orders", 0).0, 1);
+}
+
+#[test]
+fn a_reader_that_believes_in_the_leader_before_is_fenced() {
+    let mut bench = bench(&[]);
+    bench.produce_through(1, &["a"]);
+    let (_, before) = bench.leader_of("orders", 0);
+    bench.shut_down(1);
+    bench.advance(3_000);
+    let (leader, epoch) = bench.leader_of("orders", 0);
+    assert!(epoch > before);
+    for (believed, error) in [(before, 74), (epoch, 0), (epoch + 1, 75), (-1, 0)] {
+        let mut request = fetch_request("orders", 0, 0, 0, 1);
+        request.topics[0].partitions[0].current_leader_epoch = believed;
+        let heard = fetched(bench.ask(leader, ApiKey::Fetch, 12, request)).0;
+        assert_eq!(heard, error, "epoch {believed} is believed in, {epoch} is the leader's");
+    }
+}
+
+#[test]
 fn a_produce_that_times_out_stays_in_the_log() {
     let mut bench = bench(&[]);
     bench.cut(Host::Broker(1), Host::Broker(3));

@@ -289,6 +289,22 @@ fn sessions_are_renewed_by_heartbeats_and_not_by_joins_that_change_nothing() {
     assert_eq!(scene.ids(), ["member-1"]);
 }
 
+#[test]
+fn who_does_not_join_anew_within_the_rebalance_timeout_is_out_though_it_lives() {
+    let mut scene = Scene::stable(2);
+    scene.join("", None);
+    let newcomer = format!("member-{}", scene.asked);
+    scene.join("member-2", None);
+    for _ in 0..3 {
+        scene.pass(Duration::from_secs(9));
+        assert_eq!(scene.beat("member-1"), Err(ResponseError::RebalanceInProgress));
+    }
+    scene.pass(Duration::from_millis(2_999));
+    assert_eq!(scene.ids().len(), 3, "it has 30 s");
+    scene.pass(Duration::from_millis(1));
+    assert_eq!(scene.ids(), ["member-2", &newcomer]);
+}
+
 /// The broker stood still, and both deadlines have passed when it goes on.
 #[test]
 fn who_joins_as_another_dies_is_in_the_next_generation() {
