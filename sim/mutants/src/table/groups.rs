@@ -1,0 +1,131 @@
+//! Groups: members, generations, committed offsets.
+
+use super::Mutant;
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "anybody-commits",
+        breaks: "member and generation of a commit are not asked",
+        file: "sim/kafka/src/group/coordinator.rs",
+        place: "Some(held) => «held.group.check_commit(now, ask, kind == CommitKind::Transactional)»,",
+        becomes: "Ok(())",
+        red: &["world::a_commit_of_an_earlier_generation_is_refused", "stories::a_rebalance_with_a_zombie"],
+    },
+    Mutant {
+        name: "old-generations-are-present",
+        breaks: "ILLEGAL_GENERATION is never said",
+        file: "sim/kafka/src/group/classic.rs",
+        place: "if «ask.generation == self.generation» { Ok(()) }",
+        becomes: "true",
+        red: &[
+            "world::librdkafka::a_member_that_its_group_went_on_without_commits_nothing",
+            "kafka::group::classic::tests::commits_are_judged_by_member_generation_and_state",
+        ],
+    },
+    Mutant {
+        name: "members-never-die",
+        breaks: "session.timeout.ms means nothing",
+        file: "sim/kafka/src/group/classic/leave.rs",
+        place: "«(!waits).then(|| member.heard + member.session_timeout)»",
+        becomes: "None",
+        red: &["world::a_member_that_dies_is_replaced_after_its_session"],
+    },
+    Mutant {
+        name: "heartbeats-are-unheard",
+        breaks: "a heartbeat does not renew the session",
+        file: "sim/kafka/src/group/classic.rs",
+        place: "«self.members.get_mut(ask.member_id).expect(\"it was checked\").heard = now»;\n        if self.state == State::PreparingRebalance",
+        becomes: "()",
+        red: &[
+            "world::a_member_that_is_not_polled_is_evicted",
+            "kafka::group::classic::tests::sessions_are_renewed_by_heartbeats_and_not_by_joins_that_change_nothing",
+        ],
+    },
+    Mutant {
+        name: "heartbeats-tell-of-no-rebalance",
+        breaks: "members are not told that the group rebalances",
+        file: "sim/kafka/src/group/classic.rs",
+        place: "if «self.state == State::PreparingRebalance» { Err(ResponseError::RebalanceInProgress) } else { Ok(()) }",
+        becomes: "false",
+        red: &["world::a_member_that_joins_takes_its_share"],
+    },
+    Mutant {
+        name: "leaving-is-no-reason-to-rebalance",
+        breaks: "what a member that leaves had is given to nobody",
+        file: "sim/kafka/src/group/classic/leave.rs",
+        place: "State::Stable | State::CompletingRebalance => «self.rebalance(now, out, why)»,",
+        becomes: "()",
+        red: &["world::a_member_that_leaves_gives_its_share_back"],
+    },
+    Mutant {
+        name: "late-members-are-waited-for",
+        breaks: "a rebalance waits an hour for who has not joined, whatever the rebalance timeout",
+        file: "sim/kafka/src/group/classic/join.rs",
+        place: "JoinPhase::Until(«now + longest»)\n            });",
+        becomes: "now + longest + std::time::Duration::from_secs(3_600)",
+        red: &[
+            "kafka::group::classic::tests::who_does_not_join_anew_within_the_rebalance_timeout_is_out_though_it_lives",
+        ],
+    },
+    Mutant {
+        name: "no-initial-rebalance-delay",
+        breaks: "group.initial.rebalance.delay.ms means nothing",
+        file: "sim/kafka/src/group/classic/join.rs",
+        place: "until: «now + delay»,\n                    left: longest",
+        becomes: "now",
+        red: &[
+            "kafka::group::classic::tests::a_first_rebalance_ends_early_when_the_one_that_was_waited_for_is_given_up",
+        ],
+    },
+    Mutant {
+        name: "static-members-are-not-fenced",
+        breaks: "two members go by one group.instance.id",
+        file: "sim/kafka/src/group/classic.rs",
+        place: "Some(holder) if «holder != id» =>",
+        becomes: "false",
+        red: &["world::a_second_holder_of_an_instance_fences_the_first"],
+    },
+    Mutant {
+        name: "static-members-come-back-as-new",
+        breaks: "group.instance.id does not keep a member's place",
+        file: "sim/kafka/src/group/classic/join.rs",
+        place: "&& let Some(old) = «self.instances.get(instance).cloned()»",
+        becomes: "None::<String>",
+        red: &["world::a_static_member_that_comes_back_keeps_its_partitions"],
+    },
+    Mutant {
+        name: "groups-are-not-loaded",
+        breaks: "a new coordinator knows no groups and no offsets",
+        file: "sim/kafka/src/broker/groups/mod.rs",
+        place: "let (entries, unreadable) = «read_entries(log)»;",
+        becomes: "(Vec::new(), 0)",
+        red: &[
+            "world::committed_offsets_survive_a_broker_restart",
+            "stories::a_group_outlives_its_coordinator",
+        ],
+    },
+    Mutant {
+        name: "commits-are-answered-at-once",
+        breaks: "a commit is answered before it is committed",
+        file: "sim/kafka/src/broker/groups/mod.rs",
+        place: "«written > self.offsets_high_watermark(index)»",
+        becomes: "false",
+        red: &["groups::a_commit_is_answered_when_it_is_committed_and_who_asks_after_it_waits_too"],
+    },
+    Mutant {
+        name: "offsets-never-expire",
+        breaks: "offsets.retention.minutes means nothing",
+        file: "sim/kafka/src/group/shard.rs",
+        place: "None => «now_ms - since >= retention_ms»,",
+        becomes: "false",
+        red: &["groups::offsets_expire_when_their_group_has_been_empty_for_long"],
+    },
+    Mutant {
+        name: "deleted-topics-keep-their-offsets",
+        breaks: "what was committed for a topic outlives it",
+        file: "sim/kafka/src/broker/groups/mod.rs",
+        place: "let tombstones = «shard.tombstones_of_topic(topic)»;",
+        becomes: "Vec::new()",
+        red: &["protocol::a_deleted_topic_takes_its_records_and_its_commits_along"],
+    },
+];
