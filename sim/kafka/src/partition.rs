@@ -67,7 +67,7 @@ impl AppendRules {
 pub struct Appended {
     /// Offset of its first record.
     pub base_offset: i64,
-    /// The broker's time, if the topic takes that; else -1.
+    /// The broker's time, if the topic takes that; else -1. Of a duplicate the largest time of the batch that is here.
     pub append_time_ms: i64,
     /// What the high watermark must reach before `acks=all` is answered.
     pub required_offset: i64,
@@ -178,10 +178,8 @@ impl Partition {
         match self.producers.check(&header, Origin::Client, rules.verify_transactions, verified) {
             Ok(Verdict::Append) => {}
             Ok(Verdict::Duplicate { base_offset, last_offset, max_timestamp }) => {
-                let append_time_ms = match rules.log.timestamp_type {
-                    TimestampType::CreateTime => -1,
-                    TimestampType::LogAppendTime => max_timestamp,
-                };
+                // Told whatever type of time the topic takes (`UnifiedLog.append`).
+                let append_time_ms = max_timestamp;
                 let required_offset = last_offset + 1;
                 return Ok(Appended { base_offset, append_time_ms, required_offset, duplicate: true });
             }
@@ -434,6 +432,10 @@ mod tests {
         at.append(&idempotent(0, 1)).unwrap();
         let retry = at.append(&idempotent(0, 0)).unwrap();
         assert!(retry.duplicate);
+        assert_eq!(
+            retry.append_time_ms, 1,
+            "of the batch that is here, though the topic takes the producer's"
+        );
         assert_eq!((retry.base_offset, at.log.end_offset()), (0, 2));
         assert_eq!(at.append(&idempotent(0, 3)), Err(ResponseError::OutOfOrderSequenceNumber));
     }

@@ -402,6 +402,16 @@ fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
     let connection = bench.send_bytes(1, (ApiKey::ApiVersions, 0), frame.freeze());
     let response = expect!(ApiVersions, bench.response(connection));
     assert_eq!(response.error_code, 35);
+    let told: Vec<_> =
+        response.api_keys.iter().map(|key| (key.api_key, key.min_version, key.max_version)).collect();
+    assert_eq!(told, [(ApiKey::ApiVersions as i16, 0, 4)], "and no other (KIP-511)");
+}
+
+#[test]
+fn clients_are_told_the_versions_of_every_api() {
+    let mut bench = bench();
+    let response = bench.ask(1, ApiKey::ApiVersions, 0, ApiVersionsRequest::default());
+    let response = expect!(ApiVersions, response);
     let produce = response.api_keys.iter().find(|key| key.api_key == 0).unwrap();
     assert_eq!((produce.min_version, produce.max_version), (0, 13), "see KAFKA-18659");
     let end_txn = response.api_keys.iter().find(|key| key.api_key == ApiKey::EndTxn as i16).unwrap();
@@ -483,6 +493,26 @@ fn a_fetch_with_another_epoch_is_told_who_is_behind() {
     let mut request = fetch_request("orders", 0, 0, 500, 1);
     request.topics[0].partitions[0].current_leader_epoch = 9;
     assert_eq!(fetched(bench.ask(node, ApiKey::Fetch, 12, request)).0, 75);
+}
+
+#[test]
+fn zstd_is_unsupported_before_its_version() {
+    use shakedown_kafka::log::batch::BatchHeader;
+    use shakedown_kafka::log::compression::Codec;
+    use shakedown_kafka::log::record;
+    let mut bench = bench();
+    let node = leader(&bench);
+    let plain = batch(&["a"]);
+    let header = BatchHeader::parse(&plain).unwrap();
+    let records = record::read_all(&header, &plain).unwrap();
+    let compressed = |codec: Codec| record::rewrite(&header.with_compression(codec as i16), records.clone());
+    for (version, codec, error) in
+        [(6, Codec::Lz4, 0), (6, Codec::Zstd, 76), (3, Codec::Zstd, 76), (7, Codec::Zstd, 0)]
+    {
+        let request = produce_request("orders", 0, 1, compressed(codec));
+        let response = bench.ask(node, ApiKey::Produce, version, request);
+        assert_eq!(error_of(&response), error, "{codec:?} in version {version}");
+    }
 }
 
 /// What a reader of epoch `read` at `offset` hears: error, and where the logs part.

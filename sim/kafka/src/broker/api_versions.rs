@@ -1,14 +1,14 @@
 //! ApiVersions (18), versions 0 to 4: what this broker serves.
 //!
-//! The response's header is always version 0, and a version that is not served is answered in version 0 with error 35,
-//! so that any client can learn what is. From version 3 on it tells the finalized features: clients choose their protocol of
+//! The response's header is always version 0, and a version that is not served is answered in version 0 with error 35
+//! and the versions of this API alone, so that any client can ask again. From version 3 on it tells the finalized features: clients choose their protocol of
 //! transactions by the level of `transaction.version`. Kafka tells the same versions of the APIs at every level, and leaves
 //! the choice to the client. A supported feature that can be at level 0 is told from version 4 on only (KAFKA-17011).
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
-use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use super::{Broker, Turn, text};
@@ -82,13 +82,15 @@ fn served() -> Vec<ApiVersion> {
     BROKER_APIS.iter().map(version).collect()
 }
 
-/// The answer to a version that is not served.
+/// The answer to a version that is not served: which versions of this API are (KIP-511).
 pub(super) fn unsupported(correlation: i32) -> Bytes {
     let mut frame = BytesMut::new();
     frame.put_i32(correlation);
     let response = ApiVersionsResponse::default()
         .with_error_code(ResponseError::UnsupportedVersion.code())
-        .with_api_keys(served());
+        .with_api_keys(
+            served().into_iter().filter(|told| told.api_key == ApiKey::ApiVersions as i16).collect(),
+        );
     response.encode(&mut frame, 0).expect("version 0 holds nothing but keys");
     frame.freeze()
 }

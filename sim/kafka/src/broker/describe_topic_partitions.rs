@@ -1,5 +1,6 @@
 //! DescribeTopicPartitions (75), version 0 (KIP-966): what Metadata tells of topics, eligible leader replicas too, in
-//! pages. Topics come by name, and a cursor says where the next page begins.
+//! pages. Topics come by name, and a cursor says where the next page begins. A partition without a leader is no error here
+//! (`KRaftMetadataCache.getPartitionMetadataForDescribeTopicResponse`), as it is in Metadata.
 
 use std::collections::BTreeSet;
 
@@ -107,10 +108,8 @@ impl Broker {
         let live = |node: NodeId| self.image.brokers.get(&node).is_some_and(|broker| !broker.fenced);
         let ids = |nodes: &[NodeId]| nodes.iter().copied().map(BrokerId).collect::<Vec<_>>();
         let leader = if live(state.leader) { state.leader } else { NO_LEADER };
-        let error = if leader == NO_LEADER { ResponseError::LeaderNotAvailable.code() } else { 0 };
         let offline: Vec<NodeId> = state.replicas.iter().copied().filter(|node| !live(*node)).collect();
         DescribeTopicPartitionsResponsePartition::default()
-            .with_error_code(error)
             .with_partition_index(index as i32)
             .with_leader_id(BrokerId(leader))
             .with_leader_epoch(state.leader_epoch)

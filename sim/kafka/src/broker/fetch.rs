@@ -1,4 +1,4 @@
-//! Fetch (1), versions 4 to 17: records for readers and for followers, with a long poll.
+//! Fetch (1), versions 4 to 18: records for readers and for followers, with a long poll.
 //!
 //! - Whole batches, from the one that holds the offset asked for: for readers up to the high watermark, for readers of
 //!   committed data up to the last stable offset, with the aborted transactions that they must leave out; for followers
@@ -18,7 +18,7 @@
 //!
 //! Version notes: sessions from 7 on, log start offset from 5 on, leader epochs checked from 9 on, any replica from 11 on,
 //! diverging epochs from 12 on, topic ids from 13 on, the follower's broker epoch from 15 on, the present leader and its
-//! endpoint from 16 on, though version 12 has room for the leader (KIP-951).
+//! endpoint from 16 on, though version 12 has room for the leader (KIP-951). What 18 adds only controllers read (KIP-1166).
 
 use std::collections::{BTreeMap, BTreeSet};
 

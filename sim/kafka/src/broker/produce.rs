@@ -9,6 +9,8 @@
 //!   `min.insync.replicas` nothing is appended: NOT_ENOUGH_REPLICAS; if they became fewer after the append,
 //!   NOT_ENOUGH_REPLICAS_AFTER_APPEND.
 //!
+//! zstd came with version 7 (KIP-110): a batch in it is refused before with UNSUPPORTED_COMPRESSION_TYPE.
+//!
 //! Transactional batches are verified first, see [`super::verification`].
 //!
 //! Version notes: log start offset from 5 on, error message from 8 on, the present leader (KIP-951) from 10 on, topic
@@ -30,10 +32,15 @@ use super::verification::{Verified, has_transactional_batches};
 use super::{Broker, Turn, text};
 use crate::config::millis;
 use crate::core::{ConnectionId, Output};
+use crate::log::batch::BatchHeader;
+use crate::log::compression::Codec;
 use crate::log::validator::RecordError;
 use crate::metadata::PartitionKey;
 use crate::partition::{AppendError, AppendRules, Appended, Leadership};
 use crate::wire::Call;
+
+/// The first version that may bring zstd.
+const ZSTD_SINCE: i16 = 7;
 
 /// The produces with `acks=all` that wait for their in-sync replicas.
 #[derive(Clone, Debug, Default)]
@@ -212,10 +219,16 @@ impl Broker {
     ) -> Result<(PartitionKey, Appended), AppendError> {
         let plain = |code: ResponseError| AppendError::new(code, code.to_string());
         let image = self.asked_topic(call.version >= 13, &topic.name, topic.topic_id).map_err(plain)?;
+        let key = PartitionKey { topic: image.id, index: data.index };
+        if self.image.partition(key).is_none() {
+            return Err(plain(ResponseError::UnknownTopicOrPartition));
+        }
+        if call.version < ZSTD_SINCE && is_zstd(data) {
+            return Err(plain(ResponseError::UnsupportedCompressionType));
+        }
         if super::is_internal(&image.name) {
             return Err(plain(ResponseError::InvalidTopicException));
         }
-        let key = PartitionKey { topic: image.id, index: data.index };
         if let Some(error) = verified.produce_error(call.version, key) {
             return Err(error);
         }
@@ -303,6 +316,12 @@ fn in_response(error: &RecordError) -> BatchIndexAndErrorMessage {
     BatchIndexAndErrorMessage::default()
         .with_batch_index(error.index)
         .with_batch_index_error_message(Some(text(&error.message)))
+}
+
+/// Whether a partition's batch is compressed with zstd (`ProduceRequest.validateRecords`).
+fn is_zstd(data: &PartitionProduceData) -> bool {
+    let header = data.records.as_ref().and_then(|records| BatchHeader::parse(records).ok());
+    header.is_some_and(|header| header.compression() == Codec::Zstd as i16)
 }
 
 /// What is wrong with a request as a whole.

@@ -255,6 +255,9 @@ mod tests {
                 if v >= 17 {
                     partition.replica_directory_id = Uuid::from_u128(9)
                 }
+                if v >= 18 {
+                    partition.high_watermark = 4
+                }
                 let mut asked = FetchTopic::default().with_partitions(vec![partition]);
                 if v < 13 {
                     asked.topic = topic()

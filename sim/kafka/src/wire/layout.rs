@@ -144,6 +144,7 @@ const FETCH: &[Field] = &[
             from(5, LONG), // log start offset
             all(INT),      // max bytes
             tagged(0, 17, UUID),
+            tagged(1, 18, LONG), // high watermark
         ])),
     ])),
     from(7, List(&[between(0, 12, Text), from(13, UUID), all(Each(&INT))])),

@@ -35,7 +35,7 @@ const fn served(api: ApiKey, from: i16, to: i16) -> Served {
 pub const BROKER_APIS: &[Served] = &[
     // librdkafka disables compression where Produce does not go back to 0 (KAFKA-18659); Kafka tells of 0 and refuses it.
     Served { api: ApiKey::Produce, advertised_from: 0, from: 3, to: 13 },
-    served(ApiKey::Fetch, 4, 17),
+    served(ApiKey::Fetch, 4, 18),
     served(ApiKey::ListOffsets, 1, 10),
     served(ApiKey::Metadata, 0, 13),
     served(ApiKey::OffsetCommit, 2, 9),
@@ -113,7 +113,7 @@ pub struct Request {
 /// Why a frame is no request that can be answered in kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// ApiVersions in a version that is not served: answered in version 0, with error 35 and what is served.
+    /// ApiVersions in a version that is not served: answered in version 0, with error 35 and the versions that are.
     UnknownApiVersions {
         /// Comes back with the response.
         correlation: i32,
@@ -174,6 +174,17 @@ impl Call {
                 why: error.to_string(),
             })?;
         Ok(frame.freeze())
+    }
+
+    /// Decodes the answer of another node to the same request.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn read_answer(&self, frame: &Bytes) -> Result<ResponseKind, Malformed> {
+        let mut rest = frame.clone();
+        ResponseHeader::decode(&mut rest, self.api.response_header_version(self.version))
+            .and_then(|_| ResponseKind::decode(self.api, &mut rest, self.version))
+            .map_err(|_| Malformed::BadResponse)
     }
 }
 
