@@ -42,7 +42,7 @@ mod tests;
 mod topics;
 
 use brokers::Heard;
-pub(crate) use topics::check_name;
+pub(crate) use topics::{check_name, shortened};
 
 /// The metadata log's name on the wire, as in KRaft.
 pub const METADATA_TOPIC: &str = "__cluster_metadata";

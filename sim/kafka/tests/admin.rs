@@ -12,6 +12,7 @@ use kafka_protocol::messages::{
     ApiKey, BrokerId, CreateTopicsRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
     DescribeTopicPartitionsRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest,
 };
+use shakedown_kafka::metadata::ConfigResource;
 use support::verbs::{batch, topic_name};
 use support::{Bench, text};
 
@@ -127,6 +128,43 @@ fn settings_change_while_the_cluster_runs() {
     assert_eq!(told(&mut bench, TOPIC, "orders", "max.message.bytes"), Some(("1000".into(), 2)));
 }
 
+/// Error and message for each resource of one request to a broker; each is to have its `log.retention.ms` changed.
+fn alter_through(bench: &mut Bench, node: i32, resources: &[(i8, &str)]) -> Vec<(i16, String)> {
+    let asked = resources.iter().map(|&(kind, name)| {
+        let setting = if kind == TOPIC { "retention.ms" } else { "log.retention.ms" };
+        let config = AlterableConfig::default().with_name(text(setting)).with_value(Some(text("60000")));
+        AlterConfigsResource::default()
+            .with_resource_type(kind)
+            .with_resource_name(text(name))
+            .with_configs(vec![config])
+    });
+    let request = IncrementalAlterConfigsRequest::default().with_resources(asked.collect());
+    let response =
+        expect!(IncrementalAlterConfigs, bench.ask(node, ApiKey::IncrementalAlterConfigs, 1, request));
+    let told = response.responses.iter().zip(resources).map(|(told, (kind, name))| {
+        assert_eq!((told.resource_type, told.resource_name.as_str()), (*kind, *name));
+        (told.error_code, told.error_message.as_ref().map_or(String::new(), |message| message.to_string()))
+    });
+    told.collect()
+}
+
+#[test]
+fn a_brokers_settings_change_through_that_broker_alone() {
+    let mut bench = Bench::new(2, &[]);
+    bench.create_topic("orders", 1, &[]);
+    let refused = || (42, "Unexpected broker id, expected 1, but received 2".to_owned());
+    let done = || (0, String::new());
+    let (mine, others, topic) = ((BROKER, "1"), (BROKER, "2"), (TOPIC, "orders"));
+    assert_eq!(alter_through(&mut bench, 1, &[others]), [refused()]);
+    assert!(bench.image().broker_config(&ConfigResource::Broker(2)).is_empty(), "nobody changed it");
+    assert_eq!(alter_through(&mut bench, 1, &[mine, others, topic]), [done(), refused(), done()]);
+    assert_eq!(told(&mut bench, TOPIC, "orders", "retention.ms"), Some(("60000".into(), 1)));
+    assert_eq!(alter_through(&mut bench, 2, &[others]), [done()]);
+    let twice = || (42, "Each resource must appear at most once.".to_owned());
+    assert_eq!(alter_through(&mut bench, 1, &[topic, mine, topic]), [twice(), done(), twice()]);
+    assert_eq!(alter_through(&mut bench, 1, &[(3, "x")]), [(42, "Unknown resource type 3".to_owned())]);
+}
+
 #[test]
 fn words_are_put_into_lists_and_taken_out() {
     let mut bench = Bench::new(1, &[]);
@@ -213,6 +251,20 @@ fn eligible_leader_replicas_are_told() {
     assert_eq!(told.leader_id, BrokerId(1));
     assert_eq!(told.isr_nodes, vec![BrokerId(1)]);
     assert_eq!(told.eligible_leader_replicas, Some(vec![BrokerId(2)]));
+    assert_eq!(told.offline_replicas, vec![BrokerId(2)]);
+}
+
+#[test]
+fn a_partition_without_a_leader_is_described_without_an_error() {
+    let mut bench = Bench::new(2, &[]);
+    bench.create_on("orders", &[2], &[]);
+    bench.kill(2);
+    bench.advance(12_000);
+    let request = DescribeTopicPartitionsRequest::default().with_response_partition_limit(10);
+    let response =
+        expect!(DescribeTopicPartitions, bench.ask(1, ApiKey::DescribeTopicPartitions, 0, request));
+    let told = &response.topics[0].partitions[0];
+    assert_eq!((told.error_code, told.leader_id), (0, BrokerId(-1)));
     assert_eq!(told.offline_replicas, vec![BrokerId(2)]);
 }
 

@@ -1,8 +1,9 @@
 //! CreateTopics (19), DeleteTopics (20), AlterConfigs (33), CreatePartitions (37), ElectLeaders (43) and
 //! IncrementalAlterConfigs (44): passed on to the controller, and its answer passed back.
 //!
-//! Kafka wraps them in Envelope requests; between our own nodes the request goes as it came. If the controller does not
-//! answer, each topic is told so with REQUEST_TIMED_OUT.
+//! Kafka wraps them in Envelope requests; between our own nodes the request goes as it came, but for what
+//! [`super::alter_configs`] refuses. If the controller does not answer for a minute ([`super::forwarding`]), each topic is
+//! told so with REQUEST_TIMED_OUT.
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
@@ -22,9 +23,10 @@ use kafka_protocol::messages::{
     TopicName,
 };
 
+use super::alter_configs::{Refusals, nothing_asked, with_refusals};
 use super::lifecycle::Pending;
 use super::{Broker, Turn, text};
-use crate::core::{ConnectionId, Lane, Link, Output};
+use crate::core::{ConnectionId, Output};
 use crate::group::OFFSETS_TOPIC;
 use crate::transaction::TRANSACTION_TOPIC;
 use crate::wire::{self, Call};
@@ -38,11 +40,26 @@ impl Broker {
         turn: &mut Turn<'_>,
         connection: ConnectionId,
         call: Call,
-        body: RequestKind,
+        mut body: RequestKind,
         frame: &Bytes,
     ) {
-        let pending = Pending::Forwarded { connection, call, body: Box::new(body) };
-        self.ask(turn, Link::controller(Lane::Forward), pending, frame.clone());
+        let refused = self.refuse_configs(&mut body);
+        if refused.is_empty() {
+            let pending = Pending::Forwarded { connection, call, body: Box::new(body), refused };
+            return self.ask_controller(turn, pending, frame.clone());
+        }
+        if let Some(answer) = nothing_asked(&body) {
+            return turn.respond(connection, &call, with_refusals(answer, refused));
+        }
+        let frame = match &body {
+            RequestKind::AlterConfigs(request) => wire::request(call.api, call.version, 0, request),
+            RequestKind::IncrementalAlterConfigs(request) => {
+                wire::request(call.api, call.version, 0, request)
+            }
+            _ => unreachable!("nothing else is refused in part"),
+        };
+        let pending = Pending::Forwarded { connection, call, body: Box::new(body), refused };
+        self.ask_controller(turn, pending, frame);
     }
 
     pub(super) fn forwarded(
@@ -51,14 +68,19 @@ impl Broker {
         connection: ConnectionId,
         call: &Call,
         body: &RequestKind,
+        refused: Refusals,
         answer: Option<Bytes>,
     ) {
         match answer.filter(|frame| frame.len() >= 4) {
-            Some(frame) => {
+            Some(frame) if refused.is_empty() => {
                 let frame = wire::with_correlation(&frame, call.correlation);
                 turn.out.push(Output::Respond { connection, frame });
             }
-            None => turn.respond(connection, call, timed_out(call, body)),
+            Some(frame) => match call.read_answer(&frame) {
+                Ok(answer) => turn.respond(connection, call, with_refusals(answer, refused)),
+                Err(error) => turn.out.push(Output::Close { connection, reason: error.to_string() }),
+            },
+            None => turn.respond(connection, call, with_refusals(timed_out(call, body), refused)),
         }
     }
 
@@ -73,7 +95,7 @@ impl Broker {
         let request =
             CreateTopicsRequest::default().with_topics(fresh).with_timeout_ms(AUTO_CREATE_TIMEOUT_MS);
         let frame = wire::request(ApiKey::CreateTopics, 7, 0, &request);
-        self.ask(turn, Link::controller(Lane::Forward), Pending::AutoCreate { names }, frame);
+        self.ask_controller(turn, Pending::AutoCreate { names }, frame);
     }
 
     /// A topic to make, as a broker asks for it: internal ones have settings of their own

@@ -16,7 +16,7 @@ use kafka_protocol::messages::{
 use super::lifecycle::Pending;
 use super::transactions::Asked;
 use super::{Broker, Turn};
-use crate::core::{ConnectionId, Lane, Link};
+use crate::core::ConnectionId;
 use crate::transaction::{InitRequest, NO_EPOCH, NO_PRODUCER_ID, Producer};
 use crate::wire::{self, Call};
 
@@ -78,7 +78,7 @@ impl Broker {
             .with_broker_id(BrokerId(self.node))
             .with_broker_epoch(self.broker_epoch());
         let frame = wire::request(ApiKey::AllocateProducerIds, 0, 0, &request);
-        self.ask(turn, Link::controller(Lane::Forward), Pending::ProducerIds, frame);
+        self.ask_controller(turn, Pending::ProducerIds, frame);
     }
 
     pub(super) fn producer_ids_allocated(

@@ -17,6 +17,7 @@ use kafka_protocol::messages::{
 };
 use uuid::Uuid;
 
+use super::alter_configs::Refusals;
 use super::in_sync::Proposal;
 use super::replica_fetcher::FetchPosition;
 use super::verification::Round;
@@ -32,10 +33,12 @@ use crate::wire::{self, Call, Malformed};
 /// How often a broker that is catching up tells how far it is.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a metadata fetch waits at the controller if there is nothing new. KRaft waits 500 ms; nobody can tell the
-/// difference but the simulation, which carries each frame. It must be below [`CONTROLLER_PATIENCE`].
+/// difference but the simulation, which carries each frame.
 const METADATA_WAIT_MS: i32 = 4_000;
-/// How long the controller may take.
-const CONTROLLER_PATIENCE: Duration = Duration::from_millis(4_500);
+/// How long it may take. KRaft's `controller.quorum.request.timeout.ms` of two seconds is too short for that wait.
+const METADATA_PATIENCE: Duration = Duration::from_millis(4_500);
+/// The default of `controller.socket.timeout.ms`.
+const CONTROLLER_PATIENCE: Duration = Duration::from_secs(30);
 /// How soon a failed metadata fetch is tried again, as `controller.quorum.retry.backoff.ms`, rounded up.
 const METADATA_RETRY: Duration = Duration::from_millis(50);
 /// How long a broker waits for its leaderships to be moved before it ends: `BrokerServer.shutdown` waits five minutes.
@@ -113,6 +116,8 @@ pub(super) enum Pending {
         connection: ConnectionId,
         call: Call,
         body: Box<RequestKind>,
+        /// What the controller was not asked.
+        refused: Refusals,
     },
     /// Topics that this broker wants itself.
     AutoCreate {
@@ -170,7 +175,8 @@ impl Broker {
         matches!(self.life.stage, Stage::Ready | Stage::Running)
     }
 
-    /// Asks a peer that the image knows; the answer comes to [`Broker::answered`].
+    /// Asks a peer that the image knows; the answer comes to [`Broker::answered`]. What is to be asked again until it is
+    /// answered goes through [`Broker::ask_controller`].
     pub(super) fn ask(&mut self, turn: &mut Turn<'_>, link: Link, pending: Pending, frame: Bytes) {
         self.pending.entry(link).or_default().push_back(pending);
         if link.peer == Peer::Broker(self.node) {
@@ -186,21 +192,33 @@ impl Broker {
         turn.out.push(Output::Ask { link, to, frame, patience: self.patience(link.lane) });
     }
 
-    /// How long this broker waits for an answer. To the controller half a session for heartbeats, and as long as half a
-    /// default session for all else; to brokers `replica.socket.timeout.ms` for a follower, and `request.timeout.ms` for a
-    /// coordinator's markers and a leader's questions (`InterBrokerSendThread`).
-    fn patience(&self, lane: Lane) -> Duration {
+    /// How long this broker waits for an answer. To the controller half a session for heartbeats (KAFKA-14392), and
+    /// `controller.socket.timeout.ms` for what it decides; to brokers `replica.socket.timeout.ms` for a follower, and
+    /// `request.timeout.ms` for a coordinator's markers and a leader's questions (`InterBrokerSendThread`).
+    pub(super) fn patience(&self, lane: Lane) -> Duration {
         match lane {
             Lane::Heartbeat => millis((self.settings.broker_session_timeout_ms / 2).max(1)),
-            Lane::Metadata | Lane::Forward | Lane::AlterPartition => CONTROLLER_PATIENCE,
+            Lane::Metadata => METADATA_PATIENCE,
+            Lane::Forward | Lane::AlterPartition => CONTROLLER_PATIENCE,
             Lane::Replicate => millis(self.settings.replica_socket_timeout_ms),
             Lane::Markers | Lane::Verify => millis(self.settings.request_timeout_ms),
         }
     }
 
     pub(super) fn answered(&mut self, turn: &mut Turn<'_>, link: Link, frame: Option<Bytes>) {
+        if link.lane == Lane::Forward {
+            return self.controller_answered(turn, frame);
+        }
         let pending = self.pending.get_mut(&link).and_then(|queue| queue.pop_front());
-        let pending = pending.expect("a peer answers what it was asked");
+        if pending.is_none() && link.lane == Lane::Replicate {
+            // The link was let go while the answer was on its way.
+            return;
+        }
+        self.take_answer(turn, pending.expect("a peer answers what it was asked"), frame);
+    }
+
+    /// The answer to what was asked is there; `None` if there will be none.
+    pub(super) fn take_answer(&mut self, turn: &mut Turn<'_>, pending: Pending, frame: Option<Bytes>) {
         match pending {
             Pending::Registration => self.registered(turn, frame),
             Pending::Heartbeat => self.heartbeat_answered(turn, frame),
@@ -217,8 +235,8 @@ impl Broker {
                 self.leaders_offset(turn, leader, key, which, frame);
             }
             Pending::InSync { proposals } => self.in_sync_answered(turn, proposals, frame),
-            Pending::Forwarded { connection, call, body } => {
-                self.forwarded(turn, connection, &call, &body, frame)
+            Pending::Forwarded { connection, call, body, refused } => {
+                self.forwarded(turn, connection, &call, &body, refused, frame)
             }
             Pending::AutoCreate { names } => names.iter().for_each(|name| _ = self.creating.remove(name)),
         }

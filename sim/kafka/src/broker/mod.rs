@@ -11,6 +11,7 @@
 //! Absent: quotas, SASL.
 
 mod add_partitions_to_txn;
+mod alter_configs;
 mod api_versions;
 mod commit;
 mod configs;
@@ -26,6 +27,7 @@ mod end_txn;
 mod fetch;
 mod fetch_session;
 mod find_coordinator;
+mod forwarding;
 mod groups;
 mod in_sync;
 mod init_producer_id;
@@ -68,6 +70,7 @@ use delete_records::Deletions;
 pub use disk::{BrokerDisk, Logs};
 use fetch::WaitingFetches;
 use fetch_session::FetchSessions;
+use forwarding::Forwarding;
 use groups::Gatherings;
 use in_sync::InSyncChanges;
 use lifecycle::{Lifecycle, Pending};
@@ -93,6 +96,7 @@ enum Timer {
     Group(crate::group::Timer),
     Transaction(TransactionTimer),
     RetryVerification(u64),
+    Forward,
 }
 
 /// What one call of [`Broker::handle`] works with.
@@ -138,6 +142,7 @@ pub struct Broker {
     sessions: FetchSessions,
     fetchers: Fetchers,
     in_sync_changes: InSyncChanges,
+    forwarding: Forwarding,
     producing: Producing,
     waits: Waits,
     verifications: Verifications,
@@ -177,6 +182,7 @@ impl Broker {
             sessions: FetchSessions::default(),
             fetchers: Fetchers::default(),
             in_sync_changes: InSyncChanges::default(),
+            forwarding: Forwarding::default(),
             producing: Producing::default(),
             waits: Waits::default(),
             verifications: Verifications::default(),
@@ -240,6 +246,7 @@ impl Broker {
                 Timer::Group(timer) => self.group_timer(turn, timer),
                 Timer::Transaction(timer) => self.transaction_timer(turn, timer),
                 Timer::RetryVerification(id) => self.retry_verification(turn, id),
+                Timer::Forward => self.forward_again(turn),
             }
         }
         self.serve_itself(turn);

@@ -446,7 +446,7 @@ pub(super) fn value_too_long(name: &str) -> Refusal {
 /// What a message may hold of a name that a client made up: old versions say at most 32 KiB.
 const MESSAGE_BYTES_MAX: usize = 1_000;
 
-pub(super) fn shortened(mut message: String) -> String {
+pub(crate) fn shortened(mut message: String) -> String {
     if message.len() > MESSAGE_BYTES_MAX {
         let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
         message.truncate(end);
