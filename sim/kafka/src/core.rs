@@ -47,17 +47,25 @@ pub struct Link {
     pub peer: Peer,
     /// What for.
     pub lane: Lane,
+    /// Tells it from those before it that were let go ([`Output::HangUp`]): an answer that was on its way is not taken for
+    /// one to a question on this link.
+    pub round: u32,
 }
 
 impl Link {
     /// To the controller.
     pub const fn controller(lane: Lane) -> Link {
-        Link { peer: Peer::Controller, lane }
+        Link { peer: Peer::Controller, lane, round: 0 }
     }
 
     /// To a broker.
     pub const fn broker(node: NodeId, lane: Lane) -> Link {
-        Link { peer: Peer::Broker(node), lane }
+        Link { peer: Peer::Broker(node), lane, round: 0 }
+    }
+
+    /// The fetcher of a follower, to a leader: each has its own.
+    pub const fn fetcher(leader: NodeId, round: u32) -> Link {
+        Link { peer: Peer::Broker(leader), lane: Lane::Replicate, round }
     }
 }
 
@@ -123,7 +131,8 @@ pub enum Output {
         /// Why.
         reason: String,
     },
-    /// Send a request to a peer. Each is answered by one [`Input::Answered`], in the order in which a link was asked.
+    /// Send a request to a peer. Each is answered by one [`Input::Answered`], in the order in which a link was asked, unless
+    /// the link is let go.
     Ask {
         /// On which link.
         link: Link,
@@ -134,6 +143,11 @@ pub enum Output {
         /// How long an answer may take, from when the request before it on the link was answered. A refused connect to the
         /// controller is tried again within this time; one to a broker is not.
         patience: Duration,
+    },
+    /// Let a link go for good: its connection closes, and what was asked on it gets no answer.
+    HangUp {
+        /// Which.
+        link: Link,
     },
     /// Open the port: peers are welcome from now on.
     Listen,

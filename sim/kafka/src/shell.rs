@@ -49,6 +49,12 @@ struct Question {
     patience: Duration,
 }
 
+/// A link, as those see it who ask on it.
+struct LinkEnd {
+    questions: mpsc::UnboundedSender<Question>,
+    let_go: Arc<Notify>,
+}
+
 enum Reply {
     Frame(Bytes),
     Nothing,
@@ -69,7 +75,7 @@ struct Shell {
 /// go before, because those who hear a note may look at it.
 struct Ways {
     replies: BTreeMap<ConnectionId, mpsc::UnboundedSender<Reply>>,
-    links: BTreeMap<Link, mpsc::UnboundedSender<Question>>,
+    links: BTreeMap<Link, LinkEnd>,
     wake_at: Timestamp,
     /// The core is done: nothing is handed to it any more.
     stopped: bool,
@@ -152,6 +158,11 @@ impl Shell {
                 Output::Ask { link, to, frame, patience } => {
                     self.put(&mut ways, link, Question { to, frame, patience });
                 }
+                Output::HangUp { link } => {
+                    if let Some(end) = ways.links.remove(&link) {
+                        end.let_go.notify_one();
+                    }
+                }
                 Output::Listen => self.listen.notify_one(),
                 Output::WakeAt(at) => {
                     ways.wake_at = at;
@@ -170,13 +181,14 @@ impl Shell {
 
     /// Hands a question to its link, which is made when it is first needed.
     fn put(self: &Arc<Self>, ways: &mut Ways, link: Link, question: Question) {
-        let sender = ways.links.entry(link).or_insert_with(|| {
+        let end = ways.links.entry(link).or_insert_with(|| {
             let (sender, questions) = mpsc::unbounded_channel();
-            self.context.spawn("link", self.clone().link(link, questions));
-            sender
+            let let_go = Arc::new(Notify::new());
+            self.context.spawn("link", self.clone().keep_link(link, questions, let_go.clone()));
+            LinkEnd { questions: sender, let_go }
         });
         // While a host is being stopped its tasks end one by one; a link may be first.
-        sender.send(question).ok();
+        end.questions.send(question).ok();
     }
 
     async fn keep_time(self: Arc<Self>) {
@@ -251,7 +263,20 @@ impl Shell {
         }
     }
 
-    async fn link(self: Arc<Self>, link: Link, mut questions: mpsc::UnboundedReceiver<Question>) {
+    async fn keep_link(
+        self: Arc<Self>,
+        link: Link,
+        questions: mpsc::UnboundedReceiver<Question>,
+        let_go: Arc<Notify>,
+    ) {
+        tokio::select! {
+            biased;
+            () = let_go.notified() => {}
+            () = self.link(link, questions) => {}
+        }
+    }
+
+    async fn link(self: &Arc<Self>, link: Link, mut questions: mpsc::UnboundedReceiver<Question>) {
         let mut connected: Option<(Address, BoxStream)> = None;
         while let Some(question) = questions.recv().await {
             let answer = self.ask(link, &mut connected, &question);

@@ -7,7 +7,7 @@
 mod support;
 
 use kafka_protocol::messages::*;
-use shakedown_kafka::core::{ConnectionId, Lane};
+use shakedown_kafka::core::{ConnectionId, Lane, Peer};
 
 use support::verbs::*;
 use support::{Bench, Host, Reply};
@@ -412,4 +412,34 @@ fn a_topic_that_goes_takes_commits_along_under_the_eyes_of_followers() {
     let asked = bench.commit_later(coordinator, "payment", ("orders-0", 0, 5));
     bench.advance(600);
     assert_eq!(bench.commit_answer(asked), 3, "the brokers live, and know that it is gone");
+}
+
+#[test]
+fn a_follower_that_comes_back_to_a_leader_waits_for_no_old_answer() {
+    let mut bench = Bench::new(3, &[]);
+    assert_eq!(bench.create_on("orders", &[1, 3, 2], &[]), 0);
+    bench.advance(1_500);
+    let fetch = |bench: &Bench| bench.open_question(2, Peer::Broker(1), Lane::Replicate);
+    bench.hold(Host::Broker(1), Host::Broker(2));
+    bench.advance(1_000);
+    let (stuck, _) = fetch(&bench).expect("broker 2 follows broker 1");
+    bench.cut(Host::Broker(1), Host::Controller);
+    bench.advance(10_000);
+    assert_eq!(bench.leader_of("orders", 0).0, 3);
+    assert_eq!(fetch(&bench), None, "broker 2 follows broker 3 and has forgotten what it asked");
+    bench.mend(Host::Broker(1), Host::Controller);
+    bench.advance(3_000);
+    let asked = elect_leaders_request::TopicPartitions::default()
+        .with_topic(topic_name("orders"))
+        .with_partitions(vec![0]);
+    let request = ElectLeadersRequest::default().with_topic_partitions(Some(vec![asked]));
+    bench.ask(3, ApiKey::ElectLeaders, 2, request);
+    assert_eq!(bench.leader_of("orders", 0).0, 1);
+    let (asked, _) = fetch(&bench).expect("broker 2 asks broker 1 at once");
+    assert_ne!(asked, stuck);
+    bench.release(Host::Broker(1), Host::Broker(2));
+    bench.advance(1_000);
+    let mut in_sync = bench.in_sync_of("orders", 0);
+    in_sync.sort_unstable();
+    assert_eq!(in_sync, [1, 2, 3]);
 }

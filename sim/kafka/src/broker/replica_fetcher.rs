@@ -7,6 +7,9 @@
 //! - A log that parts from the leader's is cut to where both agree, as far as one answer tells; the next tells more.
 //! - Out of the leader's range, a follower asks for the leader's end and start: it cuts what is beyond the end, or begins
 //!   anew at the start.
+//! - A fetcher that has no partition left, once all news of the metadata are applied, is shut, and what it had asked is
+//!   forgotten: a leader that does not answer holds up nobody who comes back to it
+//!   (`AbstractFetcherManager.shutdownIdleFetcherThreads`).
 //! - After an error a partition rests for `replica.fetch.backoff.ms`; after FENCED_LEADER_EPOCH under the epoch that it
 //!   believes in, until the metadata says more.
 //!
@@ -30,7 +33,7 @@ use super::lifecycle::Pending;
 use super::list_offsets::{EARLIEST_LOCAL, LATEST};
 use super::{Broker, Timer, Turn, text};
 use crate::config::millis;
-use crate::core::{Lane, Link};
+use crate::core::{Link, Output};
 use crate::metadata::{NodeId, PartitionKey};
 use crate::partition::AppendRules;
 use crate::wire;
@@ -42,10 +45,13 @@ const LIST_OFFSETS_VERSION: i16 = 8;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fetchers {
     by_leader: BTreeMap<NodeId, Fetcher>,
+    /// How many there have been.
+    rounds: u32,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Fetcher {
+    link: Link,
     following: BTreeMap<PartitionKey, Following>,
     session: FollowerSession,
     /// Out of the leader's range: its end is asked for before the next fetch.
@@ -99,7 +105,28 @@ impl FollowerSession {
     }
 }
 
+impl Fetchers {
+    /// The fetcher from `leader`, which may be new.
+    fn from(&mut self, leader: NodeId) -> &mut Fetcher {
+        self.by_leader.entry(leader).or_insert_with(|| {
+            self.rounds += 1;
+            Fetcher::new(Link::fetcher(leader, self.rounds))
+        })
+    }
+}
+
 impl Fetcher {
+    fn new(link: Link) -> Fetcher {
+        Fetcher {
+            link,
+            following: BTreeMap::new(),
+            session: FollowerSession::default(),
+            out_of_range: BTreeSet::new(),
+            in_flight: false,
+            rests_until: None,
+        }
+    }
+
     fn rest(&mut self, key: PartitionKey, until: Timestamp) {
         if let Some(following) = self.following.get_mut(&key) {
             following.rests_until = Some(until);
@@ -118,7 +145,7 @@ impl Broker {
     ) {
         self.stop_following(key);
         let following = Following { leader_epoch, rests_until: None, fenced: false };
-        self.fetchers.by_leader.entry(leader).or_default().following.insert(key, following);
+        self.fetchers.from(leader).following.insert(key, following);
         self.replicate(turn, leader);
     }
 
@@ -128,7 +155,17 @@ impl Broker {
             fetcher.following.remove(&key);
             fetcher.out_of_range.remove(&key);
         }
-        self.fetchers.by_leader.retain(|_, fetcher| fetcher.in_flight || !fetcher.following.is_empty());
+    }
+
+    /// Shuts the fetchers from leaders of which nothing is followed any more.
+    pub(super) fn shut_idle_fetchers(&mut self, turn: &mut Turn<'_>) {
+        let idle = self.fetchers.by_leader.extract_if(.., |_, fetcher| fetcher.following.is_empty());
+        for (_, Fetcher { link, .. }) in idle {
+            // It may have asked nothing yet.
+            if self.pending.remove(&link).is_some() {
+                turn.out.push(Output::HangUp { link });
+            }
+        }
     }
 
     /// Sends the next fetch to a leader, if there is anything to fetch and none is under way.
@@ -138,7 +175,6 @@ impl Broker {
             return;
         }
         if fetcher.following.is_empty() || !self.image.brokers.contains_key(&leader) {
-            self.fetchers.by_leader.remove(&leader);
             return;
         }
         if let Some(key) = fetcher.out_of_range.first().copied() {
@@ -157,7 +193,8 @@ impl Broker {
         fetcher.in_flight = true;
         let (request, asked) = self.next_fetch(turn, leader);
         let frame = wire::request(ApiKey::Fetch, FETCH_VERSION, 0, &request);
-        self.ask(turn, Link::broker(leader, Lane::Replicate), Pending::Replicated { leader, asked }, frame);
+        let link = self.fetchers.by_leader[&leader].link;
+        self.ask(turn, link, Pending::Replicated { leader, asked }, frame);
     }
 
     pub(super) fn rest_is_over(&mut self, turn: &mut Turn<'_>, leader: NodeId) {
@@ -342,7 +379,8 @@ impl Broker {
             ListOffsetsRequest::default().with_replica_id(BrokerId(self.node)).with_topics(vec![topic]);
         let frame = wire::request(ApiKey::ListOffsets, LIST_OFFSETS_VERSION, 0, &request);
         let pending = Pending::LeadersOffset { leader, key, which };
-        self.ask(turn, Link::broker(leader, Lane::Replicate), pending, frame);
+        let link = fetcher.link;
+        self.ask(turn, link, pending, frame);
     }
 
     /// The leader's end, or its start: the log here is made to fit (`AbstractFetcherThread.fetchOffsetAndTruncate`).

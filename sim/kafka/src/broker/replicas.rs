@@ -41,6 +41,7 @@ impl Broker {
             for key in touched {
                 self.follow_image(turn, key);
             }
+            self.shut_idle_fetchers(turn);
             self.reroute_markers(turn);
         }
     }

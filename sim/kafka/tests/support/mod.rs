@@ -322,6 +322,7 @@ impl Bench {
                     self.ask_next(from, link);
                 }
             }
+            Output::HangUp { link } => self.hang_up(host.index(), link),
             Output::Listen if host == Host::Controller => {}
             Output::Listen => self.nodes[host.index()].listening = true,
             Output::WakeAt(at) if host == Host::Controller => self.controller_wake_at = at,
@@ -332,6 +333,21 @@ impl Bench {
                 Host::Broker(node) => self.note(&format!("broker-{node}"), &line),
             },
         }
+    }
+
+    /// A node forgets what it has asked on a link.
+    fn hang_up(&mut self, from: usize, link: Link) {
+        self.behind.remove(&(from, link));
+        let asked = self.links.extract_if(.., |_, asked| asked.from == from && asked.link == link);
+        self.given_up.extend(asked.map(|(connection, _)| connection));
+    }
+
+    /// The question that a broker waits to have answered by a peer, and how long it still waits.
+    pub fn open_question(&self, from: NodeId, to: Peer, lane: Lane) -> Option<(ConnectionId, Duration)> {
+        let (connection, asked) = self.links.iter().find(|(_, asked)| {
+            asked.from == from as usize - 1 && (asked.link.peer, asked.link.lane) == (to, lane)
+        })?;
+        Some((*connection, asked.until.since(self.now)))
     }
 
     fn is_link(&self, connection: ConnectionId) -> bool {
