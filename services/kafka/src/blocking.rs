@@ -1,10 +1,8 @@
 //! Calls that block inside librdkafka, off the runtime's own threads.
 
+#![expect(clippy::disallowed_methods, reason = "librdkafka's calls block; never simulated")]
+
 /// Runs `call` on one of tokio's blocking threads. If the caller stops waiting, the call still ends by itself.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "librdkafka's calls block; this crate never runs in the simulation"
-)]
 pub(crate) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(call).await {
         Ok(result) => result,

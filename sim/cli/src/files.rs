@@ -1,6 +1,8 @@
 //! What a broken seed leaves on disk: `DIR/<scenario>/seed-N/result.json`, and a trace of the first one of a scenario.
 //! Scenarios of one name, from different folders, are in `DIR/<folder>/<scenario>`.
 
+#![expect(clippy::disallowed_methods, reason = "what a run leaves is for people")]
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};

@@ -1,5 +1,7 @@
 //! `replay`: one seed again, in full.
 
+#![expect(clippy::disallowed_methods, reason = "a trace is a file")]
+
 use std::fs::File;
 use std::io::BufWriter;
 

@@ -4,6 +4,8 @@
 //! has a port that only the brokers know. Here are the ports, the data's directory, the wait until every broker serves, and
 //! the end; what a connection may claim is bounded in the shell of `sim/kafka`, and `kafka::storage` writes disks down.
 
+#![expect(clippy::disallowed_methods, reason = "real sockets and files are what this command serves on")]
+
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -210,7 +212,6 @@ impl Ports {
 }
 
 /// A listener, and where it listens: for port 0 the operating system has chosen one.
-#[expect(clippy::disallowed_methods, reason = "real sockets are what this command serves on")]
 fn listener(at: SocketAddr) -> Result<(TcpListener, SocketAddr), Refusal> {
     let listener = TcpListener::bind(at).and_then(|listener| {
         let at = listener.local_addr()?;

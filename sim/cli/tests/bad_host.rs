@@ -6,6 +6,8 @@
 //! `check-determinism` runs its own executable twice, so this test is a program, too: with a command line of
 //! `shakedown`'s it is that, with the bad host added to the six, or a panic to what is served; without, it is the test.
 
+#![expect(clippy::disallowed_methods, reason = "a program, and the processes that it waits for")]
+
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, BufRead as _, BufReader, Read as _};
@@ -71,7 +73,6 @@ fn a_panic_names_its_seed() -> Result<(), Failed> {
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "waits for a real process")]
 fn a_panic_ends_what_is_served() -> Result<(), Failed> {
     let mut process = Command::new(env::current_exe()?)
         .args(["serve", "--port", "0"])
@@ -102,7 +103,6 @@ fn a_panic_ends_what_is_served() -> Result<(), Failed> {
 }
 
 /// A thread that panics when whoever started the program says so.
-#[expect(clippy::disallowed_methods, reason = "a thread beside those that serve")]
 fn panic_at_the_end_of_input() {
     std::thread::spawn(|| {
         io::stdin().read_to_end(&mut Vec::new()).expect("it is a pipe");

@@ -1,5 +1,7 @@
 //! A bug that many payment services have had, planted: each delivery of a command charges, under a key of its own.
 
+#![expect(clippy::disallowed_methods, reason = "reads and writes scenario files")]
+
 mod common;
 
 use std::fs;

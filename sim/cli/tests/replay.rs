@@ -1,5 +1,7 @@
 //! The same binary, scenario and seed: the same bytes, in another process, however many run at once.
 
+#![expect(clippy::disallowed_methods, reason = "reads the trace of a real process")]
+
 mod common;
 
 use std::fs;

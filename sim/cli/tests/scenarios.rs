@@ -5,6 +5,8 @@
 //! judged only over as many seeds as the file runs by itself, so such a file runs with all of them. Which files there are is
 //! under snapshot in `tests/list.rs`.
 
+#![expect(clippy::disallowed_methods, reason = "looks for the scenario files")]
+
 mod common;
 
 use std::collections::BTreeSet;

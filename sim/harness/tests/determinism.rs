@@ -2,6 +2,8 @@
 //!
 //! A harness of its own, because a child process must write a run to its standard output and nothing else.
 
+#![expect(clippy::disallowed_methods, reason = "a program with a command line")]
+
 mod toy;
 
 use std::process::Command;

@@ -166,6 +166,7 @@ fn a_panic_is_an_error_of_the_run_with_its_seed() {
 }
 
 /// A run with seed 1, and its trace.
+#[expect(clippy::disallowed_methods, reason = "the trace is a file")]
 fn traced(scenario: &Scenario) -> (reports::SeedResult, String) {
     let path = tempfile::NamedTempFile::new().unwrap();
     let trace = Trace::new(path.reopen().unwrap(), Detail::Events);

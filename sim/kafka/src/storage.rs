@@ -11,6 +11,8 @@
 //! id, not by name: a topic that is made anew is another one. Absent: index files, which are made anew from the batches; and
 //! several directories.
 
+#![expect(clippy::disallowed_methods, reason = "the real disk of a cluster that is served")]
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

@@ -3,6 +3,8 @@
 //! `shakedown-stories record [--runs N] [STORY…]` writes `sim/stories/recordings/STORY.txt`; it needs Java 17 and Maven, and
 //! about a minute for each story and run. `shakedown-stories tell [STORY…]` prints the simulated accounts.
 
+#![expect(clippy::disallowed_methods, reason = "a program for people, with a command line and files")]
+
 use std::path::Path;
 use std::process::ExitCode;
 

@@ -1,5 +1,7 @@
 //! The simulated cluster does what real Kafka was recorded to do.
 
+#![expect(clippy::disallowed_methods, reason = "reads the recordings")]
+
 use std::path::Path;
 
 use shakedown_stories::{Recording, on_simulated_kafka, tales};

@@ -46,7 +46,6 @@ impl Jars {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the cache is where the machine's caches are")]
 fn cache() -> PathBuf {
     let own = |name: &str| std::env::var(name).ok().filter(|path| Path::new(path).is_absolute());
     let caches = own("XDG_CACHE_HOME").map(PathBuf::from);

@@ -8,6 +8,8 @@
 //!
 //! Start reading at [`Processes::start`]. Calls block; they are for tests and tools, never for a simulation.
 
+#![expect(clippy::disallowed_methods, reason = "real processes, files, ports and time")]
+
 mod jars;
 mod process;
 
@@ -261,7 +263,6 @@ impl std::fmt::Debug for Processes {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a real cluster listens on real ports")]
 fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     // Held together, so that no port comes twice.
     let held: Vec<_> =
@@ -273,12 +274,10 @@ fn accepts(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
 }
 
-#[expect(clippy::disallowed_methods, reason = "a real cluster starts in real time")]
 fn now() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "a real cluster starts in real time")]
 fn rest(span: Duration) {
     std::thread::sleep(span);
 }

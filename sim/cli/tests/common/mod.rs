@@ -1,6 +1,7 @@
 //! The program `shakedown`, as a user starts it.
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
+#![expect(clippy::disallowed_methods, reason = "writes scenario files")]
 
 use std::ffi::OsStr;
 use std::fs;

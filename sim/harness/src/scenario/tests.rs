@@ -1,5 +1,7 @@
 //! What files say, and what their authors read when they are wrong.
 
+#![expect(clippy::disallowed_methods, reason = "writes scenario files to read them")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,6 +3,8 @@
 //! Each section is read in one function that names its keys, checks its words and fills in its defaults, so that the
 //! grammar can be read from top to bottom. The faults and the expectations have files of their own.
 
+#![expect(clippy::disallowed_methods, reason = "a scenario file is read before anything runs")]
+
 mod expect;
 mod faults;
 mod probe;
