@@ -16,6 +16,8 @@
 //! which builds and runs tests. Deliberately absent: mutants made by a machine from the syntax. Each line is a feature
 //! that Kafka's users know, and the cases that claim it.
 
+#![expect(clippy::disallowed_methods, reason = "copies files, builds them and runs what was built")]
+
 mod source;
 mod suite;
 mod table;
