@@ -141,9 +141,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "sim/kafka/src/broker/fetch.rs",
         place: "if «must_wait» {",
         becomes: "false",
-        red: &[
-            "protocol::a_fetch_waits_for_records_and_is_answered_by_them",
-            "partition_transactions::a_fetch_of_committed_data_that_waits_is_woken_by_the_marker",
-        ],
+        red: &["protocol::a_fetch_waits_for_records_and_is_answered_by_them"],
     },
 ];
