@@ -87,7 +87,11 @@ impl System for Toy {
     }
 
     fn checks(&self) -> Vec<CheckWords> {
-        vec![CheckWords { name: "stamped_once", exactly_once: true, claim: "the bank stamps no question twice" }]
+        vec![CheckWords {
+            name: "stamped_once",
+            exactly_once: true,
+            claim: "the bank stamps no question twice",
+        }]
     }
 
     fn consumer_session_timeout(&self) -> Duration {

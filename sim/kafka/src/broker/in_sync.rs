@@ -205,10 +205,11 @@ impl Broker {
                 let key = PartitionKey { topic: topic.topic_id, index: data.partition_index };
                 self.in_sync_changes.open.remove(&key);
                 // Otherwise the metadata has been faster.
-                if proposals.get(&key) == self.proposal(key).as_ref() && proposals.contains_key(&key) {
-                    if let Some(in_sync) = self.in_sync_decided(key, &data) {
-                        settled.entry(in_sync).or_default().push(key);
-                    }
+                if proposals.get(&key) == self.proposal(key).as_ref()
+                    && proposals.contains_key(&key)
+                    && let Some(in_sync) = self.in_sync_decided(key, &data)
+                {
+                    settled.entry(in_sync).or_default().push(key);
                 }
             }
         }
