@@ -232,15 +232,23 @@ impl Admin for RdKafkaAdmin {
         .await
     }
 
+    /// Asks as a member does, through the group's coordinator, for every partition of the cluster. librdkafka 2.12 has a call
+    /// that needs no list (ListConsumerGroupOffsets), but it completes twice when the coordinator goes away at the wrong
+    /// moment, and an assertion of its own ends the process (`rd_kafka_admin_coord_request`).
     async fn group_offsets(&self, group: &str) -> Result<Vec<(TopicPartition, OffsetAndMetadata)>, Error> {
-        // A client that has this group, though it joins nothing: when the coordinator has moved, librdkafka 2.12 asks for
-        // that of the client's own group, and follows a null pointer if there is none.
+        let mut all = Vec::new();
+        for topic in self.describe_topics(&[]).await? {
+            let at = |at: &PartitionDescription| TopicPartition::new(topic.name.clone(), at.partition);
+            all.extend(topic.partitions.iter().map(at));
+        }
         let (group, mut config) = (group.to_owned(), self.config.clone());
         blocking(move || {
             config.set("group.id", &group);
             let client: BaseConsumer =
                 config.create().map_err(|error| from_kafka(&error, "an admin client"))?;
-            native::group_offsets(&client, &group, PATIENCE)
+            let what = format!("the offsets of group {group}");
+            let found = client.committed_offsets(partitions::list(&all), PATIENCE);
+            partitions::committed(&found.map_err(|error| from_kafka(&error, &what))?, &what)
         })
         .await
     }

@@ -1,5 +1,5 @@
-//! Calls into librdkafka that crate `rdkafka` does not wrap: generation and epochs, offsets for a group that is named, all
-//! offsets of a group, and an end that leaves no group. All of this crate's unsafe code is here.
+//! Calls into librdkafka that crate `rdkafka` does not wrap: generation and epochs, offsets for a group that is named,
+//! and an end that leaves no group. All of this crate's unsafe code is here.
 
 #![expect(unsafe_code, reason = "librdkafka is C; each block says why it is sound")]
 
@@ -9,19 +9,15 @@ use std::os::raw::c_int;
 use std::ptr;
 use std::time::Duration;
 
-use broker::{Error, GroupMetadata, OffsetAndMetadata, TopicPartition};
+use broker::{Error, GroupMetadata, TopicPartition};
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::{Producer, ProducerContext};
-use rdkafka::types::RDKafka;
 
-use crate::error::{Flags, from_code, from_flags, invalid_state, timed_out};
-
-/// A client's handle, for the length of a borrow of its client.
-struct Handle(*mut RDKafka);
+use crate::error::{Flags, from_flags, invalid_state};
 
 /// Group, generation, member and instance as librdkafka has them now; `None` without a group.
 pub(crate) fn group_metadata<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<GroupMetadata> {
@@ -74,87 +70,6 @@ where
             rd::rd_kafka_send_offsets_to_transaction(client, offsets.ptr(), metadata, millis(timeout));
         rd::rd_kafka_consumer_group_metadata_destroy(metadata);
         take_error(error, &format!("the offsets of group {} for the transaction", group.group_id))
-    }
-}
-
-/// All that `group` has committed. It blocks for at most `timeout`.
-pub(crate) fn group_offsets<C: ConsumerContext>(
-    client: &BaseConsumer<C>,
-    group: &str,
-    timeout: Duration,
-) -> Result<Vec<(TopicPartition, OffsetAndMetadata)>, Error> {
-    let what = format!("the offsets of group {group}");
-    let name = c_string(group)?;
-    let client = Handle(client.client().native_ptr());
-    // SAFETY: the client outlives the call; what is made here is destroyed here, in the order that librdkafka asks for:
-    // request, event, queue. The list belongs to the event and is only read while that lives.
-    unsafe {
-        let queue = rd::rd_kafka_queue_new(client.0);
-        let mut request = rd::rd_kafka_ListConsumerGroupOffsets_new(name.as_ptr(), ptr::null());
-        let options = rd::rd_kafka_AdminOptions_new(
-            client.0,
-            rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS,
-        );
-        rd::rd_kafka_AdminOptions_set_request_timeout(options, millis(timeout), ptr::null_mut(), 0);
-        rd::rd_kafka_ListConsumerGroupOffsets(client.0, &raw mut request, 1, options, queue);
-        rd::rd_kafka_AdminOptions_destroy(options);
-        rd::rd_kafka_ListConsumerGroupOffsets_destroy(request);
-        // librdkafka keeps the request's own timeout; a second more tells its answer from silence.
-        let event = rd::rd_kafka_queue_poll(queue, millis(timeout + Duration::from_secs(1)));
-        let found = if event.is_null() { Err(timed_out(what)) } else { listed(event, &what) };
-        if !event.is_null() {
-            rd::rd_kafka_event_destroy(event);
-        }
-        rd::rd_kafka_queue_destroy(queue);
-        found
-    }
-}
-
-/// Reads the one group of the answer.
-///
-/// # Safety
-/// `event` is the event of a `ListConsumerGroupOffsets`.
-unsafe fn listed(
-    event: *mut rd::rd_kafka_event_t,
-    what: &str,
-) -> Result<Vec<(TopicPartition, OffsetAndMetadata)>, Error> {
-    // SAFETY: as the caller promises; results live as long as the event, which the caller destroys. The list is not
-    // ours: `ManuallyDrop` keeps it from being freed.
-    unsafe {
-        let code = rd::rd_kafka_event_error(event);
-        if code != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Err(from_code(code.into(), what));
-        }
-        let result = rd::rd_kafka_event_ListConsumerGroupOffsets_result(event);
-        let mut count = 0;
-        let groups = rd::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &raw mut count);
-        if count == 0 {
-            return Ok(Vec::new());
-        }
-        let error = rd::rd_kafka_group_result_error(*groups);
-        if !error.is_null() {
-            return Err(read_error(error, what));
-        }
-        let mut found = Vec::new();
-        let list = rd::rd_kafka_group_result_partitions(*groups);
-        for index in 0..usize::try_from((*list).cnt).unwrap_or_default() {
-            let entry = (*list).elems.add(index);
-            let at = TopicPartition::new(text((*entry).topic), (*entry).partition);
-            if (*entry).err != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-                return Err(from_code((*entry).err.into(), format_args!("{what}, {at}")));
-            }
-            if (*entry).offset < 0 {
-                continue;
-            }
-            let metadata = match (*entry).metadata_size {
-                0 => String::new(),
-                size => String::from_utf8_lossy(std::slice::from_raw_parts((*entry).metadata.cast(), size))
-                    .into_owned(),
-            };
-            let leader_epoch = known(rd::rd_kafka_topic_partition_get_leader_epoch(entry));
-            found.push((at, OffsetAndMetadata { offset: (*entry).offset, leader_epoch, metadata }));
-        }
-        Ok(found)
     }
 }
 

@@ -71,10 +71,12 @@ pub(crate) fn committed(
     Ok(found)
 }
 
-/// The partitions of a list without an offset.
+/// The partitions of a list that are known to have no offset: neither one, nor an error.
 pub(crate) fn without_offset(list: &TopicPartitionList) -> Vec<TopicPartition> {
-    let known = |entry: &TopicPartitionListElem<'_>| matches!(entry.offset(), RdOffset::Offset(_));
-    list.elements().iter().filter(|entry| !known(entry)).map(name).collect()
+    let none = |entry: &&TopicPartitionListElem<'_>| {
+        entry.error().is_ok() && !matches!(entry.offset(), RdOffset::Offset(_))
+    };
+    list.elements().iter().filter(none).map(name).collect()
 }
 
 /// The partitions of a list that have an offset, with it, whatever became of the others.
