@@ -2,13 +2,18 @@
 //!
 //! The codec (kafka-protocol 0.18) reserves memory for as many elements as an array's length says, at any depth: eight
 //! bytes could ask for 150 GB. Here a frame is walked along the layout of its request, nothing is reserved, and an array
-//! that promises more than there are bytes ends the walk. What passes decodes to a small multiple of the frame.
+//! that promises more than there are bytes ends the walk. An element of two bytes decodes to a hundred, so their number is
+//! bounded too ([`ELEMENTS_MAX`]): what passes decodes to the size of the frame and a few hundred megabytes at the worst.
 
 use std::fmt;
 
 use kafka_protocol::messages::ApiKey;
 
 use super::layout::{Field, Kind, Layout, layout};
+
+/// How many elements the arrays of one request may have, all together and tagged fields among them. Kafka has no such bound:
+/// there the heap's size decides. The largest cluster that Kafka's authors write of has 200,000 partitions.
+const ELEMENTS_MAX: usize = 1 << 20;
 
 /// Why a frame is refused. The peer gets no answer but the end of the connection; these words are for the trace.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +33,9 @@ pub enum Malformed {
     /// Text of more bytes than Kafka takes, 32,767: compact lengths could say more.
     #[error("text has {0} bytes")]
     TooLong(usize),
+    /// More elements than [`ELEMENTS_MAX`].
+    #[error("the arrays of the request have more than {ELEMENTS_MAX} elements")]
+    TooMany,
     /// No such API here.
     #[error("API {0} is not served here")]
     UnknownApi(i16),
@@ -67,7 +75,7 @@ pub(super) struct Start {
 
 impl Start {
     pub(super) fn read(frame: &[u8]) -> Result<Start, Malformed> {
-        let mut walk = Walk { rest: frame, version: 0, flexible: false };
+        let mut walk = Walk::new(frame, 0);
         let (key, version, correlation) = (walk.take(2)?, walk.take(2)?, walk.take(4)?);
         Ok(Start {
             api_key: i16::from_be_bytes([key[0], key[1]]),
@@ -80,7 +88,7 @@ impl Start {
 /// Walks a request, header included.
 pub(super) fn check(api: ApiKey, version: i16, frame: &[u8]) -> Result<(), Malformed> {
     let Layout { flexible, fields } = layout(api).ok_or(Malformed::UnknownApi(api as i16))?;
-    let mut walk = Walk { rest: frame, version, flexible: false };
+    let mut walk = Walk::new(frame, version);
     walk.take(8)?;
     // The client id keeps its old form in every header.
     walk.value(&Kind::Text)?;
@@ -95,6 +103,8 @@ struct Walk<'a> {
     rest: &'a [u8],
     version: i16,
     flexible: bool,
+    /// How many more elements there may be.
+    elements: usize,
 }
 
 impl fmt::Debug for Walk<'_> {
@@ -104,6 +114,10 @@ impl fmt::Debug for Walk<'_> {
 }
 
 impl<'a> Walk<'a> {
+    fn new(rest: &'a [u8], version: i16) -> Walk<'a> {
+        Walk { rest, version, flexible: false, elements: ELEMENTS_MAX }
+    }
+
     fn structure(&mut self, fields: &[Field]) -> Result<(), Malformed> {
         let version = self.version;
         let is_here = |field: &&Field| field.tag.is_none() && (field.from..=field.to).contains(&version);
@@ -115,6 +129,7 @@ impl<'a> Walk<'a> {
 
     fn tagged_fields(&mut self, fields: &[Field]) -> Result<(), Malformed> {
         for _ in 0..self.varint()? {
+            self.spend(1)?;
             let tag = self.varint()?;
             let size = self.varint()? as usize;
             let content = self.take(size)?;
@@ -122,6 +137,7 @@ impl<'a> Walk<'a> {
             if let Some(field) = known {
                 let mut inside = Walk { rest: content, ..*self };
                 inside.value(&field.kind)?;
+                self.elements = inside.elements;
                 if !inside.rest.is_empty() {
                     return Err(Malformed::Short);
                 }
@@ -158,7 +174,16 @@ impl<'a> Walk<'a> {
     /// An array's length. Every element that is served has at least one byte.
     fn count(&mut self) -> Result<usize, Malformed> {
         let count = self.length()?;
-        if count > self.rest.len() { Err(Malformed::Short) } else { Ok(count) }
+        if count > self.rest.len() {
+            return Err(Malformed::Short);
+        }
+        self.spend(count)?;
+        Ok(count)
+    }
+
+    fn spend(&mut self, elements: usize) -> Result<(), Malformed> {
+        self.elements = self.elements.checked_sub(elements).ok_or(Malformed::TooMany)?;
+        Ok(())
     }
 
     fn length(&mut self) -> Result<usize, Malformed> {
@@ -217,7 +242,7 @@ mod tests {
     use proptest::prelude::*;
     use uuid::Uuid;
 
-    use super::super::{BROKER_APIS, CONTROLLER_APIS, Request};
+    use super::super::{BROKER_APIS, CONTROLLER_APIS, Request, Unreadable};
     use super::*;
 
     fn text(text: &'static str) -> StrBytes {
@@ -608,6 +633,47 @@ mod tests {
                 Request::read(&evil.freeze(), BROKER_APIS).ok();
             }
         }
+    }
+
+    /// A Metadata request for topics without a name, two bytes each (version 9: a compact text and no tagged fields).
+    fn metadata_of(topics: usize) -> Bytes {
+        let mut frame = vec![0, 3, 0, 9, 0, 0, 0, 1, 0xff, 0xff, 0];
+        let mut length = topics + 1;
+        while length >= 0x80 {
+            frame.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        frame.push(length as u8);
+        frame.extend(std::iter::repeat_n([1, 0], topics).flatten());
+        frame.extend([1, 0, 0, 0]);
+        frame.into()
+    }
+
+    #[test]
+    fn a_small_frame_with_a_million_elements_is_refused() {
+        let read = |topics| Request::read(&metadata_of(topics), BROKER_APIS).map(drop);
+        read(ELEMENTS_MAX).unwrap();
+        let error = read(ELEMENTS_MAX + 1).unwrap_err();
+        assert_eq!(error, Unreadable::Close(Malformed::TooMany));
+    }
+
+    #[test]
+    fn tagged_fields_are_elements_too() {
+        let frame = |fields: usize| {
+            let mut frame = frame(ApiKey::ApiVersions, 3).to_vec();
+            assert_eq!(frame.pop(), Some(0), "it has no tagged fields of its own");
+            let count = fields as u32;
+            frame.extend([
+                count as u8 | 0x80,
+                (count >> 7) as u8 | 0x80,
+                (count >> 14) as u8 | 0x80,
+                (count >> 21) as u8,
+            ]);
+            frame.extend(std::iter::repeat_n([100, 0], fields).flatten());
+            frame
+        };
+        assert_eq!(check(ApiKey::ApiVersions, 3, &frame(ELEMENTS_MAX)), Ok(()));
+        assert_eq!(check(ApiKey::ApiVersions, 3, &frame(ELEMENTS_MAX + 1)), Err(Malformed::TooMany));
     }
 
     #[test]
