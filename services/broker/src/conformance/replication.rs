@@ -122,8 +122,9 @@ async fn a_producer_waits_until_enough_replicas_are_in_sync(bench: Bench) -> Res
     bench.subject().kill_broker(replicas[1]).await?;
     in_sync_are(&bench, &topic, &replicas[..1]).await?;
     // Refused again and again, until the other replica is back.
-    let waiting = producer.send(ProducerRecord::new(topic.clone(), "k", "patient"));
-    bench.context().sleep(Duration::from_secs(1)).await;
+    let mut waiting = producer.send(ProducerRecord::new(topic.clone(), "k", "patient"));
+    let early = bench.context().timeout(Duration::from_secs(1), &mut waiting).await;
+    ensure!(early.is_err(), "one of two replicas is in sync, but the producer heard {early:?}");
     bench.subject().start_broker(replicas[1]).await?;
     let offset = waiting.await?.offset;
     ensure!(offset == Some(1), "it was written once, at 1, not at {offset:?}");
