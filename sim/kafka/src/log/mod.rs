@@ -153,9 +153,10 @@ impl Log {
         header
     }
 
-    /// Begins a new segment at `base_offset`. The old one is flushed: Kafka does so right away, in the background.
+    /// Begins a new segment at `base_offset`. All before it is flushed, a hole between the two as well
+    /// (`flushUptoOffsetExclusive` of the new segment's base): Kafka does so right away, in the background.
     pub(crate) fn roll(&mut self, now: Timestamp, base_offset: i64) {
-        self.flush();
+        self.cache.flushed(base_offset);
         self.revision += 1;
         if self.segments.back().is_some_and(|last| last.size() == 0) {
             self.segments.pop_back();

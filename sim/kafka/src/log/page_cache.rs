@@ -46,7 +46,7 @@ impl PageCache {
     }
 
     /// What the kernel has written by `now`: pages that were old enough when it last looked.
-    fn write_back(&mut self, now: Timestamp) {
+    pub(super) fn write_back(&mut self, now: Timestamp) {
         let looked = now.as_millis() / WRITE_BACK_INTERVAL_MS * WRITE_BACK_INTERVAL_MS;
         while let Some(&(since, end)) = self.dirty.front()
             && Timestamp::from_millis(looked).since(since) >= WRITE_BACK_AFTER
@@ -71,7 +71,8 @@ impl PageCache {
         *self = PageCache { flushed_offset: offset, recovery_point: offset, dirty: VecDeque::new() };
     }
 
-    fn flushed(&mut self, end_offset: i64) {
+    /// Kafka has flushed everything before `end_offset`.
+    pub(super) fn flushed(&mut self, end_offset: i64) {
         self.flushed_offset = end_offset;
         self.recovery_point = end_offset;
         self.dirty.clear();
@@ -125,11 +126,6 @@ impl Log {
         }
     }
 
-    /// What the kernel writes back by itself until `now`: pages older than [`WRITE_BACK_AFTER`] become durable.
-    pub fn write_back(&mut self, now: Timestamp) {
-        self.cache.write_back(now);
-    }
-
     /// The machine loses power at `now`: of what was not flushed some pages survive, from the front, how many `rng` says.
     ///
     /// The log is then what is whole of it; the segment's file, which may end within a batch, is kept for the next process,
@@ -148,8 +144,11 @@ impl Log {
         let pages = bytes.div_ceil(PAGE_BYTES);
         let survived = if rng.random() { (rng.random_range(0..=pages) * PAGE_BYTES).min(bytes) } else { 0 };
         let (mut whole, mut end, mut records) = (0, flushed, 0);
+        let mut is_torn = false;
         for batch in self.batches_from(flushed) {
-            if whole + batch.bytes.len() <= survived {
+            // Behind the first that is not whole, none is, however small.
+            is_torn |= whole + batch.bytes.len() > survived;
+            if !is_torn {
                 whole += batch.bytes.len();
                 end = batch.header.next_offset();
             } else if !batch.header.is_control() {

@@ -69,9 +69,6 @@ impl Log {
             deleted += 1;
             self.aborted.drop_before(upper);
             self.raise_start(upper);
-            // What was known of producers at its base goes with a segment; what was known at its end stays.
-            self.snapshots.drop_through(upper - 1);
-            self.aborted.drop_before(upper);
         }
         deleted
     }
