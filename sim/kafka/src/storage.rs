@@ -31,6 +31,8 @@ use crate::metadata::PartitionKey;
 /// How the files of a log end, after the offset that they begin at, or tell of.
 const SEGMENT: &str = ".log";
 const SNAPSHOT: &str = ".snapshot";
+/// How a file ends that is not whole yet, and then takes the place of another.
+const NEW: &str = "tmp";
 const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
@@ -100,6 +102,7 @@ impl Storage {
         for entry in fs::read_dir(dir).at(dir)? {
             let path = entry.at(dir)?.path();
             if !path.is_dir() {
+                remove_if_unfinished(&path)?;
                 continue;
             }
             let key = partition_of(&path).ok_or_else(|| StorageError::Stranger { path: path.clone() })?;
@@ -206,9 +209,17 @@ fn read_entries<T>(path: &Path, parse: impl Fn(&[&str]) -> Option<T>) -> Result<
     }
 }
 
+/// Removes a file that a process had begun to write when it was killed.
+fn remove_if_unfinished(path: &Path) -> Result<(), StorageError> {
+    if path.extension().is_some_and(|extension| extension == NEW) {
+        fs::remove_file(path).at(path)?;
+    }
+    Ok(())
+}
+
 /// Writes a small file whole: whoever reads it finds the old bytes or the new.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-    let new = path.with_extension("tmp");
+    let new = path.with_extension(NEW);
     let mut file = File::create(&new).at(&new)?;
     file.write_all(bytes).at(&new)?;
     file.sync_data().at(&new)?;
@@ -266,6 +277,7 @@ impl LogFiles {
         let mut snapshot_files = Vec::new();
         for entry in fs::read_dir(&dir).at(&dir)? {
             let path = entry.at(&dir)?.path();
+            remove_if_unfinished(&path)?;
             if let Some(base) = offset_of(&path, SEGMENT) {
                 segments.insert(base, Bytes::from(fs::read(&path).at(&path)?));
             }
@@ -327,14 +339,17 @@ impl LogFiles {
         if self.revision == Some(log.revision()) {
             return Ok(false);
         }
-        self.drop_segments(log)?;
+        // A log that was cut loses its end first, from behind: a process that is killed between two files must not find what
+        // was cut off behind what took its place. A segment that was merged into the one before goes last, when that one is
+        // there.
+        self.drop_segments(log, |base| base >= log.end_offset())?;
         for segment in log.segments() {
             let base = segment.base_offset();
             let path = self.path(base, SEGMENT);
             let known = self.segments.get(&base);
             if known.is_none_or(|known| known.content != segment.content()) {
                 // A new one, or cut, or cleaned: it takes the place of the old one as a whole.
-                let new = path.with_extension("log.swap");
+                let new = path.with_extension(NEW);
                 let mut file = File::create(&new).at(&new)?;
                 for batch in segment.batches() {
                     file.write_all(&batch.bytes).at(&new)?;
@@ -356,13 +371,14 @@ impl LogFiles {
                 written.file.sync_data().at(&path)?;
             }
         }
-        if log.segments().len() == 0 && !self.segments.contains_key(&log.end_offset()) {
+        let base = log.end_offset();
+        if log.segments().len() == 0 && self.segments.get(&base).is_none_or(|known| known.batches > 0) {
             // Where an empty log begins, its one segment says.
-            let base = log.end_offset();
             let path = self.path(base, SEGMENT);
             let file = File::create(&path).at(&path)?;
             self.segments.insert(base, SegmentFile { file, content: 0, batches: 0 });
         }
+        self.drop_segments(log, |_| true)?;
         if self.epochs != log.epochs() {
             self.epochs = log.epochs().to_vec();
             let lines: Vec<String> =
@@ -394,8 +410,8 @@ impl LogFiles {
         Ok(())
     }
 
-    /// Removes the files of segments that are no more.
-    fn drop_segments(&mut self, log: &Log) -> Result<(), StorageError> {
+    /// Removes the files of segments that are no more and of which `goes` says so by their base offset, the last one first.
+    fn drop_segments(&mut self, log: &Log, goes: impl Fn(i64) -> bool) -> Result<(), StorageError> {
         let mut kept: Vec<i64> = log.segments().map(|segment| segment.base_offset()).collect();
         if kept.is_empty() {
             kept.push(log.end_offset());
@@ -403,9 +419,9 @@ impl LogFiles {
         if self.segments.keys().eq(&kept) {
             return Ok(());
         }
-        let gone: Vec<i64> =
-            self.segments.keys().copied().filter(|base| kept.binary_search(base).is_err()).collect();
-        for base in gone {
+        let gone =
+            self.segments.keys().copied().filter(|base| kept.binary_search(base).is_err() && goes(*base));
+        for base in gone.collect::<Vec<_>>().into_iter().rev() {
             self.segments.remove(&base);
             let path = self.path(base, SEGMENT);
             fs::remove_file(&path).at(&path)?;
@@ -481,6 +497,11 @@ mod tests {
         disk.logs.get_mut(&KEY).unwrap().truncate_fully_and_start_at(90);
         storage.write(&mut disk).unwrap();
         check_same(dir.path(), &disk);
+        append(disk.logs.get_mut(&KEY).unwrap(), 7);
+        storage.write(&mut disk).unwrap();
+        disk.logs.get_mut(&KEY).unwrap().truncate_to(90);
+        storage.write(&mut disk).unwrap();
+        check_same(dir.path(), &disk);
         disk.logs.retain(|_| false);
         storage.write(&mut disk).unwrap();
         assert!(reopened(dir.path()).logs.is_empty());
@@ -509,6 +530,42 @@ mod tests {
         fs::write(&path, bytes).unwrap();
         assert_eq!(reopened(dir.path()).logs[&KEY].end_offset(), 3);
         assert_eq!(reopened(dir.path()).logs[&KEY].end_offset(), 3, "and stay gone");
+    }
+
+    /// What a process that is killed in the middle of a cleaning leaves: the merged segment in its place, those that went into
+    /// it still there, and a file that was being written.
+    #[test]
+    fn a_segment_that_was_merged_and_is_still_there_costs_nothing() {
+        let (dir, storage, disk) = written();
+        let wanted = read(&disk.logs[&KEY]);
+        let path = |base| storage.logs[&KEY].path(base, SEGMENT);
+        let bases: Vec<i64> = disk.logs[&KEY].segments().map(|segment| segment.base_offset()).collect();
+        assert!(bases.len() > 2, "the log has {bases:?}");
+        let merged = [fs::read(path(bases[0])).unwrap(), fs::read(path(bases[1])).unwrap()].concat();
+        fs::write(path(bases[0]), merged).unwrap();
+        let unfinished = [dir.path().join("x.tmp"), path(bases[0]).with_extension(NEW)];
+        unfinished.iter().for_each(|path| fs::write(path, b"half").unwrap());
+
+        assert_eq!(read(&reopened(dir.path()).logs[&KEY]), wanted);
+        assert!(!path(bases[1]).exists(), "it is in the one before");
+        assert!(unfinished.iter().all(|path| !path.exists()));
+    }
+
+    /// A log is cut from behind and cleaned to the front: a process that is killed on the way has a log at every moment.
+    #[test]
+    fn files_that_go_go_when_nothing_needs_them_any_more() {
+        let (dir, mut storage, mut disk) = written();
+        let bases: Vec<i64> = disk.logs[&KEY].segments().map(|segment| segment.base_offset()).collect();
+        let path = storage.logs[&KEY].path(bases[0], SEGMENT);
+        disk.logs.get_mut(&KEY).unwrap().truncate_to(0);
+        append(disk.logs.get_mut(&KEY).unwrap(), 9);
+        // The first segment cannot be written: what is behind the log's new end has gone by then, the rest is there.
+        fs::create_dir(path.with_extension(NEW)).unwrap();
+        storage.write(&mut disk).unwrap_err();
+        let left = bases.iter().filter(|base| storage.logs[&KEY].path(**base, SEGMENT).exists());
+        let kept: Vec<i64> = bases.iter().copied().filter(|&base| base == bases[0] || base < 1).collect();
+        assert_eq!(left.copied().collect::<Vec<_>>(), kept);
+        drop(dir);
     }
 
     /// A topic whose segments hold one batch each, and keep it for 2.5 s.
@@ -585,6 +642,9 @@ mod tests {
         replica(&mut disk);
         storage.write(&mut disk).unwrap();
         assert!(files(SNAPSHOT).is_empty(), "none is beyond the end");
+        assert_eq!(files(SEGMENT), [1]);
+        let found = reopened(dir.path());
+        assert_eq!((found.logs[&KEY].start_offset(), found.logs[&KEY].end_offset()), (1, 1));
     }
 
     #[test]

@@ -40,7 +40,11 @@ impl Log {
         let mut log = Log { checkpoints, ..Log::default() };
         epochs.iter().for_each(|entry| log.epochs.assign(entry.epoch, entry.start_offset));
         for (&base_offset, bytes) in segments {
-            if base_offset < log.end_offset || !log.recover_segment(now, base_offset, bytes.clone()) {
+            if base_offset < log.end_offset {
+                // A cleaning had merged it into the one before when its process was killed.
+                continue;
+            }
+            if !log.recover_segment(now, base_offset, bytes.clone()) {
                 break;
             }
         }
