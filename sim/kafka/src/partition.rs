@@ -277,6 +277,9 @@ impl Partition {
             let corrupt = |_| ResponseError::CorruptMessage;
             let header = BatchHeader::parse(&records).map_err(corrupt)?;
             header.check(&records).map_err(corrupt)?;
+            if header.leader_epoch > self.leader_epoch {
+                return Ok(());
+            }
             if header.base_offset < log.end_offset() {
                 let is_empty = log.start_offset() == log.end_offset();
                 if !is_empty || header.next_offset() <= log.end_offset() {
@@ -284,9 +287,6 @@ impl Partition {
                 }
                 // The leader's log begins in the middle of this batch, after DeleteRecords (`UnexpectedAppendOffsetException`).
                 self.start_over(now, log, header.base_offset, rules.producer_id_expiration_ms);
-            }
-            if header.leader_epoch > self.leader_epoch {
-                return Ok(());
             }
             self.store(now, log, records.split_to(header.size()), &rules.log);
         }
