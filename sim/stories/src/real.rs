@@ -61,7 +61,7 @@ impl Stage for Real {
 /// As [`Tale::tell`]; if there is no Java or no Maven, what to do.
 pub fn on_real_kafka(tale: Tale) -> Result<Account, StageError> {
     let jars = Jars::find()?;
-    let spec = Spec { brokers: 3, config: tale.config(), features: tale.levels() };
+    let spec = Spec { brokers: 3, config: tale.config(), features: tale.levels(), ..Spec::default() };
     let processes = Processes::start(&jars, &spec)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| StageError(format!("no runtime: {error}")))?;

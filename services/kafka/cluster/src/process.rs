@@ -1,96 +1,72 @@
-//! A process that does not outlive the one that started it.
-//!
-//! It is started by a guardian, a small shell script, which holds a pipe from here: when the pipe closes, because this
-//! process dropped it or died, the guardian kills its charge.
+//! A process that does not outlive the one that started it: its guardian kills it then.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::guardian::Guardian;
 use crate::{ClusterError, io_error, now, rest};
 
-/// Prints the charge's process id, and ends when the charge ends; kills it when the pipe closes.
-const GUARDIAN: &str = r#"exec 3<&0; log="$1"; shift
+/// Prints the charge's process id, and ends as the charge does; kills it when the pipe closes.
+const SCRIPT: &str = r#"exec 3<&0; log="$1"; shift
 "$@" </dev/null >>"$log" 2>&1 3<&- & charge=$!
 echo "$charge"
-(cat <&3 >/dev/null; kill -KILL "$charge" 2>/dev/null) & killer=$!
-wait "$charge" 2>/dev/null
-kill "$killer" 2>/dev/null"#;
+(while read -r _ <&3; do :; done; kill -KILL "$charge") >/dev/null & killer=$!
+wait "$charge"; status=$?
+kill "$killer"
+exit "$status""#;
 
-const ENDS_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 pub(crate) struct Process {
-    id: u32,
-    guardian: Child,
-    /// Held open for as long as the process may live.
-    pipe: Option<ChildStdin>,
+    id: Pid,
+    guardian: Guardian,
 }
 
 impl Process {
+    /// Starts a program; what it prints goes to the end of `log`.
     pub(crate) fn spawn(command: &Command, log: &Path) -> Result<Process, ClusterError> {
         // Made here, so that the reader of a log never finds none.
         File::options().create(true).append(true).open(log).map_err(io_error("opening a process's log"))?;
-        let mut guardian = Command::new("sh")
-            .args(["-c", GUARDIAN, "guardian"])
-            .arg(log)
-            .arg(command.get_program())
-            .args(command.get_args())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(io_error("starting a process"))?;
-        let pipe = guardian.stdin.take();
-        let mut line = String::new();
-        let stdout = guardian.stdout.take().expect("its output is piped");
-        BufReader::new(stdout).read_line(&mut line).map_err(io_error("reading a process id"))?;
-        let id = line.trim().parse().map_err(|_| {
+        let command = [command.get_program()].into_iter().chain(command.get_args());
+        let (guardian, line) = Guardian::start(SCRIPT, [log.as_os_str()].into_iter().chain(command))?;
+        let id = line.parse().ok().and_then(Pid::from_raw).ok_or_else(|| {
             ClusterError::NotReady(format!("the guardian of a process said {line:?} in place of its id"))
         })?;
-        Ok(Process { id, guardian, pipe })
+        Ok(Process { id, guardian })
     }
 
-    pub(crate) fn signal(&self, name: &str) -> Result<(), ClusterError> {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.id.to_string()]).status();
-        let status = status.map_err(io_error("sending a signal"))?;
-        if status.success() {
-            return Ok(());
+    /// Sends a signal, without waiting for what comes of it.
+    pub(crate) fn signal(&mut self, signal: Signal) -> Result<(), ClusterError> {
+        // The guardian waits for its charge, so while it lives the id is nobody else's.
+        if self.ended()?.is_some() {
+            return Err(ClusterError::NotReady(format!("process {} has ended by itself", self.id)));
         }
-        Err(ClusterError::NotReady(format!("process {} does not take SIG{name}: {status}", self.id)))
+        let what = format!("sending {signal:?} to process {}", self.id);
+        kill_process(self.id, signal).map_err(|error| io_error(what)(error.into()))
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>, ClusterError> {
+        self.guardian.ended()
+    }
+
+    /// Waits until it ends by itself; `None` if it does not within `limit`.
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<Option<ExitStatus>, ClusterError> {
+        let deadline = now() + limit;
+        loop {
+            match self.ended()? {
+                None if now() < deadline => rest(LOOK_AGAIN),
+                ended => return Ok(ended),
+            }
+        }
     }
 
     /// SIGKILL; returns when it is gone.
-    pub(crate) fn kill(mut self) -> Result<(), ClusterError> {
-        self.end();
-        Ok(())
-    }
-
-    /// SIGTERM; returns when it has ended.
-    pub(crate) fn terminate(mut self) -> Result<(), ClusterError> {
-        self.signal("TERM")?;
-        let deadline = now() + ENDS_WITHIN;
-        while self.guardian.try_wait().map_err(io_error("looking for a process"))?.is_none() {
-            if now() > deadline {
-                return Err(ClusterError::NotReady(format!("process {} does not end", self.id)));
-            }
-            rest(Duration::from_millis(20));
-        }
-        self.end();
-        Ok(())
-    }
-
-    /// Closes the pipe, which kills it, and waits for the guardian.
-    fn end(&mut self) {
-        self.pipe = None;
-        // An error means that it has been waited for: there is nothing left to end.
-        self.guardian.wait().ok();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.end();
+    pub(crate) fn kill(mut self) {
+        self.guardian.release();
     }
 }

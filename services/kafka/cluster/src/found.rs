@@ -1,0 +1,274 @@
+//! Whatever real Kafka is at hand.
+
+use std::fmt;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::wanted::{Kind, Wanted};
+use crate::{ClusterError, Jars, KAFKA_VERSION, Processes, Spec};
+
+/// How long a given Kafka may take to accept a connection.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+/// A real Kafka: given, as containers, or as local processes. Dropped, what was started is gone.
+///
+/// Nodes are named as in [`Processes`]. A given one's nodes are their owner's: whoever asks gets [`ClusterError::NotOurs`].
+#[derive(Debug)]
+pub struct RealKafka {
+    running: Running,
+    brokers: Option<u32>,
+}
+
+#[derive(Debug)]
+enum Running {
+    Given(String),
+    Processes(Processes),
+}
+
+/// Why there is no real Kafka to test on.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NoKafka {
+    /// None is at hand: what was looked for, and what is missing. Tests are skipped.
+    #[error("no real Kafka is at hand: {0}")]
+    Missing(String),
+    /// One was to be had and something broke, or none is at hand and one is required. Tests fail.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl RealKafka {
+    /// Finds one or starts one, as the environment ([`Wanted`]) says, and names the first that there is of: the given one, containers,
+    /// local processes. Returns when it serves: after seconds, or minutes if Maven must fetch jars first. The given one is as its
+    /// owner made it; `spec` is for those that are started.
+    ///
+    /// # Errors
+    /// [`NoKafka`].
+    pub fn find(spec: &Spec) -> Result<RealKafka, NoKafka> {
+        let wanted = Wanted::from_environment().map_err(NoKafka::Broken)?;
+        match find(&wanted, spec) {
+            Err(NoKafka::Missing(why)) if wanted.required => {
+                let none = NoKafka::Missing(why);
+                Err(NoKafka::Broken(format!("{none} (SHAKEDOWN_REQUIRE_KAFKA is set)")))
+            }
+            found => found,
+        }
+    }
+
+    /// What clients on this machine bootstrap from.
+    pub fn bootstrap_servers(&self) -> String {
+        match &self.running {
+            Running::Given(servers) => servers.clone(),
+            Running::Processes(cluster) => cluster.bootstrap_servers(),
+        }
+    }
+
+    /// Whether its nodes can be killed, paused and restarted: it was started here.
+    pub fn is_ours(&self) -> bool {
+        !matches!(self.running, Running::Given(_))
+    }
+
+    /// How many brokers it has; `None` if that is its owner's to know.
+    pub fn brokers(&self) -> Option<u32> {
+        self.brokers
+    }
+
+    /// As [`Processes::listener`]; of a given cluster none is known.
+    pub fn listener(&self, broker: u32, name: &str) -> Option<u16> {
+        match &self.running {
+            Running::Given(_) => None,
+            Running::Processes(cluster) => cluster.listener(broker, name),
+        }
+    }
+
+    /// As [`Processes::kill`].
+    ///
+    /// # Errors
+    /// [`ClusterError::NotOurs`], or as there.
+    pub fn kill(&self, node: u32) -> Result<(), ClusterError> {
+        match &self.running {
+            Running::Given(_) => Err(ClusterError::NotOurs("kill a node of")),
+            Running::Processes(cluster) => cluster.kill(node),
+        }
+    }
+
+    /// As [`Processes::restart`].
+    ///
+    /// # Errors
+    /// [`ClusterError::NotOurs`], or as there.
+    pub fn restart(&self, node: u32) -> Result<(), ClusterError> {
+        match &self.running {
+            Running::Given(_) => Err(ClusterError::NotOurs("restart a node of")),
+            Running::Processes(cluster) => cluster.restart(node),
+        }
+    }
+
+    /// As [`Processes::stop`].
+    ///
+    /// # Errors
+    /// [`ClusterError::NotOurs`], or as there.
+    pub fn stop(&self, node: u32) -> Result<(), ClusterError> {
+        match &self.running {
+            Running::Given(_) => Err(ClusterError::NotOurs("stop a node of")),
+            Running::Processes(cluster) => cluster.stop(node),
+        }
+    }
+
+    /// As [`Processes::pause`].
+    ///
+    /// # Errors
+    /// [`ClusterError::NotOurs`], or as there.
+    pub fn pause(&self, node: u32) -> Result<(), ClusterError> {
+        match &self.running {
+            Running::Given(_) => Err(ClusterError::NotOurs("pause a node of")),
+            Running::Processes(cluster) => cluster.pause(node),
+        }
+    }
+
+    /// As [`Processes::resume`].
+    ///
+    /// # Errors
+    /// [`ClusterError::NotOurs`], or as there.
+    pub fn resume(&self, node: u32) -> Result<(), ClusterError> {
+        match &self.running {
+            Running::Given(_) => Err(ClusterError::NotOurs("resume a node of")),
+            Running::Processes(cluster) => cluster.resume(node),
+        }
+    }
+
+    /// As [`Processes::is_ready`]; a given cluster is.
+    pub fn is_ready(&self) -> bool {
+        match &self.running {
+            Running::Given(_) => true,
+            Running::Processes(cluster) => cluster.is_ready(),
+        }
+    }
+
+    /// As [`Processes::await_ready`]; a given cluster is ready.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn await_ready(&self, limit: Duration) -> Result<(), ClusterError> {
+        match &self.running {
+            Running::Given(_) => Ok(()),
+            Running::Processes(cluster) => cluster.await_ready(limit),
+        }
+    }
+
+    /// As [`Processes::keep_logs`]. A given cluster's logs are its owner's: `None`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn keep_logs(&self) -> Result<Option<PathBuf>, ClusterError> {
+        match &self.running {
+            Running::Given(_) => Ok(None),
+            Running::Processes(cluster) => cluster.keep_logs().map(Some),
+        }
+    }
+}
+
+/// Names it as tests do in their output.
+impl fmt::Display for RealKafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.bootstrap_servers();
+        match &self.running {
+            Running::Given(_) => write!(f, "the one that KAFKA_BOOTSTRAP_SERVERS names, {at}"),
+            Running::Processes(_) => {
+                write!(f, "Kafka {KAFKA_VERSION} as local processes, brokers at {at}")
+            }
+        }
+    }
+}
+
+fn find(wanted: &Wanted, spec: &Spec) -> Result<RealKafka, NoKafka> {
+    if let Some(servers) = &wanted.bootstrap_servers {
+        reach(servers).map_err(NoKafka::Broken)?;
+        return Ok(RealKafka { running: Running::Given(servers.clone()), brokers: None });
+    }
+    let mut tried = vec!["KAFKA_BOOTSTRAP_SERVERS is not set".to_owned()];
+    for kind in [Kind::Containers, Kind::Processes] {
+        if wanted.kind.is_some_and(|only| only != kind) {
+            continue;
+        }
+        match start(kind, wanted, spec) {
+            Ok(running) => return Ok(RealKafka { running, brokers: Some(spec.brokers) }),
+            Err(ClusterError::Unavailable(why)) => tried.push(why),
+            Err(error) => return Err(NoKafka::Broken(format!("real Kafka did not start: {error}"))),
+        }
+    }
+    Err(NoKafka::Missing(tried.join("; ")))
+}
+
+fn start(kind: Kind, _wanted: &Wanted, spec: &Spec) -> Result<Running, ClusterError> {
+    match kind {
+        Kind::Containers => Err(ClusterError::Unavailable("built without containers".into())),
+        Kind::Processes => Ok(Running::Processes(Processes::start(&Jars::find()?, spec)?)),
+    }
+}
+
+/// Looks whether one of the servers accepts a connection. More is not asked: it may want TLS or a password.
+fn reach(servers: &str) -> Result<(), String> {
+    let mut refusals = Vec::new();
+    for server in servers.split(',').map(str::trim) {
+        match server.to_socket_addrs() {
+            Err(error) => refusals.push(format!("{server}: {error}")),
+            Ok(addresses) => {
+                for address in addresses {
+                    match TcpStream::connect_timeout(&address, ANSWERS_WITHIN) {
+                        Ok(_) => return Ok(()),
+                        Err(error) => refusals.push(format!("{address}: {error}")),
+                    }
+                }
+            }
+        }
+    }
+    Err(format!("KAFKA_BOOTSTRAP_SERVERS is {servers}, where nobody answers: {}", refusals.join(", ")))
+}
+
+/// One real Kafka for all the tests of a program: found when the first of them asks, so that a run without any starts none.
+///
+/// It ends with this: hold it in the test program's `main`, not in a `static`, which is never dropped. (What a `static`
+/// leaves is cleaned up too, when the process ends, but its logs cannot be kept.)
+#[derive(Debug)]
+pub struct Shared {
+    spec: Spec,
+    found: OnceLock<Result<RealKafka, NoKafka>>,
+}
+
+impl Shared {
+    /// One that is to be like `spec`.
+    pub fn new(spec: Spec) -> Shared {
+        Shared { spec, found: OnceLock::new() }
+    }
+
+    /// The one for all. The first call looks for it, prints which one it is, and takes as long as [`RealKafka::find`]; the
+    /// others wait meanwhile.
+    ///
+    /// # Errors
+    /// [`NoKafka`], the same for all.
+    pub fn get(&self) -> Result<&RealKafka, NoKafka> {
+        let found = self.found.get_or_init(|| {
+            let found = RealKafka::find(&self.spec);
+            match &found {
+                Ok(kafka) => println!("real Kafka: {kafka}"),
+                Err(none) => println!("real Kafka: {none}"),
+            }
+            found
+        });
+        found.as_ref().map_err(NoKafka::clone)
+    }
+
+    /// Keeps the logs, if there was a cluster of ours, and prints where they are. Call it when a test has failed.
+    ///
+    /// # Errors
+    /// As [`RealKafka::keep_logs`].
+    pub fn keep_logs(&self) -> Result<(), ClusterError> {
+        if let Some(Ok(kafka)) = self.found.get()
+            && let Some(folder) = kafka.keep_logs()?
+        {
+            println!("the logs of real Kafka are kept in {}", folder.display());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,338 @@
+//! A cluster of local processes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::folder::Folder;
+use crate::process::Process;
+use crate::spec::{CONTROLLER, INTER_BROKER, NodeSpec, Spec, loopback};
+use crate::{ClusterError, Jars, io_error, metadata, new_cluster_id, now, ports, rest};
+
+/// How long a cluster may take until every broker serves. Three take six seconds on an idle laptop.
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(120);
+/// How long formatting may take: a second of a processor a node.
+const FORMATTED_WITHIN: Duration = Duration::from_secs(120);
+/// How long a controlled shutdown may take.
+const STOPS_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+struct Node {
+    id: u32,
+    port: u16,
+    process: Mutex<Option<Process>>,
+}
+
+/// A running cluster: a controller and some brokers. Dropped, it is gone.
+///
+/// Nodes are named by their ids: brokers count from 1, the controller is [`CONTROLLER`]. A node that the cluster has not is a
+/// bug of the caller's, and panics.
+pub struct Processes {
+    // In this order: the nodes are gone before their folder is.
+    nodes: BTreeMap<u32, Node>,
+    spec: Spec,
+    jars: Jars,
+    folder: Mutex<Folder>,
+}
+
+impl Processes {
+    /// Starts a cluster on free ports of loopback, and returns when it is ready (see [`Processes::await_ready`]).
+    ///
+    /// # Errors
+    /// [`ClusterError`]. What the nodes said is in its text.
+    pub fn start(jars: &Jars, spec: &Spec) -> Result<Processes, ClusterError> {
+        if let Some(fault) = spec.fault() {
+            return Err(ClusterError::Unsound(fault));
+        }
+        let mut spec = spec.clone();
+        let mut chosen = free_ports(&spec)?;
+        let mut port = || chosen.pop().expect("one was asked for each node and each listener without");
+        for listener in spec.listeners.iter_mut().filter(|listener| listener.port == 0) {
+            listener.port = port();
+        }
+        let ids = (1..=spec.brokers).chain([CONTROLLER]);
+        let nodes = ids.map(|id| (id, Node { id, port: port(), process: Mutex::new(None) })).collect();
+        let folder = Mutex::new(Folder::new()?);
+        let cluster = Processes { nodes, spec, jars: jars.clone(), folder };
+        cluster.format()?;
+        for &id in cluster.nodes.keys() {
+            cluster.restart(id)?;
+        }
+        cluster.await_ready(READY_WITHIN)?;
+        Ok(cluster)
+    }
+
+    fn format(&self) -> Result<(), ClusterError> {
+        let cluster_id = new_cluster_id();
+        let mut formatting = Vec::new();
+        for node in self.nodes.values() {
+            let properties = self.path(node.id, "properties");
+            fs::write(&properties, self.properties(node)).map_err(io_error("writing a node's properties"))?;
+            let mut command = self.jars.java("kafka.tools.StorageTool");
+            command.args(["format", "-t", &cluster_id, "-c", &properties]);
+            for (name, level) in &self.spec.features {
+                command.args(["--feature", &format!("{name}={level}")]);
+            }
+            let log = self.path(node.id, "format.log");
+            formatting.push((Process::spawn(&command, Path::new(&log))?, node.id, log));
+        }
+        for (mut process, id, log) in formatting {
+            if process.wait(FORMATTED_WITHIN)?.is_none_or(|status| !status.success()) {
+                let said = fs::read_to_string(log).unwrap_or_default();
+                return Err(ClusterError::NotReady(format!("formatting node {id} failed: {said}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn properties(&self, node: &Node) -> String {
+        let mut own = NodeSpec {
+            id: node.id,
+            roles: "controller",
+            voters: format!("{CONTROLLER}@127.0.0.1:{}", self.nodes[&CONTROLLER].port),
+            listeners: vec![("CONTROLLER".into(), loopback(), node.port)],
+            advertised: Vec::new(),
+        };
+        if node.id != CONTROLLER {
+            own.roles = "broker";
+            own.listeners = vec![(INTER_BROKER.into(), loopback(), node.port)];
+            own.advertised = own.listeners.clone();
+            for listener in self.spec.listeners_of(node.id) {
+                own.listeners.push((listener.name.clone(), loopback(), listener.port));
+                let advertised = (listener.advertised_host.clone(), listener.advertised_port);
+                own.advertised.push((listener.name.clone(), advertised.0, advertised.1));
+            }
+        }
+        let mut lines = self.spec.properties(&own);
+        lines.insert("log.dirs".into(), self.path(node.id, "data"));
+        lines.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+    }
+
+    fn path(&self, id: u32, what: &str) -> String {
+        lock(&self.folder).of(id, what).display().to_string()
+    }
+
+    fn node(&self, id: u32) -> &Node {
+        self.nodes.get(&id).unwrap_or_else(|| panic!("the cluster has no node {id}"))
+    }
+
+    fn brokers(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values().filter(|node| node.id != CONTROLLER)
+    }
+
+    /// What clients on this machine bootstrap from, without any proxy.
+    pub fn bootstrap_servers(&self) -> String {
+        let servers = self.brokers().map(|node| format!("127.0.0.1:{}", node.port));
+        servers.collect::<Vec<_>>().join(",")
+    }
+
+    /// The port of a node on loopback: a broker's inter-broker listener, or the controller's only one.
+    pub fn port(&self, node: u32) -> u16 {
+        self.node(node).port
+    }
+
+    /// The port of loopback on which a broker has a listener of this name; `None` if it has none.
+    pub fn listener(&self, broker: u32, name: &str) -> Option<u16> {
+        let mut own = self.spec.listeners_of(broker);
+        own.find(|listener| listener.name == name).map(|listener| listener.port)
+    }
+
+    /// Where the nodes' logs and data are until the cluster is dropped: `node-1.log`, `node-1.data`.
+    pub fn folder(&self) -> std::path::PathBuf {
+        lock(&self.folder).path().to_owned()
+    }
+
+    /// Lets the logs outlive the cluster, and says where they are. Call it when something failed.
+    ///
+    /// # Errors
+    /// If the one who would remove them cannot be told.
+    pub fn keep_logs(&self) -> Result<std::path::PathBuf, ClusterError> {
+        lock(&self.folder).keep_logs()?;
+        Ok(self.folder())
+    }
+
+    /// Whether the cluster is whole: every broker is registered, unfenced and serves, as every broker tells. Within
+    /// milliseconds, unless a node hangs: then after a second.
+    pub fn is_ready(&self) -> bool {
+        self.not_ready().is_none()
+    }
+
+    /// The first broker that does not know all of them to serve, and why we think so.
+    fn not_ready(&self) -> Option<(u32, String)> {
+        let all: BTreeSet<u32> = self.brokers().map(|node| node.id).collect();
+        self.brokers().find_map(|node| {
+            match metadata::listed_by(SocketAddr::from((Ipv4Addr::LOCALHOST, node.port))) {
+                Ok(listed) if listed.keys().eq(&all) => None,
+                Ok(listed) => Some((node.id, format!("it lists brokers {:?} of {all:?}", listed.keys()))),
+                Err(error) => Some((node.id, error.to_string())),
+            }
+        })
+    }
+
+    /// Waits until the cluster is whole again, as [`Processes::is_ready`] has it.
+    ///
+    /// # Errors
+    /// [`ClusterError::NotReady`] with the end of a broker's log: it is not whole within `limit`, or a node has ended by itself.
+    pub fn await_ready(&self, limit: Duration) -> Result<(), ClusterError> {
+        let deadline = now() + limit;
+        while let Some((id, why)) = self.not_ready() {
+            let dead = self.ended_by_itself()?;
+            if dead.is_some() || now() > deadline {
+                let (id, why) = dead.unwrap_or((id, format!("{why} after {limit:?}")));
+                let log = fs::read_to_string(self.path(id, "log")).unwrap_or_default();
+                let tail: Vec<_> = log.lines().rev().take(10).collect();
+                let tail: Vec<_> = tail.into_iter().rev().collect();
+                return Err(ClusterError::NotReady(format!(
+                    "node {id} is not ready: {why}; its log ends with:\n{}",
+                    tail.join("\n")
+                )));
+            }
+            rest(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    fn ended_by_itself(&self) -> Result<Option<(u32, String)>, ClusterError> {
+        for node in self.nodes.values() {
+            if let Some(process) = lock(&node.process).as_mut()
+                && let Some(status) = process.ended()?
+            {
+                return Ok(Some((node.id, format!("its process has ended: {status}"))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a node's process runs; one that is paused does.
+    ///
+    /// # Errors
+    /// If the process cannot be looked for.
+    pub fn is_running(&self, node: u32) -> Result<bool, ClusterError> {
+        match lock(&self.node(node).process).as_mut() {
+            Some(process) => Ok(process.ended()?.is_none()),
+            None => Ok(false),
+        }
+    }
+
+    /// SIGKILL. The disk stays. Nothing if it does not run. Returns when the process is gone, within milliseconds.
+    ///
+    /// # Errors
+    /// None at present.
+    pub fn kill(&self, node: u32) -> Result<(), ClusterError> {
+        if let Some(process) = lock(&self.node(node).process).take() {
+            process.kill();
+        }
+        Ok(())
+    }
+
+    /// Starts a node that was killed or stopped; nothing if it runs. Returns when its process runs, within milliseconds; when
+    /// the cluster is whole again [`Processes::is_ready`] knows.
+    ///
+    /// # Errors
+    /// If the process cannot be started.
+    pub fn restart(&self, node: u32) -> Result<(), ClusterError> {
+        let mut process = lock(&self.node(node).process);
+        if let Some(running) = process.as_mut()
+            && running.ended()?.is_none()
+        {
+            return Ok(());
+        }
+        let mut command = self.jars.java("kafka.Kafka");
+        command.arg(self.path(node, "properties"));
+        *process = Some(Process::spawn(&command, Path::new(&self.path(node, "log")))?);
+        Ok(())
+    }
+
+    /// SIGTERM: a controlled shutdown. Nothing if it does not run. Returns when the process has ended: after seconds.
+    ///
+    /// # Errors
+    /// If the signal cannot be sent, or the process does not end within a minute; it runs on then.
+    pub fn stop(&self, node: u32) -> Result<(), ClusterError> {
+        let mut held = lock(&self.node(node).process);
+        let Some(process) = held.as_mut() else { return Ok(()) };
+        terminate(process)?;
+        if process.wait(STOPS_WITHIN)?.is_none() {
+            return Err(ClusterError::NotReady(format!("node {node} does not end after SIGTERM")));
+        }
+        *held = None;
+        Ok(())
+    }
+
+    /// Stops every node: all brokers get SIGTERM together, so that none waits for others that are gone, then the controller,
+    /// without which they could not leave in order; whoever has not ended within `limit` gets SIGKILL. Takes seconds.
+    ///
+    /// # Errors
+    /// If a signal cannot be sent.
+    pub fn stop_all(&self, limit: Duration) -> Result<(), ClusterError> {
+        let deadline = now() + limit;
+        let left = || deadline.saturating_duration_since(now());
+        let (controller, brokers): (Vec<_>, Vec<_>) =
+            self.nodes.values().partition(|node| node.id == CONTROLLER);
+        for nodes in [brokers, controller] {
+            let mut ending = Vec::new();
+            for node in nodes {
+                if let Some(mut process) = lock(&node.process).take()
+                    && process.ended()?.is_none()
+                {
+                    terminate(&mut process)?;
+                    ending.push(process);
+                }
+            }
+            for mut process in ending {
+                process.wait(left())?;
+                process.kill();
+            }
+        }
+        Ok(())
+    }
+
+    /// SIGSTOP.
+    ///
+    /// # Errors
+    /// If it does not run, or the signal cannot be sent.
+    pub fn pause(&self, node: u32) -> Result<(), ClusterError> {
+        self.signal(node, Signal::STOP)
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// As [`Processes::pause`].
+    pub fn resume(&self, node: u32) -> Result<(), ClusterError> {
+        self.signal(node, Signal::CONT)
+    }
+
+    fn signal(&self, node: u32, signal: Signal) -> Result<(), ClusterError> {
+        match lock(&self.node(node).process).as_mut() {
+            Some(process) => process.signal(signal),
+            None => Err(ClusterError::NotReady(format!("node {node} does not run"))),
+        }
+    }
+}
+
+impl std::fmt::Debug for Processes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Processes({})", self.bootstrap_servers())
+    }
+}
+
+/// A paused process hears nothing else until it goes on.
+fn terminate(process: &mut Process) -> Result<(), ClusterError> {
+    process.signal(Signal::TERM)?;
+    process.signal(Signal::CONT)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn free_ports(spec: &Spec) -> Result<Vec<u16>, ClusterError> {
+    let unchosen = spec.listeners.iter().filter(|listener| listener.port == 0).count();
+    let count = spec.brokers as usize + 1 + unchosen;
+    ports::free(count).map_err(io_error("looking for free ports"))
+}
