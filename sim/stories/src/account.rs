@@ -1,15 +1,17 @@
 //! What was seen of a story, and how two accounts are compared.
 //!
-//! An account is lines of `seconds  track  text`. Three kinds of tracks are compared in three ways:
+//! An account is lines of `seconds  track  text`. Tracks are compared by their kind:
 //! - a timeline (`partition`, `story`): the same texts in the same order as in one of the recorded runs, each at its time
-//!   within [`TOLERANCE`]. What holds for less than the tolerance may be missing on either side: whoever looks ten times
-//!   a second at brokers that learn at their own pace sees such a state in one telling and not in the next;
+//!   within [`TOLERANCE`]. Between two of them may stand what is missing on the other side, if it holds for less than the
+//!   tolerance, once: whoever looks ten times a second at brokers that learn at their own pace sees such a state in one
+//!   telling and not in the next;
 //! - `span …`: seconds, within [`TOLERANCE`] of one of the recorded runs;
 //! - `codes …`: every code that all recorded runs saw, and none that no run saw;
 //! - `fact …`: the same as in one of the recorded runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::ops::Range;
 
 /// How far a time may be from the recorded one: so many seconds, or so large a part of it, whichever is more. Heartbeats
 /// come every 2 s and sessions end on the next look, so that even one cluster differs from itself by about a second.
@@ -168,35 +170,44 @@ fn texts<'a>(lines: &[&'a Line]) -> Vec<&'a str> {
 
 /// Whether the two can be laid side by side, with nothing left out but what [may be](may_be_missing).
 fn timelines_agree(ours: &[&Line], theirs: &[&Line]) -> bool {
-    fn from(ours: &[&Line], theirs: &[&Line], so_far: Option<&str>) -> bool {
-        let step = |side: &[&Line]| may_be_missing(side, so_far);
-        match (ours, theirs) {
-            ([], []) => return true,
-            ([our, our_rest @ ..], [their, their_rest @ ..])
-                if our.text == their.text
-                    && close(our.at.unwrap_or(0.0), their.at.unwrap_or(0.0))
-                    && from(our_rest, their_rest, Some(&our.text)) =>
-            {
-                return true;
-            }
-            _ => {}
+    let alike = |our: usize, their: usize| {
+        let (our, their) = (ours[our], theirs[their]);
+        our.text == their.text && close(our.at.unwrap_or(0.0), their.at.unwrap_or(0.0))
+    };
+    // So many lines of each that can be laid side by side, the last of one beside the last of the other.
+    let mut laid: Vec<(usize, usize)> = vec![(0, 0)];
+    let mut next = 0;
+    while let Some(&(our, their)) = laid.get(next) {
+        next += 1;
+        let so_far = our.checked_sub(1).map(|last| ours[last].text.as_str());
+        let is_soon_over = |our_end: usize, their_end: usize| {
+            may_be_missing(ours, our..our_end, so_far) && may_be_missing(theirs, their..their_end, so_far)
+        };
+        if is_soon_over(ours.len(), theirs.len()) {
+            return true;
         }
-        step(ours) && from(&ours[1..], theirs, so_far) || step(theirs) && from(ours, &theirs[1..], so_far)
+        for (our_end, their_end) in
+            (our..ours.len()).flat_map(|our| (their..theirs.len()).map(move |their| (our, their)))
+        {
+            let place = (our_end + 1, their_end + 1);
+            if alike(our_end, their_end) && is_soon_over(our_end, their_end) && !laid.contains(&place) {
+                laid.push(place);
+            }
+        }
     }
-    from(ours, theirs, None)
+    false
 }
 
-/// Whether the first of these lines may be missing on the other side: it is soon over, or it is what was `so_far`, as
-/// after something that was soon over and is left out.
-fn may_be_missing(lines: &[&Line], so_far: Option<&str>) -> bool {
-    match lines {
-        [line, next, ..] => {
-            let lasts = next.at.unwrap_or(0.0) - line.at.unwrap_or(0.0);
-            lasts < TOLERANCE.0 || so_far == Some(&line.text)
-        }
-        [line] => so_far == Some(&line.text),
-        [] => false,
-    }
+/// Whether these lines may be missing on the other side: each is soon over, but for what was `so_far` and holds again. What
+/// comes twice flaps, and that is something else than a state that was missed.
+fn may_be_missing(lines: &[&Line], range: Range<usize>, so_far: Option<&str>) -> bool {
+    let mut seen = BTreeSet::new();
+    range.into_iter().all(|at| {
+        let line = lines[at];
+        let lasts = lines.get(at + 1).map(|next| next.at.unwrap_or(0.0) - line.at.unwrap_or(0.0));
+        let is_short = lasts.is_some_and(|seconds| seconds < TOLERANCE.0);
+        seen.insert(line.text.as_str()) && (is_short || so_far == Some(&line.text))
+    })
 }
 
 fn spans_agree(ours: &[&Line], theirs: &[&Line]) -> bool {
@@ -277,6 +288,11 @@ mod tests {
         );
         assert!(!agree(&plain, &[(0.0, "A leads"), (10.0, "B leads"), (20.0, "A leads")]), "the end counts");
         assert!(!agree(&plain, &[(0.0, "A leads")]));
+        let flapping: Vec<(f64, &str)> = (0..8)
+            .map(|second| (f64::from(second), if second % 2 == 0 { "A leads" } else { "nobody leads" }))
+            .chain([(10.0, "B leads")])
+            .collect();
+        assert!(!agree(&plain, &flapping), "each is soon over, but it comes again and again");
         assert!(!agree(&plain, &[(0.0, "B leads"), (10.0, "A leads")]));
     }
 
