@@ -6,9 +6,10 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use context::{Context, EventKind};
+use context::Context;
 use tokio::sync::Notify;
 
+use super::journal::{self, Write};
 use super::{Range, ReadTables, ReadWork, Store, StoreError, Tables, Work};
 
 /// Tables in memory. A clone is the same store: make it outside of the hosts and hand a clone to every replica.
@@ -26,6 +27,9 @@ struct Shared {
     changed: Arc<Notify>,
 }
 
+/// One entry of a store: its table, key and value.
+pub type Entry = (String, Bytes, Bytes);
+
 type Contents = BTreeMap<String, BTreeMap<Bytes, Bytes>>;
 
 impl MemStore {
@@ -35,13 +39,35 @@ impl MemStore {
         MemStore { shared: Arc::new(shared) }
     }
 
-    /// Every entry of every table, in order: for comparing two stores.
-    pub fn dump(&self) -> Vec<(String, Bytes, Bytes)> {
+    /// A store with these entries: another's [`MemStore::dump`].
+    pub fn load(name: impl Into<String>, entries: impl IntoIterator<Item = Entry>) -> MemStore {
+        let store = MemStore::new(name);
+        let mut contents = store.contents();
+        for (table, key, value) in entries {
+            set(&mut contents, &table, &key, Some(value));
+        }
+        drop(contents);
+        store
+    }
+
+    /// Every entry of every table, in order: for comparing two stores, and to make the same store again.
+    pub fn dump(&self) -> Vec<Entry> {
         let contents = self.contents();
         let entries = contents.iter().flat_map(|(table, entries)| {
             entries.iter().map(move |(key, value)| (table.clone(), key.clone(), value.clone()))
         });
         entries.collect()
+    }
+
+    /// Makes the writes of a commit that another store has recorded ([`journal`]), so that this one follows it. It is
+    /// recorded there, hence not again here.
+    pub fn follow(&self, writes: &[Write]) {
+        let mut contents = self.contents();
+        for write in writes {
+            set(&mut contents, &write.table, &write.key, write.value.clone());
+        }
+        drop(contents);
+        self.shared.changed.notify_waiters();
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {
@@ -52,18 +78,15 @@ impl MemStore {
 
 impl Store for MemStore {
     fn transact(&self, context: &Context, work: Work<'_>) -> Result<(), StoreError> {
-        let mut transaction = Transaction { contents: self.contents(), writes: Vec::new(), done: false };
+        let mut transaction =
+            Transaction { contents: self.contents(), writes: Vec::new(), before: Vec::new(), done: false };
         work(&mut transaction)?;
-        let journal = transaction.commit();
-        if journal.writes == 0 {
+        let writes = transaction.commit();
+        if writes.is_empty() {
             return Ok(());
         }
         // After the lock: whoever hears of the commit may look into the store.
-        context.record(
-            EventKind::Commit,
-            format_args!("{} wrote {} to {}", self.shared.name, journal.writes, journal.tables),
-            &journal.bytes,
-        );
+        journal::record(context, &self.shared.name, &writes);
         self.shared.changed.notify_waiters();
         Ok(())
     }
@@ -89,20 +112,9 @@ fn get(contents: &Contents, table: &str, key: &[u8]) -> Option<Bytes> {
 
 fn scan(contents: &Contents, table: &str, range: Range<'_>, limit: usize) -> Vec<(Bytes, Bytes)> {
     let Some(entries) = contents.get(table) else { return Vec::new() };
-    // The prefix is a lower bound of its own; the higher of the two counts.
-    let from = match range.from {
-        Bound::Unbounded => Bound::Included(range.prefix),
-        Bound::Included(from) | Bound::Excluded(from) if from < range.prefix => Bound::Included(range.prefix),
-        from => from,
-    };
-    let beyond = |key: &[u8]| match range.to {
-        Bound::Unbounded => false,
-        Bound::Included(to) => key > to,
-        Bound::Excluded(to) => key >= to,
-    };
     entries
-        .range::<[u8], _>((from, Bound::Unbounded))
-        .take_while(|(key, _)| key.starts_with(range.prefix) && !beyond(key))
+        .range::<[u8], _>((range.first(), Bound::Unbounded))
+        .take_while(|(key, _)| !range.ends_before(key))
         .take(limit)
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()
@@ -132,51 +144,24 @@ impl ReadTables for Reading<'_> {
 struct Transaction<'a> {
     contents: MutexGuard<'a, Contents>,
     writes: Vec<Write>,
+    /// What was there before each of the writes.
+    before: Vec<Option<Bytes>>,
     done: bool,
 }
 
-struct Write {
-    table: String,
-    key: Bytes,
-    before: Option<Bytes>,
-    after: Option<Bytes>,
-}
-
-/// The writes of a commit, as they go into a run's hash.
-struct Journal {
-    writes: usize,
-    tables: String,
-    bytes: Vec<u8>,
-}
-
 impl Transaction<'_> {
-    fn write(&mut self, table: &str, key: &[u8], after: Option<Bytes>) -> bool {
+    fn write(&mut self, table: &str, key: &[u8], value: Option<Bytes>) -> bool {
         let key = Bytes::copy_from_slice(key);
-        let before = set(&mut self.contents, table, &key, after.clone());
+        let before = set(&mut self.contents, table, &key, value.clone());
         let was_there = before.is_some();
-        self.writes.push(Write { table: table.to_owned(), key, before, after });
+        self.writes.push(Write { table: table.to_owned(), key, value });
+        self.before.push(before);
         was_there
     }
 
-    fn commit(mut self) -> Journal {
+    fn commit(mut self) -> Vec<Write> {
         self.done = true;
-        let mut journal = Journal { writes: self.writes.len(), tables: String::new(), bytes: Vec::new() };
-        for write in &self.writes {
-            if !journal.tables.split(' ').any(|table| table == write.table) {
-                if !journal.tables.is_empty() {
-                    journal.tables.push(' ');
-                }
-                journal.tables.push_str(&write.table);
-            }
-            // Lengths go before the parts, so that no two journals share their bytes.
-            let value = write.after.as_deref();
-            for part in [write.table.as_bytes(), &write.key, value.unwrap_or_default()] {
-                journal.bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
-                journal.bytes.extend_from_slice(part);
-            }
-            journal.bytes.push(u8::from(value.is_some()));
-        }
-        journal
+        std::mem::take(&mut self.writes)
     }
 }
 
@@ -195,8 +180,8 @@ impl Drop for Transaction<'_> {
     /// Error or panic: back to the state before, the last write first.
     fn drop(&mut self) {
         if !self.done {
-            for write in self.writes.drain(..).rev() {
-                set(&mut self.contents, &write.table, &write.key, write.before);
+            for (write, before) in self.writes.drain(..).zip(self.before.drain(..)).rev() {
+                set(&mut self.contents, &write.table, &write.key, before);
             }
         }
     }
@@ -235,5 +220,25 @@ mod tests {
     #[test]
     fn the_memory_store_passes_the_conformance_suite() {
         conformance::all(&|| Box::new(MemStore::new("store")));
+    }
+
+    #[test]
+    fn a_store_that_follows_anothers_commits_is_the_same() {
+        let (recorded, context) = journal::testing::recording();
+        let store = MemStore::new("store");
+        let put = |tables: &mut dyn Tables| {
+            tables.put("one", b"kept", b"1")?;
+            tables.put("one", b"gone", b"1")?;
+            tables.put("two", b"", b"")
+        };
+        store.transact(&context, &mut |tables| put(tables)).unwrap();
+        let copy = MemStore::load("copy", store.dump());
+        store.transact(&context, &mut |tables| tables.delete("one", b"gone").map(drop)).unwrap();
+        store.transact(&context, &mut |tables| tables.put("one", b"kept", b"2")).unwrap();
+        assert_ne!(copy.dump(), store.dump());
+        for (_, bytes) in &recorded.commits()[1..] {
+            copy.follow(&journal::decode(bytes).expect("a journal reads"));
+        }
+        assert_eq!(copy.dump(), store.dump());
     }
 }

@@ -1,7 +1,8 @@
 //! One local ACID transaction over named tables: state, inbox and outbox commit together.
 //!
 //! Keys and values are bytes, tables are ordered by key; [`Table`] puts types over them. [`MemStore`] is the cheap
-//! implementation; what every implementation must do is said by [`conformance`].
+//! implementation, for sweeps; [`RedbStore`] keeps a file, for programs. What every implementation must
+//! do is said by [`conformance`], and how a commit is recorded by [`journal`].
 //!
 //! A transaction is exclusive and synchronous: it runs alone, from start to commit, without an await. So its work is
 //! called exactly once, and a read within it cannot be stale. The replicas of one service share one store, as they would
@@ -11,8 +12,10 @@
 //! two stores.
 
 pub mod conformance;
+pub mod journal;
 mod key;
 mod memory;
+mod redb;
 mod table;
 
 use std::fmt;
@@ -23,8 +26,9 @@ use bytes::Bytes;
 use context::Context;
 use tokio::sync::Notify;
 
+pub use self::redb::{OpenError, RedbStore, Survives};
 pub use key::Key;
-pub use memory::MemStore;
+pub use memory::{Entry, MemStore};
 pub use table::{Codec, Json, Protobuf, Table};
 
 /// Why a transaction or a read did not happen. Nothing of it was committed.
@@ -117,6 +121,27 @@ impl<'a> Range<'a> {
     pub fn up_to(self, to: &'a [u8]) -> Range<'a> {
         Range { to: Bound::Included(to), ..self }
     }
+
+    /// Where a walk over ordered keys begins. The prefix is a lower bound of its own; the higher of the two counts.
+    fn first(&self) -> Bound<&'a [u8]> {
+        match self.from {
+            Bound::Unbounded => Bound::Included(self.prefix),
+            Bound::Included(from) | Bound::Excluded(from) if from < self.prefix => {
+                Bound::Included(self.prefix)
+            }
+            from => from,
+        }
+    }
+
+    /// Whether such a walk is over when it comes to `key`.
+    fn ends_before(&self, key: &[u8]) -> bool {
+        let beyond = match self.to {
+            Bound::Unbounded => false,
+            Bound::Included(to) => key > to,
+            Bound::Excluded(to) => key >= to,
+        };
+        beyond || !key.starts_with(self.prefix)
+    }
 }
 
 /// The work of a transaction: an error rolls it back.
@@ -132,7 +157,8 @@ pub trait Store: Send + Sync + 'static {
     /// A commit that wrote something is recorded through `context`, with its writes in order.
     ///
     /// # Errors
-    /// That of `work`, or [`StoreError::Failed`] if the commit failed. Nothing is committed then.
+    /// That of `work`, or [`StoreError::Failed`] if the commit failed. Nothing is committed then, as far as any other
+    /// transaction of this process will see.
     fn transact(&self, context: &Context, work: Work<'_>) -> Result<(), StoreError>;
 
     /// Runs `work` on one consistent state.
