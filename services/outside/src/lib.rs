@@ -5,7 +5,7 @@
 //! two.
 //!
 //! Each is a pure ledger ([`Gateway`], [`Carrier`], [`Mail`]) in a [`Provider`], which outlives the host that serves
-//! it: a crash of the gateway's machine forgets no charge. An effect is in the ledger before its answer is sent, so a
+//! it, or keeps a journal: a crash of the gateway's machine forgets no charge. An effect is in the ledger before its answer is sent, so a
 //! crash or a cut in between leaves the caller with an outcome that it does not know. Start reading at [`Provider`],
 //! then at [`gateway`].
 //!

@@ -1,18 +1,44 @@
 //! A ledger behind HTTP: what all three systems have in common.
+//!
+//! In a simulated world a ledger outlives its host because it is made outside of it. As a program of its own a system keeps
+//! a journal ([`Provider::open`]): every request that may have an effect is written down, with its time, before it is done and
+//! answered, and a start does them again in their order. A ledger is a function of what it was asked, so that it is then what
+//! it was; hence its rules may be extended, but not changed under a journal.
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use context::{Context, Program, Rng, Timestamp};
-use kit::http::{Endpoint, Request, Response, serve};
+use kit::http::{Endpoint, Method, Request, Response, StatusCode, serve};
+use kit::{Store, StoreError, StoreExt, Table};
 use rand::RngExt as _;
 use serde::Serializer;
 
-use crate::PORT;
+use crate::{PORT, wire};
+
+/// What a system was asked, in the order in which it was done.
+const JOURNAL: Table<u64, Asked> = Table::new("journal");
+
+/// A request as it is written down.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Asked {
+    /// The time on the system's clock, in microseconds since the Unix epoch.
+    #[prost(uint64, tag = "1")]
+    at_us: u64,
+    #[prost(string, tag = "2")]
+    method: String,
+    #[prost(string, tag = "3")]
+    path: String,
+    #[prost(string, optional, tag = "4")]
+    key: Option<String>,
+    #[prost(bytes = "bytes", tag = "5")]
+    body: Bytes,
+}
 
 /// A ledger that answers requests: pure, as all cores are.
 pub trait Ledger: Send + 'static {
@@ -24,8 +50,44 @@ pub trait Ledger: Send + 'static {
 /// and serve it anew at every start of the host.
 pub struct Provider<L> {
     ledger: Mutex<L>,
+    /// Where requests are written down; none if the ledger outlives its host anyway.
+    journal: Option<Journal>,
     service_time: ServiceTime,
     open: AtomicUsize,
+}
+
+/// A store, and the place of the next request in it.
+struct Journal {
+    store: Arc<dyn Store>,
+    next: AtomicU64,
+}
+
+impl Journal {
+    /// The caller holds the ledger: nobody else writes.
+    fn write(&self, context: &Context, at: Timestamp, request: &Request) -> Result<(), StoreError> {
+        let asked = Asked {
+            at_us: at.as_micros(),
+            method: request.method.to_string(),
+            path: request.path.clone(),
+            key: request.idempotency_key.clone(),
+            body: request.body.clone(),
+        };
+        let number = self.next.load(Ordering::Relaxed);
+        self.store.transact_with::<_, StoreError>(context, |tables| JOURNAL.put(tables, &number, &asked))?;
+        self.next.store(number + 1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Asked {
+    fn request(self, number: u64) -> Result<(Timestamp, Request), StoreError> {
+        let method = self.method.parse().map_err(|_| StoreError::Corrupt {
+            table: JOURNAL.name().to_owned(),
+            cause: format!("request {number} has the method `{}`", self.method),
+        })?;
+        let request = Request { method, path: self.path, idempotency_key: self.key, body: self.body };
+        Ok((Timestamp::from_micros(self.at_us), request))
+    }
 }
 
 /// How long a system takes for a request. Half of it passes before the effect and half after, so that a caller can
@@ -50,9 +112,40 @@ impl<L: Ledger> Provider<L> {
     pub fn new(ledger: L) -> Provider<L> {
         Provider {
             ledger: Mutex::new(ledger),
+            journal: None,
             service_time: ServiceTime::default(),
             open: AtomicUsize::new(0),
         }
+    }
+
+    /// A system whose ledger begins as `ledger`, and is where the journal in `store` leads. It goes on writing there. The store
+    /// belongs to this system alone.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the journal does not read.
+    pub fn open(mut ledger: L, store: Arc<dyn Store>) -> Result<Provider<L>, StoreError> {
+        let asked = store.read_with::<_, StoreError>(|tables| JOURNAL.all(tables))?;
+        let journal = Journal { store, next: AtomicU64::new(asked.last().map_or(0, |(last, _)| last + 1)) };
+        for (number, asked) in asked {
+            let (at, request) = asked.request(number)?;
+            ledger.answer(at, &request);
+        }
+        Ok(Provider { journal: Some(journal), ..Provider::new(ledger) })
+    }
+
+    /// Does a request, once it is written down.
+    fn answer(&self, context: &Context, request: &Request) -> Response {
+        // Held over the writing, so that the journal has the requests in the order in which they are done.
+        let mut ledger = self.ledger();
+        let now = context.now();
+        if let Some(journal) = &self.journal
+            && request.method != Method::GET
+            && let Err(error) = journal.write(context, now, request)
+        {
+            let message = format!("nothing was done: the journal cannot be written: {error}");
+            return wire::failure(StatusCode::SERVICE_UNAVAILABLE, "journal_failed", &message);
+        }
+        ledger.answer(now, request)
     }
 
     /// With another service time.
@@ -132,7 +225,7 @@ impl<L: Ledger> Endpoint for Counter<L> {
         let _open = Open::count(&self.provider.open);
         let (before, after) = self.draw();
         context.sleep(before).await;
-        let response = self.provider.ledger().answer(context.now(), &request);
+        let response = self.provider.answer(context, &request);
         context.note(format_args!(
             "{} {} -> {} {}",
             request.method,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use context::real::RealHost;
 use context::{Context, Seed};
 use kit::http::{Client, StatusCode};
+use kit::{MemStore, Store, StoreError, StoreExt as _};
 use serde_json::{Value, json};
 use shakedown_outside::{Carrier, Gateway, Ledger, Mail, Provider};
 
@@ -152,4 +153,79 @@ async fn a_ledger_outlives_its_host() {
     let (client, _host) = serve(&gateway).await;
     assert_eq!(post(&client, "/charges", Some("k-1"), charge("tok_visa", 1999)).await.1, before);
     assert_eq!(gateway.ledger().charges().len(), 1);
+}
+
+/// A new program with the journal of one that is gone.
+fn reopen<L: Ledger>(ledger: L, store: &MemStore) -> Arc<Provider<L>> {
+    let journal = MemStore::load("journal", store.dump());
+    Arc::new(Provider::open(ledger, Arc::new(journal)).expect("the journal reads"))
+}
+
+#[tokio::test]
+async fn a_system_that_keeps_a_journal_forgets_nothing_with_its_program() {
+    let store = MemStore::new("journal");
+    let gateway = Arc::new(Provider::open(Gateway::new(), Arc::new(store.clone())).unwrap());
+    let (client, host) = serve(&gateway).await;
+    let (_, captured) = post(&client, "/charges", Some("k-1"), charge("tok_visa", 1999)).await;
+    let refund = json!({ "charge_id": captured["charge"]["charge_id"], "amount_minor": 99 });
+    let (_, refunded) = post(&client, "/refunds", Some("r-1"), refund.clone()).await;
+    let (_, declined) = post(&client, "/charges", Some("k-2"), charge("tok_declined", 5)).await;
+    let (_, voided) = post(&client, "/charges/k-3/void", None, json!({})).await;
+    host.shutdown();
+
+    let again = reopen(Gateway::new(), &store);
+    {
+        // Times and ids included: the ledger is what it was.
+        let (before, after) = (gateway.ledger(), again.ledger());
+        assert_eq!(after.charges(), before.charges());
+        assert_eq!(after.refunds(), before.refunds());
+        assert_eq!(after.declines(), before.declines());
+    }
+    let (client, _host) = serve(&again).await;
+    assert_eq!(
+        post(&client, "/charges", Some("k-1"), charge("tok_visa", 1999)).await.1["charge"],
+        captured["charge"]
+    );
+    assert_eq!(post(&client, "/refunds", Some("r-1"), refund).await.1, refunded);
+    assert_eq!(post(&client, "/charges", Some("k-2"), charge("tok_declined", 5)).await.1, declined);
+    assert_eq!(post(&client, "/charges", Some("k-3"), charge("tok_visa", 5)).await.1, voided);
+    assert_eq!(again.ledger().charges().len(), 1);
+}
+
+/// A store that reads and does not write: a full disk.
+struct Full;
+
+impl Store for Full {
+    fn transact(&self, _: &Context, _: kit::store::Work<'_>) -> Result<(), StoreError> {
+        Err(StoreError::Failed("no space left on device".into()))
+    }
+
+    fn read(&self, work: kit::store::ReadWork<'_>) -> Result<(), StoreError> {
+        MemStore::new("empty").read(work)
+    }
+
+    fn changed(&self) -> Arc<tokio::sync::Notify> {
+        Arc::default()
+    }
+}
+
+#[tokio::test]
+async fn a_system_whose_journal_cannot_be_written_does_nothing_and_says_that_it_cannot_now() {
+    let mail = Arc::new(Provider::open(Mail::new(), Arc::new(Full)).unwrap());
+    let (client, _host) = serve(&mail).await;
+    let notice = json!({ "order_id": "o-1", "kind": "confirmed", "to": "ada", "text": "on its way" });
+    let (status, body) = post(&client, "/notices", Some("o-1.confirmed"), notice).await;
+    assert_eq!((status, &body["error"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("journal_failed")));
+    assert_eq!(get(&client, "/notices/o-1.confirmed").await.1["error"], "key_unknown");
+    assert!(mail.ledger().notices().is_empty());
+}
+
+#[test]
+fn a_journal_that_does_not_read_is_refused() {
+    let store = MemStore::new("journal");
+    let context = RealHost::new("host", Seed(1)).into_context();
+    let put = |tables: &mut dyn kit::Tables| tables.put("journal", &0_u64.to_be_bytes(), b"\xff");
+    store.transact_with::<_, StoreError>(&context, put).unwrap();
+    let refused = Provider::open(Gateway::new(), Arc::new(store)).unwrap_err();
+    assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
 }
