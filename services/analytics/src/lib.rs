@@ -20,12 +20,20 @@ use kit::{Service, ServiceConfig, Store, Subscription};
 /// The group that reads [`proto::topics::EVENTS`].
 pub const GROUP: &str = "analytics";
 
-/// Runs a replica until its host stops. All replicas share `store`.
+/// A replica, to be run. All replicas share `store`.
+pub fn replica(
+    context: Context,
+    broker: Arc<dyn Broker>,
+    store: Arc<dyn Store>,
+    config: ServiceConfig,
+) -> Service {
+    let events = Subscription::new(GROUP, proto::topics::EVENTS, service::Analytics);
+    Service::new(context, broker, store, config).subscribe(events)
+}
+
+/// Runs a replica until its host stops.
 pub async fn run(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: ServiceConfig) {
-    Service::new(context, broker, store, config)
-        .subscribe(Subscription::new(GROUP, proto::topics::EVENTS, service::Analytics))
-        .run()
-        .await;
+    replica(context, broker, store, config).run().await;
 }
 
 #[cfg(test)]

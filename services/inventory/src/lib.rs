@@ -11,7 +11,7 @@ mod service;
 mod stock;
 
 pub use config::Config;
-pub use service::{EXPIRIES, Expiry, RESERVATIONS, Reservations, STOCK};
+pub use service::{EXPIRIES, Expiry, RESERVATIONS, Reservations, STOCK, open};
 pub use stock::Stock;
 
 use std::sync::Arc;
@@ -27,18 +27,19 @@ pub const GROUP: &str = "inventory";
 /// How long a start rests before it tries the store again.
 const OPEN_PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs a replica until its host stops. All replicas share `store`.
-pub async fn run(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: Config) {
-    while let Err(error) = service::open(&context, &*store, &config) {
-        context.note(format_args!("the initial stock was not written: {error}"));
-        context.sleep(OPEN_PAUSE).await;
-    }
+/// A replica, to be run once the stock was [`open`]ed. All replicas share `store`.
+pub fn replica(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: Config) -> Service {
     let handler = Reservations::new(config.reservation_life);
     let commands =
         Subscription::new(GROUP, [proto::topics::INVENTORY_COMMANDS], handler).policy(config.policy);
-    Service::new(context, broker, store, config.service)
-        .timer(Arc::new(Expiry))
-        .subscribe(commands)
-        .run()
-        .await;
+    Service::new(context, broker, store, config.service).timer(Arc::new(Expiry)).subscribe(commands)
+}
+
+/// Runs a replica until its host stops.
+pub async fn run(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: Config) {
+    while let Err(error) = open(&context, &*store, &config) {
+        context.note(format_args!("the initial stock was not written: {error}"));
+        context.sleep(OPEN_PAUSE).await;
+    }
+    replica(context, broker, store, config).run().await;
 }

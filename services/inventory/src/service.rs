@@ -49,7 +49,10 @@ impl Handler for Reservations {
 }
 
 /// Puts the initial stock of every SKU that the store does not know on the shelf.
-pub(crate) fn open(context: &Context, store: &dyn Store, config: &Config) -> Result<(), StoreError> {
+///
+/// # Errors
+/// The store's own.
+pub fn open(context: &Context, store: &dyn Store, config: &Config) -> Result<(), StoreError> {
     store.transact_with(context, |tables| {
         for (sku, initial) in &config.initial_stock {
             // Another replica, or an earlier start, may have done it: stock moves from then on.

@@ -34,14 +34,17 @@ pub const GROUP: &str = "order";
 /// The group that keeps the read side.
 pub const VIEW_GROUP: &str = "order-view";
 
-/// Runs a replica until its host stops. All replicas share `store`.
-pub async fn run(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: Config) {
+/// A replica, to be run. All replicas share `store`.
+pub fn replica(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: Config) -> Service {
     let kit = config.service.clone();
     let orders = Orders::new(config);
     Service::new(context, broker, store, kit)
         .timer(orders.sagas())
         .subscribe(Subscription::new(GROUP, service::TOPICS, orders))
         .subscribe(Subscription::new(VIEW_GROUP, [proto::topics::ORDER_EVENTS], Projection))
-        .run()
-        .await;
+}
+
+/// Runs a replica until its host stops.
+pub async fn run(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: Config) {
+    replica(context, broker, store, config).run().await;
 }

@@ -27,11 +27,16 @@ use kit::{Service, Store, Subscription, http};
 /// The consumer group that takes commands.
 pub const GROUP: &str = "payment";
 
-/// Runs a replica until its host stops. All replicas share `store`.
-pub async fn run(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: Config) {
+/// A replica, to be run. All replicas share `store`.
+pub fn replica(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: Config) -> Service {
     let client = http::Client::new(context.clone(), &config.gateway_host, config.gateway_port)
         .with_timeout(config.answer_timeout);
     let handler = Payments::new(Arc::new(HttpGateway::new(client)));
     let commands = Subscription::new(GROUP, [proto::topics::PAYMENT_COMMANDS], handler).policy(config.policy);
-    Service::new(context, broker, store, config.service).subscribe(commands).run().await;
+    Service::new(context, broker, store, config.service).subscribe(commands)
+}
+
+/// Runs a replica until its host stops.
+pub async fn run(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: Config) {
+    replica(context, broker, store, config).run().await;
 }
