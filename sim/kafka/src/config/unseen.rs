@@ -3,7 +3,8 @@
 //! Real clients and tools set some of them, so they are accepted with Kafka's own types and bounds, kept, and told of
 //! again. What would have an effect that is not built (tiered storage) accepts only the value that means nothing.
 
-use super::{Dynamic, Kind, LONG_MAX, MAX};
+use super::settings::Dynamic;
+use super::values::{Kind, LONG_MAX, MAX};
 
 /// One setting of a topic or of a broker.
 #[derive(Clone, Copy, Debug)]
