@@ -203,18 +203,14 @@ impl Desk {
                 }
                 Answer::Done
             }
-            Operation::Commit => {
+            Operation::Commit | Operation::Abort => {
                 if let Some(open) = self.open.take() {
                     let producer = self.transactional.clone();
-                    self.place.bench.retried(async || producer.commit_transaction(PATIENCE).await).await?;
-                    self.place.ended(&open).await?;
-                }
-                Answer::Done
-            }
-            Operation::Abort => {
-                if let Some(open) = self.open.take() {
-                    let producer = self.transactional.clone();
-                    self.place.bench.retried(async || producer.abort_transaction(PATIENCE).await).await?;
+                    let end = async || match operation {
+                        Operation::Commit => producer.commit_transaction(PATIENCE).await,
+                        _ => producer.abort_transaction(PATIENCE).await,
+                    };
+                    self.place.bench.retried(end).await?;
                     self.place.ended(&open).await?;
                 }
                 Answer::Done
