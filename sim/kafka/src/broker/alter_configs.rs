@@ -46,35 +46,34 @@ struct Wanted<'a> {
     without_value: Vec<&'a str>,
 }
 
+/// The resources of either request, which has types of its own for the same fields.
+macro_rules! wanted {
+    ($request:ident, |$config:ident| $needs_value:expr) => {{
+        let wanted = $request.resources.iter().map(|resource| Wanted {
+            kind: resource.resource_type,
+            name: &resource.resource_name,
+            settings: resource.configs.iter().map(|config| &config.name).collect(),
+            without_value: (resource.configs.iter())
+                .filter(|$config| $config.value.is_none() && $needs_value)
+                .map(|config| config.name.as_str())
+                .collect(),
+        });
+        wanted.collect::<Vec<_>>()
+    }};
+}
+
 impl Broker {
     /// Takes out of a request what is refused here.
     pub(super) fn refuse_configs(&self, body: &mut RequestKind) -> Refusals {
         match body {
             RequestKind::AlterConfigs(request) => {
-                let wanted = request.resources.iter().map(|resource| Wanted {
-                    kind: resource.resource_type,
-                    name: &resource.resource_name,
-                    settings: resource.configs.iter().map(|config| &config.name).collect(),
-                    without_value: (resource.configs.iter())
-                        .filter(|config| config.value.is_none())
-                        .map(|config| config.name.as_str())
-                        .collect(),
-                });
-                let refused = self.refusals(&wanted.collect::<Vec<_>>(), false);
+                let refused = self.refusals(&wanted!(request, |_config| true), false);
                 keep(&mut request.resources, &refused);
                 refused
             }
             RequestKind::IncrementalAlterConfigs(request) => {
-                let wanted = request.resources.iter().map(|resource| Wanted {
-                    kind: resource.resource_type,
-                    name: &resource.resource_name,
-                    settings: resource.configs.iter().map(|config| &config.name).collect(),
-                    without_value: (resource.configs.iter())
-                        .filter(|config| config.value.is_none() && config.config_operation != DELETE)
-                        .map(|config| config.name.as_str())
-                        .collect(),
-                });
-                let refused = self.refusals(&wanted.collect::<Vec<_>>(), true);
+                let wanted = wanted!(request, |config| config.config_operation != DELETE);
+                let refused = self.refusals(&wanted, true);
                 keep(&mut request.resources, &refused);
                 refused
             }
@@ -140,28 +139,28 @@ pub(super) fn nothing_asked(body: &RequestKind) -> Option<ResponseKind> {
     }
 }
 
+/// What is told of a refused resource in either answer.
+macro_rules! told {
+    ($answer:ty) => {
+        |refused| {
+            <$answer>::default()
+                .with_resource_type(refused.kind)
+                .with_resource_name(refused.name)
+                .with_error_code(ResponseError::InvalidRequest.code())
+                .with_error_message(Some(StrBytes::from_string(refused.message)))
+        }
+    };
+}
+
 /// The controller's answer, and in its place what was refused here.
 pub(super) fn with_refusals(answer: ResponseKind, refused: Refusals) -> ResponseKind {
-    let code = ResponseError::InvalidRequest.code();
     match answer {
         ResponseKind::AlterConfigs(mut response) => {
-            response.responses = in_order(response.responses, refused, |one| {
-                LegacyAltered::default()
-                    .with_resource_type(one.kind)
-                    .with_resource_name(one.name)
-                    .with_error_code(code)
-                    .with_error_message(Some(StrBytes::from_string(one.message)))
-            });
+            response.responses = in_order(response.responses, refused, told!(LegacyAltered));
             response.into()
         }
         ResponseKind::IncrementalAlterConfigs(mut response) => {
-            response.responses = in_order(response.responses, refused, |one| {
-                Altered::default()
-                    .with_resource_type(one.kind)
-                    .with_resource_name(one.name)
-                    .with_error_code(code)
-                    .with_error_message(Some(StrBytes::from_string(one.message)))
-            });
+            response.responses = in_order(response.responses, refused, told!(Altered));
             response.into()
         }
         answer => answer,

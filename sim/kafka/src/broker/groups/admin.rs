@@ -160,35 +160,26 @@ impl Broker {
         request: &OffsetDeleteRequest,
     ) {
         let name = request.group_id.as_str();
-        let mut known = false;
-        let mut subscribed = BTreeMap::new();
-        for topic in &request.topics {
-            known |=
-                topic.partitions.iter().any(|asked| self.knows_partition(&topic.name, asked.partition_index));
-        }
-        let checked = if known { self.check_offset_delete(name) } else { Ok(None) };
-        let (index, group) = match checked {
-            Ok(Some((index, group))) => (Some(index), Some(group)),
-            Ok(None) => (None, None),
+        let known = request.topics.iter().any(|topic| {
+            topic.partitions.iter().any(|asked| self.knows_partition(&topic.name, asked.partition_index))
+        });
+        let (index, group) = match known.then(|| self.check_offset_delete(name)).transpose() {
+            Ok(checked) => checked.unzip(),
             Err(error) => {
                 let response = OffsetDeleteResponse::default().with_error_code(error.code());
                 return turn.respond(connection, call, response);
             }
         };
-        if let Some(group) = group {
-            for topic in &request.topics {
-                subscribed.insert(topic.name.clone(), group.is_subscribed_to(topic.name.as_str()));
-            }
-        }
         let mut records = Vec::new();
         let mut response = OffsetDeleteResponse::default();
         for topic in &request.topics {
+            let subscribed = group.is_some_and(|group| group.is_subscribed_to(topic.name.as_str()));
             let mut answered = OffsetDeleteResponseTopic::default().with_name(topic.name.clone());
             for asked in &topic.partitions {
                 let partition = asked.partition_index;
                 let result = if !self.knows_partition(&topic.name, partition) {
                     Err(ResponseError::UnknownTopicOrPartition)
-                } else if subscribed.get(&topic.name) == Some(&true) {
+                } else if subscribed {
                     Err(ResponseError::GroupSubscribedToTopic)
                 } else {
                     records.extend(self.offset_tombstone(name, topic.name.as_str(), partition));
@@ -200,17 +191,11 @@ impl Broker {
             response.topics.push(answered);
         }
         let Some(index) = index else { return turn.respond(connection, call, response) };
-        match self.write_group(turn, index, records, None) {
-            Ok(()) => self.answer_when_written(turn, index, connection, call, response),
-            Err(error) => {
-                let mut response = response.into();
-                super::fail(&mut response, error);
-                turn.respond(connection, call, response);
-            }
-        }
+        let written = self.write_group(turn, index, records, None);
+        self.answer_write(turn, index, written, connection, call, response);
     }
 
-    fn check_offset_delete(&self, name: &str) -> Result<Option<(i32, &ClassicGroup)>, ResponseError> {
+    fn check_offset_delete(&self, name: &str) -> Result<(i32, &ClassicGroup), ResponseError> {
         if name.is_empty() {
             return Err(ResponseError::InvalidGroupId);
         }
@@ -218,7 +203,7 @@ impl Broker {
         let group = self.coordinator.shard(name)?.group(View::Latest, name);
         let group = group.ok_or(ResponseError::GroupIdNotFound)?;
         group.check_offset_delete()?;
-        Ok(Some((index, group)))
+        Ok((index, group))
     }
 
     /// The tombstone of an offset that is there, committed or pending.

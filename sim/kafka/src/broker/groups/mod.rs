@@ -150,6 +150,26 @@ impl Broker {
         }
     }
 
+    /// Answers when what was just written to a partition is committed, or at once that it could not be written.
+    fn answer_write(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: i32,
+        written: Result<(), ResponseError>,
+        connection: ConnectionId,
+        call: &Call,
+        response: impl Into<ResponseKind>,
+    ) {
+        match written {
+            Ok(()) => self.answer_when_written(turn, index, connection, call, response),
+            Err(error) => {
+                let mut response = response.into();
+                fail(&mut response, error);
+                turn.respond(connection, call, response);
+            }
+        }
+    }
+
     /// Answers when everything that the coordinator has written to a partition so far is committed.
     fn answer_when_written(
         &mut self,

@@ -69,14 +69,8 @@ impl Broker {
             Ok(index) if known && allowed.is_ok() => index,
             _ => return turn.respond(connection, call, response),
         };
-        match self.write_group(turn, index, records, None) {
-            Ok(()) => self.answer_when_written(turn, index, connection, call, response),
-            Err(error) => {
-                let mut response = response.into();
-                super::fail(&mut response, error);
-                turn.respond(connection, call, response);
-            }
-        }
+        let written = self.write_group(turn, index, records, None);
+        self.answer_write(turn, index, written, connection, call, response);
     }
 
     pub(super) fn knows_partition(&self, topic: &TopicName, index: i32) -> bool {

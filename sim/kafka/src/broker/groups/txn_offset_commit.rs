@@ -107,14 +107,8 @@ impl Broker {
             producer_epoch: request.producer_epoch,
             verified,
         };
-        match self.write_group(turn, index, records, Some(transaction)) {
-            Ok(()) => self.answer_when_written(turn, index, connection, call, response),
-            Err(error) => {
-                let mut response = response.into();
-                super::fail(&mut response, error);
-                turn.respond(connection, call, response);
-            }
-        }
+        let written = self.write_group(turn, index, records, Some(transaction));
+        self.answer_write(turn, index, written, connection, call, response);
     }
 
     /// The answer to a commit, with what `each` says of each partition.
