@@ -51,7 +51,8 @@ fn given_kafka() -> Option<String> {
     std::env::var("KAFKA_BOOTSTRAP_SERVERS").ok().filter(|servers| !servers.is_empty())
 }
 
-/// Brokers of this process.
+/// Brokers of this process. The conformance tests of sim/client have the same: of `broker` and `kafka`, where its halves
+/// are, neither knows the other.
 struct Ours(Loopback);
 
 #[async_trait]

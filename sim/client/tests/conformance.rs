@@ -83,7 +83,8 @@ fn in_the_world(case: Case) -> Outcome {
     stand::in_the_world(7, move |subject| async move { case.run(subject).await })
 }
 
-/// Brokers of this process.
+/// Brokers of this process. The conformance tests of services/kafka have the same: of `broker` and `kafka`, where its halves
+/// are, neither knows the other.
 struct Ours(Loopback);
 
 #[async_trait]

@@ -74,6 +74,18 @@ fn produce(value: &'static str, now_ms: i64) -> RequestKind {
     ProduceRequest::default().with_acks(-1).with_timeout_ms(1_000).with_topic_data(vec![data]).into()
 }
 
+async fn create_topic(stream: &mut BoxStream) {
+    let wanted = create_topics_request::CreatableTopic::default()
+        .with_name(topic())
+        .with_num_partitions(1)
+        .with_replication_factor(1);
+    let request = CreateTopicsRequest::default().with_topics(vec![wanted]).with_timeout_ms(1_000);
+    let ResponseKind::CreateTopics(made) = ask(stream, ApiKey::CreateTopics, 7, request).await else {
+        panic!("not a response to create topics");
+    };
+    assert_eq!(made.topics[0].error_code, 0);
+}
+
 async fn append(stream: &mut BoxStream, value: &'static str, now_ms: i64) -> (i16, i64) {
     let ResponseKind::Produce(response) = ask(stream, ApiKey::Produce, 9, produce(value, now_ms)).await
     else {
@@ -81,6 +93,22 @@ async fn append(stream: &mut BoxStream, value: &'static str, now_ms: i64) -> (i1
     };
     let partition = &response.responses[0].partition_responses[0];
     (partition.error_code, partition.base_offset)
+}
+
+/// Appends as soon as the partition has a leader, and gives the offset.
+async fn append_in_the_end(
+    client: &Context,
+    stream: &mut BoxStream,
+    value: &'static str,
+    now_ms: i64,
+) -> i64 {
+    loop {
+        let (error, offset) = append(stream, value, now_ms).await;
+        if error == 0 {
+            return offset;
+        }
+        client.sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]
@@ -92,18 +120,8 @@ async fn records_survive_a_crash_of_their_broker_on_real_sockets() {
     let now_ms = client.now().as_millis() as i64;
 
     let mut stream = connect(&client, port).await;
-    let wanted = create_topics_request::CreatableTopic::default()
-        .with_name(topic())
-        .with_num_partitions(1)
-        .with_replication_factor(1);
-    let request = CreateTopicsRequest::default().with_topics(vec![wanted]).with_timeout_ms(1_000);
-    let ResponseKind::CreateTopics(made) = ask(&mut stream, ApiKey::CreateTopics, 7, request).await else {
-        panic!("not a response to create topics");
-    };
-    assert_eq!(made.topics[0].error_code, 0);
-    while cluster.leader_of("orders", 0).is_none() || append(&mut stream, "a", now_ms).await.0 != 0 {
-        client.sleep(Duration::from_millis(10)).await;
-    }
+    create_topic(&mut stream).await;
+    assert_eq!(append_in_the_end(&client, &mut stream, "a", now_ms).await, 0);
 
     // Two requests in one breath are answered in their order.
     let both =
@@ -122,12 +140,7 @@ async fn records_survive_a_crash_of_their_broker_on_real_sockets() {
     assert!(refused.is_err(), "a killed broker is not listened for");
     running.restart(1);
     let mut stream = connect(&client, port).await;
-    let mut appended = append(&mut stream, "d", now_ms).await;
-    while appended.0 != 0 {
-        client.sleep(Duration::from_millis(10)).await;
-        appended = append(&mut stream, "d", now_ms).await;
-    }
-    assert_eq!(appended.1, 3);
+    assert_eq!(append_in_the_end(&client, &mut stream, "d", now_ms).await, 3);
     assert_eq!(cluster.log_end_offsets()[&("orders".to_owned(), 0)], 4);
 }
 
@@ -143,27 +156,15 @@ async fn a_cluster_that_was_written_down_goes_on_where_it_was() {
     let now_ms = client.now().as_millis() as i64;
     let running = start(1);
     let mut stream = connect(&client, port).await;
-    let wanted = create_topics_request::CreatableTopic::default()
-        .with_name(topic())
-        .with_num_partitions(1)
-        .with_replication_factor(1);
-    let request = CreateTopicsRequest::default().with_topics(vec![wanted]).with_timeout_ms(1_000);
-    ask(&mut stream, ApiKey::CreateTopics, 7, request).await;
-    while append(&mut stream, "a", now_ms).await != (0, 0) {
-        client.sleep(Duration::from_millis(10)).await;
-    }
+    create_topic(&mut stream).await;
+    assert_eq!(append_in_the_end(&client, &mut stream, "a", now_ms).await, 0);
     // Killed, not stopped: what was acknowledged is in the files.
     running.kill_all().await;
     drop((stream, running));
 
     let _running = start(2);
     let mut stream = connect(&client, port).await;
-    let mut appended = append(&mut stream, "b", now_ms).await;
-    while appended.0 != 0 {
-        client.sleep(Duration::from_millis(10)).await;
-        appended = append(&mut stream, "b", now_ms).await;
-    }
-    assert_eq!(appended.1, 1);
+    assert_eq!(append_in_the_end(&client, &mut stream, "b", now_ms).await, 1);
 }
 
 #[tokio::test]

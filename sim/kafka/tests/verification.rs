@@ -65,6 +65,21 @@ impl Stage {
             self.bench.add_to_transaction(self.coordinator, ID, self.producer, "orders", &[partition]);
         assert_eq!(added, 0);
     }
+
+    /// Writes in both partitions and commits, but the marker for one does not arrive: the transaction stays prepared. Then
+    /// sends the first batch of the next one.
+    fn send_after_a_commit_without_markers(&mut self) -> ConnectionId {
+        let (here, there) = (self.here, self.there);
+        assert_eq!((self.write(12, here, 0), self.write(12, there, 0)), (0, 0));
+        self.bench.hold(Host::Broker(self.coordinator), Host::Broker(there.1));
+        let next = self.bench.end_transaction(self.coordinator, ID, self.producer, true, Protocol::V2);
+        self.producer = next.expect("it commits");
+        self.send(12, here, 0)
+    }
+
+    fn release_markers(&mut self) {
+        self.bench.release(Host::Broker(self.coordinator), Host::Broker(self.there.1));
+    }
 }
 
 fn error(response: ResponseKind) -> i16 {
@@ -157,17 +172,9 @@ fn a_marker_that_overtakes_the_answer_voids_the_verification() {
 fn the_next_transaction_waits_a_little_for_the_one_before_to_be_ended() {
     for (held_ms, expected) in [(50, 0), (5_000, CONCURRENT_TRANSACTIONS)] {
         let mut stage = stage();
-        let (here, there) = (stage.here, stage.there);
-        assert_eq!((stage.write(12, here, 0), stage.write(12, there, 0)), (0, 0));
-        // The marker for one partition does not arrive: the transaction stays prepared.
-        let (from, to) = (Host::Broker(stage.coordinator), Host::Broker(there.1));
-        stage.bench.hold(from, to);
-        let (node, producer) = (stage.coordinator, stage.producer);
-        let next = stage.bench.end_transaction(node, ID, producer, true, Protocol::V2);
-        stage.producer = next.expect("it commits");
-        let sent = stage.send(12, here, 0);
+        let sent = stage.send_after_a_commit_without_markers();
         stage.bench.advance(held_ms);
-        stage.bench.release(from, to);
+        stage.release_markers();
         stage.bench.advance(200);
         assert_eq!(stage.error(sent), expected, "held for {held_ms} ms");
     }
@@ -179,16 +186,9 @@ fn how_long_it_waits_is_configured() {
         ("add.partitions.to.txn.retry.backoff.max.ms", "3000"),
         ("add.partitions.to.txn.retry.backoff.ms", "500"),
     ]);
-    let (here, there) = (stage.here, stage.there);
-    assert_eq!((stage.write(12, here, 0), stage.write(12, there, 0)), (0, 0));
-    let (from, to) = (Host::Broker(stage.coordinator), Host::Broker(there.1));
-    stage.bench.hold(from, to);
-    let (node, producer) = (stage.coordinator, stage.producer);
-    let next = stage.bench.end_transaction(node, ID, producer, true, Protocol::V2);
-    stage.producer = next.expect("it commits");
-    let sent = stage.send(12, here, 0);
+    let sent = stage.send_after_a_commit_without_markers();
     stage.bench.advance(2_700);
-    stage.bench.release(from, to);
+    stage.release_markers();
     stage.bench.advance(250);
     assert!(stage.bench.reply(sent).is_none(), "it looks again each half second");
     stage.bench.advance(100);

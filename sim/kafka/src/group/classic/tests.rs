@@ -240,13 +240,19 @@ impl Scene {
         self.group.members().map(|member| member.id.as_str()).collect()
     }
 
-    /// A group of `count` members, `member-1` leading, all of them synced.
-    fn stable(count: usize) -> Scene {
+    /// A group of `count` members that have joined, `member-1` leading; none of them has synced.
+    fn joined(count: usize) -> Scene {
         let mut scene = Scene::new();
         (0..count).for_each(|_| _ = scene.join("", None));
         while scene.group.state() == State::PreparingRebalance {
             scene.pass(Duration::from_secs(3));
         }
+        scene
+    }
+
+    /// The same, and all of them have synced.
+    fn stable(count: usize) -> Scene {
+        let mut scene = Scene::joined(count);
         let ids: Vec<String> = scene.ids().into_iter().map(str::to_owned).collect();
         ids.iter().rev().for_each(|id| _ = scene.sync(id));
         assert_eq!((scene.group.state(), scene.group.leader()), (State::Stable, Some("member-1")));
@@ -264,9 +270,7 @@ fn failures(answers: &[Answer]) -> Vec<ResponseError> {
 
 #[test]
 fn who_waited_for_the_assignment_of_a_dead_leader_has_a_whole_session_left() {
-    let mut scene = Scene::new();
-    (0..2).for_each(|_| _ = scene.join("", None));
-    scene.pass(Duration::from_secs(6));
+    let mut scene = Scene::joined(2);
     assert_eq!(scene.group.state(), State::CompletingRebalance);
     scene.sync("member-2");
     scene.pass(Duration::from_secs(10));
@@ -348,9 +352,7 @@ fn a_full_group_takes_nobody_new_unless_it_asks_before_the_old() {
 
 #[test]
 fn who_does_not_sync_in_time_is_out_and_the_others_join_anew() {
-    let mut scene = Scene::new();
-    (0..3).for_each(|_| _ = scene.join("", None));
-    scene.pass(Duration::from_secs(6));
+    let mut scene = Scene::joined(3);
     scene.sync("member-1");
     for _ in 0..6 {
         scene.pass(Duration::from_secs(5));
@@ -361,9 +363,7 @@ fn who_does_not_sync_in_time_is_out_and_the_others_join_anew() {
 
 #[test]
 fn members_have_their_assignment_when_it_is_committed_and_not_before() {
-    let mut scene = Scene::new();
-    (0..2).for_each(|_| _ = scene.join("", None));
-    scene.pass(Duration::from_secs(6));
+    let mut scene = Scene::joined(2);
     scene.slow_log = true;
     scene.sync("member-2");
     scene.sync("member-1");
@@ -374,9 +374,7 @@ fn members_have_their_assignment_when_it_is_committed_and_not_before() {
 
 #[test]
 fn an_assignment_that_cannot_be_stored_makes_all_join_anew() {
-    let mut scene = Scene::new();
-    (0..2).for_each(|_| _ = scene.join("", None));
-    scene.pass(Duration::from_secs(6));
+    let mut scene = Scene::joined(2);
     scene.slow_log = true;
     scene.sync("member-1");
     scene.heard.clear();
@@ -387,9 +385,7 @@ fn an_assignment_that_cannot_be_stored_makes_all_join_anew() {
 
 #[test]
 fn an_assignment_of_an_older_generation_means_nothing() {
-    let mut scene = Scene::new();
-    (0..2).for_each(|_| _ = scene.join("", None));
-    scene.pass(Duration::from_secs(6));
+    let mut scene = Scene::joined(2);
     scene.slow_log = true;
     scene.sync("member-1");
     scene.join("", None);
