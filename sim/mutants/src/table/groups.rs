@@ -126,6 +126,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "sim/kafka/src/broker/groups/mod.rs",
         place: "let tombstones = «shard.tombstones_of_topic(topic)»;",
         becomes: "Vec::new()",
-        red: &["protocol::a_deleted_topic_takes_its_records_and_its_commits_along"],
+        red: &["protocol::topics::a_deleted_topic_takes_its_records_and_its_commits_along"],
     },
 ];

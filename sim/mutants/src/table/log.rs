@@ -141,6 +141,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "sim/kafka/src/broker/fetch.rs",
         place: "if «must_wait» {",
         becomes: "false",
-        red: &["protocol::a_fetch_waits_for_records_and_is_answered_by_them"],
+        red: &["protocol::readers::a_fetch_waits_for_records_and_is_answered_by_them"],
     },
 ];

@@ -5,8 +5,9 @@
 //! claim the feature. If none does, the tests have a hole: a case is missing.
 //!
 //! The name of a case begins with its suite: `world` is the conformance suite of `services/broker` and the claims of
-//! `sim/client`, inside the simulated world; `client` is `sim/client/tests/world.rs`; `kafka` is the unit tests of
-//! `sim/kafka`, and any other word one of its test files. The first is preferred: those cases hold on real Kafka too.
+//! `sim/client`, inside the simulated world; `client` is `sim/client/tests/world`; `kafka` is the unit tests of
+//! `sim/kafka`, and any other word one of its test files, or a folder of them. The first is preferred: those cases hold
+//! on real Kafka too.
 
 mod client;
 mod groups;
@@ -88,7 +89,7 @@ mod tests {
                     ["world", "librdkafka" | "java", name] => {
                         is_in(&["sim/client/tests/claims/mod.rs", "sim/client/tests/claims/admin.rs"], name)
                     }
-                    ["client", name] => is_in(&["sim/client/tests/world.rs"], name),
+                    ["client", file, name] => is_in(&[&format!("sim/client/tests/world/{file}.rs")], name),
                     ["kafka", ref module @ .., "tests", name] => {
                         let path = format!("sim/kafka/src/{}", module.join("/"));
                         let files =
@@ -98,6 +99,7 @@ mod tests {
                         })
                     }
                     [file, name] => is_in(&[&format!("sim/kafka/tests/{file}.rs")], name),
+                    [folder, file, name] => is_in(&[&format!("sim/kafka/tests/{folder}/{file}.rs")], name),
                     _ => false,
                 };
                 assert!(known, "mutant {} names `{case}`, and there is no such case", mutant.name);

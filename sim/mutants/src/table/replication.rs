@@ -113,7 +113,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         becomes: "false",
         red: &[
             "replication::a_reader_that_believes_in_the_leader_before_is_fenced",
-            "protocol::a_fetch_with_another_epoch_is_told_who_is_behind",
+            "protocol::readers::a_fetch_with_another_epoch_is_told_who_is_behind",
         ],
     },
     Mutant {
@@ -210,7 +210,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         becomes: "false",
         red: &[
             "world::a_topic_that_is_sent_to_is_made",
-            "protocol::a_topic_that_a_client_names_is_made_if_it_may_be",
+            "protocol::topics::a_topic_that_a_client_names_is_made_if_it_may_be",
         ],
     },
 ];
