@@ -38,7 +38,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "aborted-records-are-given",
         breaks: "isolation.level=read_committed does not leave aborted records out",
-        file: "sim/client/src/fetcher.rs",
+        file: "sim/client/src/fetcher/batches.rs",
         place: "if «read_committed && batch.transactional && aborting.contains(&batch.producer.producer_id)» {",
         becomes: "false",
         red: &["world::aborted_records_are_not_seen_by_read_committed"],
@@ -46,7 +46,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "markers-are-given",
         breaks: "control records come out of a poll",
-        file: "sim/client/src/fetcher.rs",
+        file: "sim/client/src/fetcher/batches.rs",
         place: "if «batch.control» {\n            if is_abort",
         becomes: "false",
         red: &["world::committed_records_are_seen_whole_and_in_order"],
@@ -54,7 +54,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "truncations-are-unnoticed",
         breaks: "a reader does not see that a log was cut behind it (KIP-320)",
-        file: "sim/client/src/fetcher.rs",
+        file: "sim/client/src/fetcher/positions.rs",
         place: "Some(Ok(EpochEnd { end: Some((_, end)), .. })) if «end >= position» => {",
         becomes: "true",
         red: &["world::a_reader_of_what_was_lost_goes_on_where_the_logs_part"],
@@ -62,7 +62,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "committed-offsets-are-not-asked-for",
         breaks: "a reader starts by auto.offset.reset, whatever its group has committed",
-        file: "sim/client/src/fetcher.rs",
+        file: "sim/client/src/fetcher/positions.rs",
         place: "match («offsets.get(&at)», &error) {",
         becomes: "None::<&OffsetAndMetadata>",
         red: &["world::reading_resumes_after_the_committed_offset"],
@@ -78,7 +78,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "members-send-no-heartbeats",
         breaks: "a member is silent between joins",
-        file: "sim/client/src/membership.rs",
+        file: "sim/client/src/membership/task.rs",
         place: "let mut next_beat = confirmed + «settings.heartbeat_interval»;",
         becomes: "Duration::from_secs(86_400)",
         red: &["world::a_member_that_joins_takes_its_share"],
@@ -86,7 +86,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "cooperative-members-are-eager",
         breaks: "partition.assignment.strategy=cooperative-sticky gives everything up",
-        file: "sim/client/src/membership.rs",
+        file: "sim/client/src/membership/task.rs",
         place: "let cooperative = «assignors.iter().all(|name| name == COOPERATIVE_STICKY)»;",
         becomes: "false",
         red: &["world::a_cooperative_member_keeps_what_stays"],
@@ -94,7 +94,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "cooperative-members-join-once",
         breaks: "what a cooperative member gives up is given to nobody",
-        file: "sim/client/src/membership.rs",
+        file: "sim/client/src/membership/task.rs",
         place: "if «gives_up» { End::Rebalance }",
         becomes: "false",
         red: &["world::a_cooperative_member_keeps_what_stays"],
