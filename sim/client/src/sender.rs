@@ -3,6 +3,10 @@
 //! One task for a producer. Its requests are futures that it polls side by side; each broker's connection keeps them in
 //! the order in which they were sent. Without idempotence and with more than one request in flight, a batch that is sent
 //! again may land behind a later one, as with every Kafka client.
+//!
+//! What it asks besides (metadata, a producer id, partitions of a transaction) is in `inquiries.rs`.
+
+mod inquiries;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,12 +18,14 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    AddPartitionsToTxnResponse, InitProducerIdRequest, ProduceRequest, ProduceResponse, TransactionalId,
+    AddPartitionsToTxnResponse, ProduceRequest, ProduceResponse, TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
 
+use inquiries::Inquiry;
+
 use crate::accumulator::Batch;
-use crate::backoff::{Backoff, after_failures};
+use crate::backoff::after_failures;
 use crate::cluster::{NodeId, Peer, topic_name};
 use crate::connection::{Failed, Standing};
 use crate::error::{self, code, transport};
@@ -27,17 +33,12 @@ use crate::producer::{Shared, State};
 use crate::properties::Habits;
 use crate::sequences::{Verdict, judge};
 use crate::transaction::Protocol;
-use crate::transaction::calls::add_partitions;
-use crate::transaction::rules::{Ask, Next, read};
 
 /// One request carries at most so many bytes of batches, far below the broker's `socket.request.max.bytes` (100 MiB).
 const REQUEST_BYTES_MAX: usize = 8 << 20;
 
 /// The last version in which a partition must be registered before (KIP-890).
 const PRODUCE_V1: i16 = 11;
-
-/// A partition that was not looked at because of another.
-const OPERATION_NOT_ATTEMPTED: i16 = 55;
 
 enum Event {
     Produced {
@@ -67,28 +68,6 @@ pub(crate) struct Sender {
     producer_id: Inquiry,
     registration: Inquiry,
     rng: Rng,
-}
-
-/// A question that is asked one at a time, and after a failure not at once.
-struct Inquiry {
-    wanted: bool,
-    asking: bool,
-    not_before: Timestamp,
-    backoff: Backoff,
-}
-
-impl Inquiry {
-    fn new(backoff: Backoff) -> Inquiry {
-        Inquiry { wanted: false, asking: false, not_before: Timestamp::ZERO, backoff }
-    }
-
-    fn may_ask(&self, now: Timestamp) -> bool {
-        !self.asking && self.not_before <= now
-    }
-
-    fn wait(&mut self, now: Timestamp, rng: &mut Rng) {
-        self.not_before = now + self.backoff.next(rng);
-    }
 }
 
 impl Sender {
@@ -307,129 +286,6 @@ impl Sender {
                 Event::Produced { node, batches, answer }
             })
         }
-    }
-
-    /// Registers partitions with the transaction where that is wanted; says when to look again.
-    fn register(&mut self, state: &mut State, now: Timestamp) -> Option<Timestamp> {
-        if !state.transaction.wants_to_register() {
-            return None;
-        }
-        if !self.registration.may_ask(now) {
-            return Some(self.registration.not_before).filter(|at| *at > now);
-        }
-        let producer = state.sequences.producer()?;
-        let partitions = state.transaction.ask_to_register()?;
-        self.registration.asking = true;
-        let coordinator = self.shared.transactions.coordinator();
-        let timeout = self.shared.cluster.settings.socket_timeout;
-        self.events.push(Box::pin(async move {
-            let request = add_partitions(&coordinator, producer, &partitions);
-            let answer = coordinator.try_ask(timeout, i16::MAX, move |_| request).await;
-            Event::Registered(answer.map(|answer| answer.body))
-        }));
-        None
-    }
-
-    fn registered(
-        &mut self,
-        state: &mut State,
-        answer: Result<AddPartitionsToTxnResponse, Failed>,
-        now: Timestamp,
-    ) {
-        self.registration.asking = false;
-        let mut known = BTreeSet::new();
-        let mut failure = None;
-        let mut uncertain = false;
-        match answer {
-            Ok(answer) => {
-                for topic in answer.results_by_topic_v3_and_below {
-                    let name: Arc<str> = topic.name.as_str().into();
-                    for result in topic.results_by_partition {
-                        let at = TopicPartition::new(name.clone(), result.partition_index);
-                        match result.partition_error_code {
-                            0 => {
-                                known.insert(at);
-                            }
-                            // Its neighbour's error says more.
-                            OPERATION_NOT_ATTEMPTED if failure.is_some() => {}
-                            code => failure = Some(error::answered(code, format!("{at} in a transaction"))),
-                        }
-                    }
-                }
-            }
-            Err(failed) => {
-                uncertain = failed.sent;
-                failure = Some(failed.error);
-            }
-        }
-        let first = state.transaction.is_first_registration();
-        state.transaction.registration_answered(known, uncertain);
-        self.shared.settled.notify_waiters();
-        let Some(error) = failure else {
-            self.registration.backoff.reset();
-            return;
-        };
-        match read(self.shared.cluster.settings.habits, Ask::AddPartitions, error.code, first) {
-            Next::Again { elsewhere, wait } => {
-                if elsewhere {
-                    self.shared.transactions.coordinator().forget();
-                }
-                let wait = wait.unwrap_or(self.shared.cluster.settings.retry_backoff);
-                self.registration.not_before = now + wait;
-            }
-            // An answer that comes when the transaction is aborted anyway ends nothing but the producer.
-            stop => {
-                state.stop_transaction(&self.shared, stop, error);
-            }
-        }
-    }
-
-    /// Asks for metadata and for a producer id where they are wanted; says when to look again.
-    fn ask(&mut self, state: &State, now: Timestamp) -> Option<Timestamp> {
-        let cluster = self.shared.cluster.clone();
-        let topics: BTreeSet<Arc<str>> = state.unplaced.keys().cloned().collect();
-        let periodic = cluster.refresh_due();
-        self.metadata.wanted |= periodic.is_some_and(|due| due <= now);
-        let mut next = periodic;
-        if self.metadata.wanted {
-            if self.metadata.may_ask(now) {
-                self.metadata.wanted = false;
-                self.metadata.asking = true;
-                let known = cluster.version();
-                let cluster = cluster.clone();
-                self.events
-                    .push(Box::pin(async move { Event::Refreshed(cluster.refresh(&topics, known).await) }));
-            }
-            next = Some(self.metadata.not_before);
-        }
-        if self.producer_id.wanted && state.sequences.wants_producer_id() {
-            if self.producer_id.may_ask(now) {
-                self.producer_id.wanted = false;
-                self.producer_id.asking = true;
-                self.events.push(Box::pin(async move {
-                    let build = |version| {
-                        // The codec's default is an empty id, which a broker refuses; no transactions is null.
-                        let request = InitProducerIdRequest::default()
-                            .with_transactional_id(None)
-                            .with_transaction_timeout_ms(-1);
-                        if version >= 3 {
-                            request.with_producer_id((-1).into()).with_producer_epoch(-1)
-                        } else {
-                            request
-                        }
-                    };
-                    Event::ProducerId(match cluster.ask_any(build).await {
-                        Ok(answer) if answer.body.error_code == 0 => {
-                            Ok((answer.body.producer_id.0, answer.body.producer_epoch))
-                        }
-                        Ok(answer) => Err(error::answered(answer.body.error_code, "a producer id")),
-                        Err(error) => Err(error),
-                    })
-                }));
-            }
-            next = next.into_iter().chain([self.producer_id.not_before]).min();
-        }
-        next.filter(|at| *at > now)
     }
 
     fn handle(&mut self, event: Event) {

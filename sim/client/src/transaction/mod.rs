@@ -1,11 +1,12 @@
 //! Transactions of a producer: where one stands, and which partitions its coordinator knows of.
 //!
-//! This file is the state, without IO. `rules` says what a coordinator's error means, `calls` has what users call, and
-//! the sender registers partitions on its way. Two protocols (KIP-98, KIP-890): in the first a partition is registered
+//! This file is the state, without IO. `rules` says what a coordinator's error means, `calls` has what users call,
+//! `questions` what coordinators are asked then, and the sender registers partitions on its way. Two protocols (KIP-98, KIP-890): in the first a partition is registered
 //! with the coordinator before the first record goes to it, and an epoch serves many transactions; in the second the
 //! leader registers it, and each end of a transaction gives a new epoch. Absent: two-phase commit (KIP-939).
 
 pub(crate) mod calls;
+pub(crate) mod questions;
 pub(crate) mod rules;
 
 use std::collections::BTreeSet;
