@@ -194,6 +194,14 @@ impl Desk {
         consumer
     }
 
+    /// Says that the program is so far, and waits until the test takes that back.
+    pub(crate) async fn hand_over(&self, ready: &Slot<bool>) {
+        ready.set(true);
+        while ready.get() {
+            self.context.sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Everything in a topic, in order of partition and offset.
     pub(crate) async fn all(&self, topic: &str) -> Vec<ConsumerRecord> {
         let admin = self.broker.admin(&Properties::new()).await.expect("sound properties");
@@ -213,6 +221,13 @@ impl Desk {
         }
         records.sort_by(|one, other| (&one.partition, one.offset).cmp(&(&other.partition, other.offset)));
         records
+    }
+}
+
+/// Polls until the consumer has partitions.
+pub(crate) async fn assigned(consumer: &mut Box<dyn Consumer>) {
+    while consumer.assignment().is_empty() {
+        consumer.poll(Duration::from_millis(100)).await.expect("all is well");
     }
 }
 

@@ -1,0 +1,101 @@
+//! Automatic commits: when each of the two clients makes them.
+
+use std::time::Duration;
+
+use broker::TopicPartition;
+
+use crate::bed::{Bed, Desk, record};
+
+/// For how long a handler works on what it was given, in simulated time: three intervals of automatic commits.
+const HANDLING: Duration = Duration::from_secs(3);
+
+/// What the group has committed for partition 0 of `t`.
+async fn committed(desk: &Desk) -> Option<i64> {
+    let mut other = desk.consumer(&[]).await;
+    let at = TopicPartition::new("t", 0);
+    let committed = other.committed(&[at], Duration::from_secs(5)).await.expect("the coordinator answers");
+    committed.first().map(|(_, position)| position.offset)
+}
+
+async fn poll_some(consumer: &mut Box<dyn broker::Consumer>) -> usize {
+    loop {
+        let records = consumer.poll(Duration::from_millis(100)).await.expect("all is well");
+        if !records.is_empty() {
+            return records.len();
+        }
+    }
+}
+
+#[test]
+fn librdkafka_commits_while_a_handler_works_and_java_with_the_next_poll() {
+    for habits in ["librdkafka", "java"] {
+        let mut bed = Bed::new(1, 21, move |desk: Desk| async move {
+            desk.topic("t", 1).await;
+            let producer = desk.producer(&[]).await;
+            for _ in 0..3 {
+                producer.send(record("t", "x")).await.expect("all is well");
+            }
+            let automatic = [
+                ("shakedown.client.habits", habits),
+                ("enable.auto.commit", "true"),
+                ("auto.commit.interval.ms", "1000"),
+            ];
+            let mut consumer = desk.subscriber("t", &automatic).await;
+            assert_eq!(poll_some(&mut consumer).await, 3);
+            let java = habits == "java";
+            // What the first polls had to commit is not there yet: nothing was read.
+            let during = async {
+                desk.context.sleep(HANDLING).await;
+                committed(&desk).await.unwrap_or(0)
+            };
+            assert_eq!(during.await, if java { 0 } else { 3 }, "{habits}: a handler works for {HANDLING:?}");
+            consumer.poll(Duration::from_millis(100)).await.expect("all is well");
+            assert_eq!(committed(&desk).await, Some(3), "{habits}: the next poll");
+            // A handler that cannot go on seeks back.
+            consumer.seek(&TopicPartition::new("t", 0), 1).expect("it is assigned");
+            consumer.unsubscribe().await.expect("it leaves");
+            assert_eq!(committed(&desk).await, Some(3), "{habits}: an unsubscribe goes back to nothing");
+        });
+        bed.finish();
+    }
+}
+
+#[test]
+fn java_commits_where_it_was_sought_to_when_it_closes() {
+    let mut bed = Bed::new(1, 21, move |desk: Desk| async move {
+        desk.topic("t", 1).await;
+        let producer = desk.producer(&[]).await;
+        for _ in 0..3 {
+            producer.send(record("t", "x")).await.expect("all is well");
+        }
+        let automatic = [("shakedown.client.habits", "java"), ("enable.auto.commit", "true")];
+        let mut consumer = desk.subscriber("t", &automatic).await;
+        assert_eq!(poll_some(&mut consumer).await, 3);
+        consumer.seek(&TopicPartition::new("t", 0), 1).expect("it is assigned");
+        consumer.close().await.expect("it leaves");
+        assert_eq!(committed(&desk).await, Some(1));
+    });
+    bed.finish();
+}
+
+#[test]
+fn without_an_interval_librdkafka_commits_when_its_partitions_go_and_java_at_each_poll() {
+    for (habits, meanwhile) in [("librdkafka", None), ("java", Some(1))] {
+        let mut bed = Bed::new(1, 21, move |desk: Desk| async move {
+            desk.topic("t", 1).await;
+            desk.producer(&[]).await.send(record("t", "x")).await.expect("all is well");
+            let automatic = [
+                ("shakedown.client.habits", habits),
+                ("enable.auto.commit", "true"),
+                ("auto.commit.interval.ms", "0"),
+            ];
+            let mut consumer = desk.subscriber("t", &automatic).await;
+            poll_some(&mut consumer).await;
+            consumer.poll(Duration::from_secs(10)).await.expect("all is well");
+            assert_eq!(committed(&desk).await, meanwhile, "{habits}");
+            consumer.close().await.expect("it leaves");
+            assert_eq!(committed(&desk).await, Some(1), "{habits}");
+        });
+        bed.finish();
+    }
+}
