@@ -68,7 +68,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "out-of-range-is-unsaid",
         breaks: "a fetch outside of the log is answered with nothing",
-        file: "sim/kafka/src/broker/fetch.rs",
+        file: "sim/kafka/src/broker/fetch/partition.rs",
         place: "if «diverging.is_none() && !in_range» {",
         becomes: "false",
         red: &[
@@ -122,7 +122,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "large-batches-block-small-fetches",
         breaks: "a batch above the fetch's limits is never sent (KIP-74)",
-        file: "sim/kafka/src/broker/fetch.rs",
+        file: "sim/kafka/src/broker/fetch/partition.rs",
         place: "log.read(asked.fetch_offset, upper, limit, «found.bytes == 0»);",
         becomes: "false",
         red: &["world::a_record_above_the_fetch_limit_is_read"],

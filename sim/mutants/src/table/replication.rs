@@ -18,7 +18,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "readers-see-beyond-the-high-watermark",
         breaks: "readers get what the leader has, committed or not",
-        file: "sim/kafka/src/broker/fetch.rs",
+        file: "sim/kafka/src/broker/fetch/reading.rs",
         place: "UpTo::HighWatermark => «partition.high_watermark»,",
         becomes: "log.end_offset()",
         red: &[
@@ -89,7 +89,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "divergence-untold",
         breaks: "a follower is not told where its log parts from its leader's, and keeps what the leader never had",
-        file: "sim/kafka/src/broker/fetch.rs",
+        file: "sim/kafka/src/broker/fetch/partition.rs",
         place: "let diverging = «if reading.version >= 12 { diverging_epoch(log, asked.into())? } else { None }»;",
         becomes: "None::<EpochEndOffset>",
         red: &[

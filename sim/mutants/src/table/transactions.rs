@@ -69,7 +69,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "aborted-transactions-are-untold",
         breaks: "a fetch names no aborted transactions",
-        file: "sim/kafka/src/broker/fetch.rs",
+        file: "sim/kafka/src/broker/fetch/partition.rs",
         place: "if «log.aborted().entries().is_empty() || records.is_empty()» {",
         becomes: "true",
         red: &[
