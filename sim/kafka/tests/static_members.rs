@@ -93,3 +93,25 @@ fn sessions_and_protocols_are_checked_before_a_member_is_let_in() {
     other.protocols[0].name = text("roundrobin");
     assert_eq!(join(&mut bench, other), 23, "no protocol that all speak");
 }
+
+#[test]
+fn a_group_whose_coordinator_moves_before_its_first_generation_begins_anew() {
+    let config = [("offsets.topic.replication.factor", "3"), ("offsets.topic.num.partitions", "1")];
+    let mut bench = Bench::new(3, &config);
+    let before = bench.coordinator("payment");
+    bench.advance(1_500);
+    let request = join_request("payment", "").with_group_instance_id(Some(text("i-1")));
+    let lost = bench.send(before, ApiKey::JoinGroup, 5, request.clone());
+    // Its record is committed, and the first rebalance waits for more members.
+    bench.advance(1_000);
+    assert!(bench.reply(lost).is_none());
+    bench.kill(before);
+    // A broker's session is 9 s, the member's 10 s: were it there, its session would begin anew with the load.
+    bench.advance(12_000);
+    let (next, _) = bench.leader_of("__consumer_offsets", 0);
+    assert!(next != before && next > 0, "another broker coordinates");
+    let joining = bench.send(next, ApiKey::JoinGroup, 5, request);
+    bench.advance(3_000);
+    let joined = expect!(JoinGroup, bench.response(joining));
+    assert_eq!((joined.error_code, joined.generation_id, joined.members.len()), (0, 1, 1));
+}

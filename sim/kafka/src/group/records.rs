@@ -80,6 +80,19 @@ pub struct StoredMember {
 }
 
 impl StoredGroup {
+    /// A new group. Its first member may be in it by now, but in no generation: it would come back as one that speaks
+    /// nothing and keeps all others out. Kafka leaves it out (`newEmptyGroupMetadataRecord`).
+    pub(super) fn empty(group: &ClassicGroup) -> StoredGroup {
+        StoredGroup {
+            protocol_type: String::new(),
+            generation: 0,
+            protocol: None,
+            leader: None,
+            timestamp_ms: group.state_since().as_millis() as i64,
+            members: Vec::new(),
+        }
+    }
+
     /// The group as it is now; `assignments`, where given, in place of what its members have.
     pub(super) fn of(group: &ClassicGroup, assignments: Option<&BTreeMap<String, Bytes>>) -> StoredGroup {
         let assignment = |member: &super::Member| match assignments {

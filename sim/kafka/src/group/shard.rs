@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use context::Timestamp;
 
-use super::classic::{Answer, ClassicGroup, GroupSettings, State};
+use super::classic::{Answer, ClassicGroup, Decision, GroupSettings, State};
 use super::offsets::{OffsetStore, View};
 use super::records::{GroupRecord, StoredGroup};
 
@@ -157,11 +157,15 @@ impl Shard {
         self.written
     }
 
-    /// A group as it must be written.
-    pub fn record(&self, name: &str, assignments: Option<&BTreeMap<String, bytes::Bytes>>) -> GroupRecord {
-        let held = &self.groups[name];
-        let value = Some(StoredGroup::of(&held.group, assignments));
-        GroupRecord::Group { group: name.to_owned(), value }
+    /// A group as it must be written for a decision of its own.
+    pub fn record(&self, name: &str, decision: Option<&Decision>) -> GroupRecord {
+        let group = &self.groups[name].group;
+        let stored = match decision {
+            Some(Decision::Create { .. }) => StoredGroup::empty(group),
+            Some(Decision::Assign { assignments, .. }) => StoredGroup::of(group, Some(assignments)),
+            Some(Decision::Replace(_)) | None => StoredGroup::of(group, None),
+        };
+        GroupRecord::Group { group: name.to_owned(), value: Some(stored) }
     }
 
     /// The tombstones of a group and all its offsets.

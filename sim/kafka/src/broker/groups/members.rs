@@ -190,11 +190,7 @@ impl Broker {
         let index = self.coordinator.index(group).expect("a group that decides is coordinated here");
         let shard = self.coordinator.shard_at(index).expect("it is coordinated here");
         let epoch = shard.epoch();
-        let assignments = match &decision {
-            Some(Decision::Assign { assignments, .. }) => Some(assignments),
-            _ => None,
-        };
-        let record = shard.record(group, assignments);
+        let record = shard.record(group, decision.as_ref());
         let written = self.write_group(turn, index, vec![record], None);
         let Some(decision) = decision else {
             // Nobody waits for the record of a group that is empty now; the next one says more.
