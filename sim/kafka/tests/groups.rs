@@ -238,6 +238,41 @@ fn without_enough_replicas_nothing_is_written_and_nothing_changes() {
 }
 
 #[test]
+fn a_group_that_cannot_be_written_is_not_there() {
+    let mut bench = bench(&[
+        ("min.insync.replicas", "2"),
+        ("replica.lag.time.max.ms", "2000"),
+        ("offsets.topic.num.partitions", "1"),
+    ]);
+    let node = bench.coordinator("payment");
+    for other in followers(node) {
+        bench.cut(Host::Broker(node), Host::Broker(other));
+    }
+    // Something must be there that the followers lack, or they are not behind.
+    let behind = bench.commit_later(node, "other", ("orders", 0, 5));
+    bench.advance(5_000);
+    assert_eq!(bench.commit_answer(behind), 15);
+    let join = |bench: &mut Bench, version, member: &str| {
+        let asked = bench.ask(node, ApiKey::JoinGroup, version, join_request("payment", member));
+        let told = expect!(JoinGroup, asked);
+        (told.error_code, told.member_id.to_string())
+    };
+    let (error, given) = join(&mut bench, 4, "");
+    assert_eq!(error, 79, "MEMBER_ID_REQUIRED does not wait for the log");
+    assert_eq!(join(&mut bench, 4, &given).0, 25, "the id went with the group");
+    assert_eq!(join(&mut bench, 3, "").0, 15, "one that is let in at once hears of it");
+    let listed = bench.ask(node, ApiKey::ListGroups, 4, ListGroupsRequest::default());
+    let listed = expect!(ListGroups, listed).groups;
+    assert!(listed.iter().all(|group| group.group_id != id("payment")), "{listed:?}");
+    for other in followers(node) {
+        bench.mend(Host::Broker(node), Host::Broker(other));
+    }
+    bench.advance(2_000);
+    let member = stable(&mut bench, node);
+    assert_eq!(bench.heartbeat(node, "payment", &member, 1), 0);
+}
+
+#[test]
 fn a_group_fails_over_to_a_broker_that_has_its_log() {
     let mut bench = bench(&[]);
     let node = bench.coordinator("payment");

@@ -10,7 +10,9 @@ use std::time::Duration;
 use context::Timestamp;
 use kafka_protocol::ResponseError;
 
-use super::classic::{Answer, Ask, ClassicGroup, Decision, GroupSettings, JoinRequest, State, SyncRequest};
+use super::classic::{
+    Answer, Ask, ClassicGroup, Decision, GroupSettings, JoinRequest, State, SyncRequest, Token,
+};
 use super::offsets::View;
 use super::partition_for;
 use super::shard::{Entry, Shard};
@@ -314,6 +316,17 @@ impl Coordinator {
         {
             group.decided(now, decision, result, out);
         }
+    }
+
+    /// A new group could not be appended to the log: it is gone again, with the ids that it has given. What its first member
+    /// hears if that waits; Kafka's `classicGroupJoinToClassicGroup` takes the group back in the same way.
+    pub fn not_created(&mut self, group: &str, token: &Token, error: ResponseError) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        let held = self.shard_mut(group).ok().and_then(|shard| shard.groups.remove(group));
+        if let Some(mut held) = held {
+            held.group.created(token, Err(error), &mut answers);
+        }
+        answers
     }
 
     /// The deadline of a group: not earlier than asked for.

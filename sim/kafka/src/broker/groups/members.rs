@@ -199,10 +199,20 @@ impl Broker {
             }
             return;
         };
-        let then = GroupThen::Decided { group: group.to_owned(), epoch, decision };
-        match written {
-            Ok(()) => self.go_on_when_written(turn, index, then),
-            Err(error) => self.group_goes_on(turn, then, Err(error)),
+        match (written, decision) {
+            (Ok(()), decision) => {
+                let then = GroupThen::Decided { group: group.to_owned(), epoch, decision };
+                self.go_on_when_written(turn, index, then);
+            }
+            (Err(error), Decision::Create { token }) => {
+                turn.note(format!("group {group} is not created: {error}"));
+                let failed = self.coordinator.not_created(group, &token, error);
+                failed.into_iter().for_each(|answer| self.answer_member(turn, group, answer));
+            }
+            (Err(error), decision) => {
+                let then = GroupThen::Decided { group: group.to_owned(), epoch, decision };
+                self.group_goes_on(turn, then, Err(error));
+            }
         }
     }
 

@@ -79,8 +79,9 @@ impl ClassicGroup {
         Ok(())
     }
 
-    /// The record of a new group is committed, or cannot be: then its first member is told, if it still waits.
-    pub(super) fn created(
+    /// The record of a new group is committed, or was not in time: then its first member is told, if it still waits. The
+    /// group stays, for its record may be committed yet.
+    pub(in crate::group) fn created(
         &mut self,
         token: &Token,
         result: Result<(), ResponseError>,
