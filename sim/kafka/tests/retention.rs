@@ -77,6 +77,73 @@ fn a_replica_that_is_silent_holds_the_answer_up_to_its_timeout() {
 }
 
 #[test]
+#[test]
+fn a_deletion_that_was_answered_leaves_nothing_that_wakes_the_broker() {
+    let mut bench = bench(&[]);
+    assert_eq!(bench.produce_through(1, &["a", "b", "c"]), (0, 0));
+    let mut quiet = |deletions: i64| {
+        for _ in 0..deletions {
+            // Each at a time of its own, so that each deadline would wake the broker by itself.
+            let sent = bench.send(1, ApiKey::DeleteRecords, 2, deletion(-1, 9_000));
+            bench.advance(7);
+            let records = bench.send(1, ApiKey::Produce, 9, produce_request("orders", 0, -1, batch(&["d"])));
+            bench.advance(7);
+            assert!(bench.reply(records).is_some());
+            assert_eq!(deleted(bench.reply(sent)).unwrap().0, 0);
+        }
+        bench.advance(2_000);
+        let before = bench.handled();
+        bench.advance(10_000);
+        bench.handled() - before
+    };
+    let idle = quiet(0);
+    let after = quiet(50);
+    assert!(after <= idle + 10, "{after} inputs in 10 s after the deletions, {idle} without");
+}
+
+#[test]
+fn a_partition_that_is_named_twice_is_cut_at_its_last_offset() {
+    let mut bench = bench(&[]);
+    assert_eq!(bench.produce_through(1, &["a", "b", "c"]), (0, 0));
+    let mut request = deletion(1, 5_000);
+    request.topics[0].partitions.push(DeleteRecordsPartition::default().with_offset(2));
+    request.topics.push(deletion(3, 0).topics.remove(0));
+    request.topics[1].partitions[0].offset = 2;
+    let connection = bench.send(1, ApiKey::DeleteRecords, 2, request);
+    bench.advance(2_000);
+    let response = expect!(DeleteRecords, bench.response(connection));
+    let told: Vec<_> = response.topics.iter().flat_map(|topic| &topic.partitions).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((told[0].error_code, told[0].low_watermark), (0, 2));
+}
+
+#[test]
+fn records_of_the_brokers_own_topics_stay() {
+    let mut bench = bench(&[]);
+    bench.coordinator("payment");
+    for (index, error) in [(0, 17), (50, 3)] {
+        let mut request = deletion(-1, 5_000);
+        request.topics[0].name = topic_name("__consumer_offsets");
+        request.topics[0].partitions[0].partition_index = index;
+        let connection = bench.send(1, ApiKey::DeleteRecords, 2, request);
+        assert_eq!(deleted(bench.reply(connection)), Some((error, -1)), "partition {index}");
+    }
+}
+
+#[test]
+fn a_leader_that_moves_ends_a_deletion_that_waits() {
+    let mut bench = bench(&[]);
+    assert_eq!(bench.produce_through(1, &["a", "b", "c"]), (0, 0));
+    bench.pause(3);
+    let connection = bench.send(1, ApiKey::DeleteRecords, 2, deletion(2, 60_000));
+    bench.advance(2_000);
+    assert!(bench.reply(connection).is_none(), "a replica is silent");
+    bench.shut_down(1);
+    bench.advance(2_000);
+    assert_ne!(bench.leader_of("orders", 0).0, 1);
+    assert_eq!(deleted(bench.reply(connection)), Some((6, -1)), "NOT_LEADER_OR_FOLLOWER");
+}
+
 fn a_topic_that_is_only_compacted_keeps_its_records() {
     let mut bench = bench(&[("cleanup.policy", "compact")]);
     assert_eq!(delete(&mut bench, 1, -1), Some((44, -1)));

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::ResponseError;
+use context::Timestamp;
 use kafka_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
@@ -38,6 +39,7 @@ pub(super) struct Deletions {
 struct Deletion {
     connection: ConnectionId,
     call: Call,
+    until: Timestamp,
     response: DeleteRecordsResponse,
     /// Which of the response's topics and partitions waits, and for which low watermark.
     pending: BTreeMap<PartitionKey, (usize, usize, i64)>,
@@ -103,7 +105,7 @@ impl Broker {
             turn.respond(connection, &call, response);
         } else {
             let until = turn.now + millis(request.timeout_ms.max(0));
-            let id = self.deletions.add(Deletion { connection, call, response, pending });
+            let id = self.deletions.add(Deletion { connection, call, response, until, pending });
             self.timers.set(until, Timer::DeleteRecords(id));
         }
         for key in moved {
@@ -166,7 +168,7 @@ impl Broker {
             result.low_watermark = low.unwrap_or(NO_LOW_WATERMARK);
             result.error_code = low.err().map_or(0, |error| error.code());
             deletion.pending.remove(&key);
-            let is_done = deletion.pending.is_empty();
+            let (is_done, until) = (deletion.pending.is_empty(), deletion.until);
             self.deletions.settle(id, key);
             if is_done {
                 self.delete_records_due(turn, id);
@@ -177,6 +179,7 @@ impl Broker {
     /// Answers as things are; what still waits says that it timed out.
     pub(super) fn delete_records_due(&mut self, turn: &mut Turn<'_>, id: u64) {
         // All may have followed in time.
+                self.timers.cancel(until, Timer::DeleteRecords(id));
         if let Some(deletion) = self.deletions.waiting.remove(&id) {
             for &key in deletion.pending.keys() {
                 self.deletions.settle(id, key);
