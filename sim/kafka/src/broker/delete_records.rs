@@ -2,7 +2,8 @@
 //!
 //! Kafka's `Partition.deleteRecordsOnLeader` and `DelayedDeleteRecords`: the leader moves its start at once, and answers when
 //! every live replica has followed (the low watermark), or at the timeout with `REQUEST_TIMED_OUT`. A topic that is only
-//! compacted refuses with `POLICY_VIOLATION`, an internal one with `INVALID_TOPIC_EXCEPTION`.
+//! compacted refuses with `POLICY_VIOLATION`, an internal one with `INVALID_TOPIC_EXCEPTION`. Of a partition that is named
+//! twice the last offset counts, and it has one answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,10 +17,8 @@ use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse, Topi
 use super::{Broker, Timer, Turn};
 use crate::config::millis;
 use crate::core::ConnectionId;
-use crate::group::OFFSETS_TOPIC;
 use crate::log::Log;
 use crate::metadata::PartitionKey;
-use crate::transaction::TRANSACTION_TOPIC;
 use crate::wire::Call;
 
 /// The high watermark, as an offset to delete up to.
