@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kafka_protocol::ResponseError;
 use context::Timestamp;
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
@@ -38,8 +38,8 @@ pub(super) struct Deletions {
 struct Deletion {
     connection: ConnectionId,
     call: Call,
-    until: Timestamp,
     response: DeleteRecordsResponse,
+    until: Timestamp,
     /// Which of the response's topics and partitions waits, and for which low watermark.
     pending: BTreeMap<PartitionKey, (usize, usize, i64)>,
 }
@@ -74,15 +74,21 @@ impl Broker {
         call: Call,
         request: &DeleteRecordsRequest,
     ) {
+        // Each once, as Kafka's map of offsets.
+        let mut asked: BTreeMap<&TopicName, BTreeMap<i32, i64>> = BTreeMap::new();
+        for topic in &request.topics {
+            for partition in &topic.partitions {
+                asked.entry(&topic.name).or_default().insert(partition.partition_index, partition.offset);
+            }
+        }
         let mut response = DeleteRecordsResponse::default();
         let mut pending = BTreeMap::new();
         let mut moved = Vec::new();
-        for (topic_at, topic) in request.topics.iter().enumerate() {
-            let mut answered = DeleteRecordsTopicResult::default().with_name(topic.name.clone());
-            for (at, asked) in topic.partitions.iter().enumerate() {
-                let mut result =
-                    DeleteRecordsPartitionResult::default().with_partition_index(asked.partition_index);
-                match self.delete_before(turn, &topic.name, asked.partition_index, asked.offset) {
+        for (topic_at, (name, partitions)) in asked.into_iter().enumerate() {
+            let mut answered = DeleteRecordsTopicResult::default().with_name(name.clone());
+            for (at, (index, offset)) in partitions.into_iter().enumerate() {
+                let mut result = DeleteRecordsPartitionResult::default().with_partition_index(index);
+                match self.delete_before(turn, name, index, offset) {
                     Ok((key, offset)) => {
                         moved.push(key);
                         result.low_watermark = self.low_watermark(&turn.disk.logs[&key], key);
@@ -122,7 +128,10 @@ impl Broker {
     ) -> Result<(PartitionKey, i64), ResponseError> {
         let topic = self.image.topic(name.as_str()).ok_or(ResponseError::UnknownTopicOrPartition)?;
         let key = PartitionKey { topic: topic.id, index };
-        if [OFFSETS_TOPIC, TRANSACTION_TOPIC].contains(&&*topic.name) {
+        if self.image.partition(key).is_none() {
+            return Err(ResponseError::UnknownTopicOrPartition);
+        }
+        if super::is_internal(&topic.name) {
             return Err(ResponseError::InvalidTopicException);
         }
         let policy = topic.settings.cleanup_policy(&self.settings);
@@ -170,6 +179,7 @@ impl Broker {
             let (is_done, until) = (deletion.pending.is_empty(), deletion.until);
             self.deletions.settle(id, key);
             if is_done {
+                self.timers.cancel(until, Timer::DeleteRecords(id));
                 self.delete_records_due(turn, id);
             }
         }
@@ -178,7 +188,6 @@ impl Broker {
     /// Answers as things are; what still waits says that it timed out.
     pub(super) fn delete_records_due(&mut self, turn: &mut Turn<'_>, id: u64) {
         // All may have followed in time.
-                self.timers.cancel(until, Timer::DeleteRecords(id));
         if let Some(deletion) = self.deletions.waiting.remove(&id) {
             for &key in deletion.pending.keys() {
                 self.deletions.settle(id, key);
