@@ -11,6 +11,7 @@ mod topic_settings;
 mod unseen;
 mod values;
 
+pub(crate) mod resource;
 pub(crate) mod told;
 
 #[cfg(test)]

@@ -15,15 +15,10 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::Broker;
+use crate::config::resource::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
 use crate::controller::shortened;
 use crate::metadata::NodeId;
 
-/// Kafka's numbers of resources (`ConfigResource.Type`).
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-const BROKER_LOGGER: i8 = 8;
-const CLIENT_METRICS: i8 = 16;
-const GROUP: i8 = 32;
 /// The operation that takes a setting away, and so needs no value.
 const DELETE: i8 = 1;
 

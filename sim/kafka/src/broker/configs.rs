@@ -16,16 +16,12 @@ use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 
 use super::{Broker, Turn, text};
 use crate::ConnectionId;
+use crate::config::resource::{BROKER, BROKER_LOGGER, TOPIC};
 use crate::config::told::{Layers, Source, Told, Value};
 use crate::config::{Dynamic, Kind, SETTINGS, UNSEEN_BROKER_SETTINGS};
 use crate::controller::check_name;
 use crate::metadata::ConfigResource;
 use crate::wire::Call;
-
-/// Kafka's numbers of resources (`ConfigResource.Type`).
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-const BROKER_LOGGER: i8 = 8;
 
 impl Broker {
     pub(super) fn describe_configs(

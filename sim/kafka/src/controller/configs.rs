@@ -1,5 +1,8 @@
 //! AlterConfigs and IncrementalAlterConfigs: settings that change while the cluster runs
-//! (`ConfigurationControlManager`, and what `ConfigAdminManager` checks on the broker before).
+//! (`ConfigurationControlManager`, and the part of `ConfigAdminManager` that asks what a broker's setting may be).
+//!
+//! The broker that was asked has refused what is wrong with a request as such: see its `alter_configs`. What comes here
+//! names each resource once, and each of its settings once.
 //!
 //! A resource is changed as a whole or not at all. With eligible leader replicas on, the min ISR is set for all brokers
 //! or for a topic, never for one broker, and who was eligible under another min ISR is so no more.
@@ -16,8 +19,9 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::topics::{CONFIG_VALUE_LEN_MAX, Refusal, repeated, shortened, value_too_long};
+use super::topics::{CONFIG_VALUE_LEN_MAX, Refusal, shortened, value_too_long};
 use super::{Controller, ControllerDisk, Output, check_name};
+use crate::config::resource::{BROKER, BROKER_LOGGER, TOPIC};
 use crate::config::{
     Dynamic, Kind, SETTINGS, Settings, TOPIC_SETTINGS, TopicSettings, UNSEEN_BROKER_SETTINGS,
     UNSEEN_TOPIC_SETTINGS,
@@ -25,25 +29,29 @@ use crate::config::{
 use crate::metadata::{ConfigResource, MetadataRecord, NodeId};
 
 const MIN_ISR: &str = "min.insync.replicas";
-/// Kafka's numbers of resources (`ConfigResource.Type`).
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-const BROKER_LOGGER: i8 = 8;
 
 /// What is to be done with a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Op {
-    Set,
+enum Change<'a> {
+    Set(&'a str),
     Delete,
-    Append,
-    Subtract,
+    /// To a list.
+    Append(&'a str),
+    /// From a list.
+    Subtract(&'a str),
 }
 
-/// One change that somebody asked for.
-struct Wish<'a> {
-    name: &'a str,
-    op: Op,
-    value: Option<&'a str>,
+impl<'a> Change<'a> {
+    /// By Kafka's number of it (`AlterConfigOp.OpType`). To set a setting to null is to delete it, as in Kafka's record.
+    fn read(operation: i8, value: Option<&'a str>) -> Result<Change<'a>, Refusal> {
+        match (operation, value) {
+            (0, Some(value)) => Ok(Change::Set(value)),
+            (0 | 1, _) => Ok(Change::Delete),
+            (2, value) => Ok(Change::Append(value.unwrap_or_default())),
+            (3, value) => Ok(Change::Subtract(value.unwrap_or_default())),
+            (other, _) => Err((ResponseError::InvalidRequest, format!("Unknown operation type {other}."))),
+        }
+    }
 }
 
 impl Controller {
@@ -54,39 +62,18 @@ impl Controller {
         disk: &mut ControllerDisk,
         out: &mut Vec<Output>,
     ) -> IncrementalAlterConfigsResponse {
-        let twice =
-            repeated(request.resources.iter().map(|asked| (asked.resource_type, &asked.resource_name)));
         let mut responses = Vec::new();
         for asked in &request.resources {
             let (kind, name) = (asked.resource_type, &asked.resource_name);
-            let wishes = asked.configs.iter().map(|config| {
-                let op = match config.config_operation {
-                    0 => Op::Set,
-                    1 => Op::Delete,
-                    2 => Op::Append,
-                    3 => Op::Subtract,
-                    other => {
-                        return Err((
-                            ResponseError::InvalidRequest,
-                            format!("Unknown operation type {other}."),
-                        ));
-                    }
-                };
-                Ok(Wish {
-                    name: config.name.as_str(),
-                    op,
-                    value: config.value.as_ref().map(|value| value.as_str()),
-                })
+            let changes = asked.configs.iter().map(|config| {
+                let value = config.value.as_ref().map(|value| value.as_str());
+                Ok((config.name.as_str(), Change::read(config.config_operation, value)?))
             });
-            let done = if twice.contains(&(kind, name)) {
-                Err((ResponseError::InvalidRequest, "Each resource must appear at most once.".into()))
-            } else {
-                wishes.collect::<Result<Vec<_>, _>>().and_then(|wishes| {
-                    let resource = self.resource(kind, name.as_str())?;
-                    let config = self.altered(&resource, &wishes)?;
-                    self.alter_config(now, resource, config, request.validate_only, disk, out)
-                })
-            };
+            let done = changes.collect::<Result<Vec<_>, _>>().and_then(|changes| {
+                let resource = self.resource(kind, name.as_str())?;
+                let config = self.altered(&resource, &changes)?;
+                self.alter_config(now, resource, config, request.validate_only, disk, out)
+            });
             let mut response = AlterConfigsResourceResponse::default()
                 .with_resource_type(kind)
                 .with_resource_name(name.clone());
@@ -107,26 +94,17 @@ impl Controller {
         disk: &mut ControllerDisk,
         out: &mut Vec<Output>,
     ) -> AlterConfigsResponse {
-        let twice =
-            repeated(request.resources.iter().map(|asked| (asked.resource_type, &asked.resource_name)));
         let mut responses = Vec::new();
         for asked in &request.resources {
             let (kind, name) = (asked.resource_type, &asked.resource_name);
-            let values = asked.configs.iter().map(|config| match &config.value {
-                Some(value) => Ok((config.name.to_string(), value.to_string())),
-                None => Err((
-                    ResponseError::InvalidRequest,
-                    format!("Null value not supported for : {}", config.name.as_str()),
-                )),
+            let values = asked.configs.iter().filter_map(|config| {
+                let value = config.value.as_ref()?;
+                Some((config.name.to_string(), value.to_string()))
             });
-            let done = if twice.contains(&(kind, name)) {
-                Err((ResponseError::InvalidRequest, "Each resource must appear at most once.".into()))
-            } else {
-                values.collect::<Result<BTreeMap<_, _>, _>>().and_then(|config| {
-                    let resource = self.resource(kind, name.as_str())?;
-                    self.alter_config(now, resource, config, request.validate_only, disk, out)
-                })
-            };
+            let config = values.collect();
+            let done = self.resource(kind, name.as_str()).and_then(|resource| {
+                self.alter_config(now, resource, config, request.validate_only, disk, out)
+            });
             let mut response =
                 LegacyResult::default().with_resource_type(kind).with_resource_name(name.clone());
             if let Err((error, message)) = done {
@@ -150,8 +128,7 @@ impl Controller {
             BROKER if name.is_empty() => Ok(ConfigResource::Brokers),
             BROKER => match name.parse::<NodeId>() {
                 Ok(node) if self.image.brokers.contains_key(&node) => Ok(ConfigResource::Broker(node)),
-                Ok(node) => refuse(format!("No broker with id {node} found.")),
-                Err(_) => refuse(format!("Node id must be an integer, but it is: {name}")),
+                _ => refuse(format!("No broker with id {name} found.")),
             },
             BROKER_LOGGER => refuse("the loggers of a simulated broker have no levels".into()),
             other => refuse(format!("Unexpected resource type {other}.")),
@@ -165,53 +142,30 @@ impl Controller {
         }
     }
 
-    /// What a resource's settings are after some wishes.
+    /// What a resource's settings are after some changes.
     fn altered(
         &self,
         resource: &ConfigResource,
-        wishes: &[Wish<'_>],
+        changes: &[(&str, Change<'_>)],
     ) -> Result<BTreeMap<String, String>, Refusal> {
         let mut config = self.config_of(resource).clone();
-        let mut seen = BTreeSet::new();
-        for wish in wishes {
-            if !seen.insert(wish.name) {
-                return Err((ResponseError::InvalidRequest, "Error due to duplicate config keys".into()));
-            }
-            let Some(value) = wish.value else {
-                if wish.op != Op::Delete {
-                    let message = format!("Null value not supported for : {}", wish.name);
-                    return Err((ResponseError::InvalidRequest, message));
+        for &(name, change) in changes {
+            let before = || config.get(name).cloned().or_else(|| self.default_of(resource, name));
+            let value = match change {
+                Change::Delete => {
+                    config.remove(name);
+                    continue;
                 }
-                config.remove(wish.name);
-                continue;
+                Change::Set(value) => value.to_owned(),
+                Change::Append(_) | Change::Subtract(_) if !is_list(resource, name) => {
+                    let change = if matches!(change, Change::Append(_)) { "APPEND" } else { "SUBTRACT" };
+                    let message = format!("Can't {change} to key {name} because its type is not LIST.");
+                    return Err((ResponseError::InvalidConfig, message));
+                }
+                Change::Append(words) => appended(&before().unwrap_or_default(), words),
+                Change::Subtract(words) => subtracted(&before().unwrap_or_default(), words),
             };
-            match wish.op {
-                Op::Delete => _ = config.remove(wish.name),
-                Op::Set => _ = config.insert(wish.name.to_owned(), value.to_owned()),
-                Op::Append | Op::Subtract => {
-                    if !is_list(resource, wish.name) {
-                        let op = if wish.op == Op::Append { "APPEND" } else { "SUBTRACT" };
-                        let message =
-                            format!("Can't {op} to key {} because its type is not LIST.", wish.name);
-                        return Err((ResponseError::InvalidConfig, message));
-                    }
-                    let before =
-                        config.get(wish.name).cloned().or_else(|| self.default_of(resource, wish.name));
-                    let before = before.unwrap_or_default();
-                    let mut words: Vec<&str> = before.split(',').filter(|word| !word.is_empty()).collect();
-                    let asked: Vec<&str> = value.split(',').collect();
-                    if wish.op == Op::Append {
-                        asked.iter().for_each(|word| {
-                            if !words.contains(word) {
-                                words.push(word);
-                            }
-                        });
-                    } else {
-                        words.retain(|word| !asked.contains(word));
-                    }
-                    config.insert(wish.name.to_owned(), words.join(","));
-                }
-            }
+            config.insert(name.to_owned(), value);
         }
         Ok(config)
     }
@@ -323,6 +277,25 @@ fn dynamic(name: &str) -> Option<Dynamic> {
     known.or_else(|| {
         UNSEEN_BROKER_SETTINGS.iter().find(|setting| setting.name == name).map(|setting| setting.dynamic)
     })
+}
+
+fn words_of(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').filter(|word| !word.is_empty())
+}
+
+fn appended(list: &str, asked: &str) -> String {
+    let mut words: Vec<&str> = words_of(list).collect();
+    for word in asked.split(',') {
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words.join(",")
+}
+
+fn subtracted(list: &str, asked: &str) -> String {
+    let goes = |word: &&str| asked.split(',').any(|asked| asked == *word);
+    words_of(list).filter(|word| !goes(word)).collect::<Vec<_>>().join(",")
 }
 
 fn is_list(resource: &ConfigResource, name: &str) -> bool {
