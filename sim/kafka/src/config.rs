@@ -49,7 +49,8 @@ pub struct ClusterConfig {
     /// The controller. One logical node stands for the whole quorum.
     pub controller: Endpoint,
     /// Broker settings by Kafka's names. A name is for all brokers, `2:broker.rack` for broker 2, over what is for all. What
-    /// is left out has Kafka's default. The constructors set the replication factors of the internal topics to 3, or to the number of brokers if that is less.
+    /// is left out has Kafka's default. The constructors set the replication factors of the internal topics to 3, or to the
+    /// number of brokers if that is less.
     pub config: BTreeMap<String, String>,
     /// Feature levels by Kafka's names, as a cluster is formatted with them; what is left out has 4.1's default. See
     /// [`Features`].

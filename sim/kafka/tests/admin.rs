@@ -112,6 +112,44 @@ fn whoever_creates_a_topic_is_told_all_of_its_settings() {
 }
 
 #[test]
+fn a_topics_settings_are_told_as_they_were_read() {
+    let mut bench = Bench::new(1, &[]);
+    let written = [
+        ("cleanup.policy", " compact , delete "),
+        ("retention.ms", " 060000"),
+        ("min.cleanable.dirty.ratio", "0.0001"),
+        ("unclean.leader.election.enable", "TRUE"),
+        ("preallocate", " True"),
+    ];
+    let setting = |&(name, value): &(&str, &str)| {
+        CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
+    };
+    let topic = CreatableTopic::default()
+        .with_name(topic_name("orders"))
+        .with_num_partitions(1)
+        .with_replication_factor(1)
+        .with_configs(written.iter().map(setting).collect());
+    let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(1_000);
+    let response = expect!(CreateTopics, bench.ask(1, ApiKey::CreateTopics, 7, request));
+    let created = response.topics[0].configs.as_ref().unwrap();
+    for (name, value) in written {
+        let entry = created.iter().find(|entry| entry.name.as_str() == name).unwrap();
+        assert_eq!(entry.value.as_ref().unwrap().as_str(), value, "its creator is told what was written");
+    }
+    for (name, value) in [
+        ("cleanup.policy", "compact,delete"),
+        ("retention.ms", "60000"),
+        ("min.cleanable.dirty.ratio", "1.0E-4"),
+        ("unclean.leader.election.enable", "true"),
+        ("preallocate", "true"),
+    ] {
+        assert_eq!(told(&mut bench, TOPIC, "orders", name), Some((value.to_owned(), 1)), "{name}");
+    }
+    assert_eq!(alter(&mut bench, TOPIC, "orders", SET, "cleanup.policy", Some("delete, compact")), 0);
+    assert_eq!(told(&mut bench, TOPIC, "orders", "cleanup.policy").unwrap().0, "delete,compact");
+}
+
+#[test]
 fn settings_change_while_the_cluster_runs() {
     let mut bench = Bench::new(1, &[]);
     bench.create_topic("orders", 1, &[]);

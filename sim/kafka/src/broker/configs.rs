@@ -58,7 +58,8 @@ impl Broker {
                 check_name(name).map_err(|message| (ResponseError::InvalidTopicException, message))?;
                 let topic = self.image.topic(name);
                 let topic = topic.ok_or((ResponseError::UnknownTopicOrPartition, String::new()))?;
-                self.layers().told_of_topic(&topic.config, &topic.settings)
+                let told = self.layers().told_of_topic(&topic.config, &topic.settings);
+                told.into_iter().map(Told::as_read).collect()
             }
             BROKER | BROKER_LOGGER if !name.is_empty() || asked.resource_type == BROKER_LOGGER => {
                 match name.parse::<i32>() {

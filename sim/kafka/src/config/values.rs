@@ -43,6 +43,21 @@ impl Kind {
         }
     }
 
+    /// A value as Kafka shows it once it has read it (`ConfigDef.parseType`, then `convertToString`): blanks are gone, and
+    /// numbers are written as Java writes them. What cannot be read stays.
+    pub(super) fn as_read(&self, value: &str) -> String {
+        let value = value.trim();
+        match self {
+            Kind::Int(..) | Kind::Long(..) => {
+                value.parse::<i64>().map_or_else(|_| value.to_owned(), |number| number.to_string())
+            }
+            Kind::Double(..) => value.parse::<f64>().map_or_else(|_| value.to_owned(), as_java_shows),
+            Kind::Boolean => value.to_ascii_lowercase(),
+            Kind::Text | Kind::Choice(_) => value.to_owned(),
+            Kind::List(_) => value.split(',').map(str::trim).collect::<Vec<_>>().join(","),
+        }
+    }
+
     /// Whether a setting may have that value.
     pub(super) fn check(&self, name: &str, value: &str) -> Result<(), ConfigError> {
         match *self {
@@ -155,6 +170,17 @@ impl Value for i32 {
     }
 }
 
+/// As `Double.toString`: with an exponent below a thousandth.
+fn as_java_shows(number: f64) -> String {
+    if number != 0.0 && number.abs() < 1e-3 {
+        let shown = format!("{number:e}");
+        let (digits, exponent) = shown.split_once('e').expect("it was asked for with an exponent");
+        let fraction = if digits.contains('.') { "" } else { ".0" };
+        return format!("{digits}{fraction}E{exponent}");
+    }
+    format!("{number:?}")
+}
+
 impl Value for f64 {
     fn read(name: &str, value: &str, kind: &Kind) -> Result<f64, ConfigError> {
         let Kind::Double(min, max) = *kind else {
@@ -165,7 +191,7 @@ impl Value for f64 {
     }
 
     fn show(&self) -> Option<String> {
-        Some(format!("{self:?}"))
+        Some(as_java_shows(*self))
     }
 }
 
