@@ -151,7 +151,7 @@ impl Controller {
             }
         }
         if disk.log.end_offset() > before {
-            disk.log.flush();
+            disk.log.flush(now);
             self.answer_fetches(disk, out);
         }
         assert_eq!(self.image.next_offset, disk.log.end_offset(), "the image is at the end of the log");

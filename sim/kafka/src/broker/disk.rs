@@ -36,11 +36,11 @@ impl Logs {
     }
 
     /// The same; one that is not here is made.
-    pub fn get_or_make(&mut self, key: PartitionKey) -> &mut Log {
+    pub fn get_or_make(&mut self, now: Timestamp, key: PartitionKey) -> &mut Log {
         if let Some(touched) = &mut self.touched {
             touched.insert(key);
         }
-        self.by_key.entry(key).or_default()
+        self.by_key.entry(key).or_insert_with(|| Log::new(now))
     }
 
     /// All logs, to change them.
@@ -62,7 +62,10 @@ impl Logs {
 
     /// A log from elsewhere.
     pub(crate) fn insert(&mut self, key: PartitionKey, log: Log) {
-        *self.get_or_make(key) = log;
+        if let Some(touched) = &mut self.touched {
+            touched.insert(key);
+        }
+        self.by_key.insert(key, log);
     }
 
     /// From now on it is kept which logs are touched; none is so far.
@@ -103,9 +106,9 @@ impl BrokerDisk {
 
     /// A clean shutdown flushes every log and writes every checkpoint (`LogManager.shutdown`). The high watermarks are the
     /// caller's to write before: they are known to the process only.
-    pub(super) fn shut_down(&mut self) {
+    pub(super) fn shut_down(&mut self, now: Timestamp) {
         for (_, log) in self.logs.iter_mut() {
-            log.flush();
+            log.flush(now);
             log.checkpoint_offsets();
         }
     }
@@ -121,10 +124,10 @@ mod tests {
     fn only_logs_that_were_handed_out_to_be_changed_count_as_touched() {
         let key = |index| PartitionKey { topic: Uuid::from_u128(1), index };
         let mut logs = Logs::default();
-        logs.get_or_make(key(0));
+        logs.get_or_make(Timestamp::ZERO, key(0));
         logs.watch();
         assert!(logs.take_touched().is_empty());
-        logs.get_or_make(key(1));
+        logs.get_or_make(Timestamp::ZERO, key(1));
         assert!(logs.get(&key(0)).is_some() && logs.get_mut(&key(2)).is_none());
         assert_eq!(logs.take_touched(), [key(1)].into());
         logs.get_mut(&key(0)).unwrap();

@@ -165,7 +165,7 @@ impl Broker {
                 partition.producers.take_snapshot(log);
             }
         }
-        turn.disk.shut_down();
+        turn.disk.shut_down(turn.now);
         turn.disk.clean_shutdown = Some(self.broker_epoch());
         turn.out.push(Output::Stopped);
     }

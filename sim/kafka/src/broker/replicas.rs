@@ -82,7 +82,7 @@ impl Broker {
             self.transactions_gone(key);
             return self.partition_changed(turn, key);
         };
-        let log = turn.disk.logs.get_or_make(key);
+        let log = turn.disk.logs.get_or_make(turn.now, key);
         let expiration_ms = self.settings.producer_id_expiration_ms;
         let replica = self.partitions.entry(key);
         let replica = replica.or_insert_with(|| Partition::load(turn.now, log, expiration_ms));

@@ -64,7 +64,7 @@ impl Broker {
                 OFFSET_CHECKPOINT_INTERVAL
             }
             Chore::Flush => {
-                self.flush_old(turn);
+                self.flush_dirty(turn);
                 every(self.settings.log_flush_scheduler_interval_ms)
             }
             Chore::Retain => {
@@ -85,10 +85,10 @@ impl Broker {
         Some(LogConfig::new(&self.settings, &topic.settings))
     }
 
-    fn flush_old(&self, turn: &mut Turn<'_>) {
+    fn flush_dirty(&self, turn: &mut Turn<'_>) {
         for (key, log) in turn.disk.logs.iter_mut() {
             if let Some(config) = self.log_config(key) {
-                log.flush_if_older(turn.now, config.flush_ms);
+                log.flush_if_due(turn.now, config.flush_ms);
             }
         }
     }

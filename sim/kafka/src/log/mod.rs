@@ -73,6 +73,13 @@ pub struct Log {
 }
 
 impl Log {
+    /// An empty log that begins at 0.
+    pub fn new(now: Timestamp) -> Log {
+        let mut log = Log::default();
+        log.cache.opened(now);
+        log
+    }
+
     /// The first offset that readers may ask for.
     pub fn start_offset(&self) -> i64 {
         self.start_offset
@@ -148,7 +155,7 @@ impl Log {
         self.revision += 1;
         self.cache.written(now, self.end_offset);
         if self.end_offset - self.recovery_point() >= rules.flush_messages {
-            self.flush();
+            self.flush(now);
         }
         header
     }
@@ -156,7 +163,7 @@ impl Log {
     /// Begins a new segment at `base_offset`. All before it is flushed, a hole between the two as well
     /// (`flushUptoOffsetExclusive` of the new segment's base): Kafka does so right away, in the background.
     pub(crate) fn roll(&mut self, now: Timestamp, base_offset: i64) {
-        self.cache.flushed(base_offset);
+        self.cache.flushed(now, base_offset);
         self.revision += 1;
         if self.segments.back().is_some_and(|last| last.size() == 0) {
             self.segments.pop_back();

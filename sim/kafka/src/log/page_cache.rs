@@ -31,6 +31,8 @@ pub(super) struct PageCache {
     flushed_offset: i64,
     /// Everything before it was flushed by Kafka itself, which is what Kafka knows of.
     recovery_point: i64,
+    /// When Kafka last flushed something, or when its process began with the log (`LocalLog.lastFlushTime`).
+    last_flush: Timestamp,
     /// What was appended and not written back: since when, and up to which offset.
     dirty: VecDeque<(Timestamp, i64)>,
 }
@@ -68,11 +70,20 @@ impl PageCache {
 
     /// Nothing is written, and the log begins at `offset`.
     pub(super) fn begin_at(&mut self, offset: i64) {
-        *self = PageCache { flushed_offset: offset, recovery_point: offset, dirty: VecDeque::new() };
+        (self.flushed_offset, self.recovery_point) = (offset, offset);
+        self.dirty.clear();
+    }
+
+    /// A process begins with the log.
+    pub(super) fn opened(&mut self, now: Timestamp) {
+        self.last_flush = now;
     }
 
     /// Kafka has flushed everything before `end_offset`.
-    pub(super) fn flushed(&mut self, end_offset: i64) {
+    pub(super) fn flushed(&mut self, now: Timestamp, end_offset: i64) {
+        if end_offset > self.recovery_point {
+            self.last_flush = now;
+        }
         self.flushed_offset = end_offset;
         self.recovery_point = end_offset;
         self.dirty.clear();
@@ -111,18 +122,18 @@ impl Log {
     }
 
     /// Makes everything durable.
-    pub fn flush(&mut self) {
+    pub fn flush(&mut self, now: Timestamp) {
         if self.cache.recovery_point < self.end_offset {
-            self.cache.flushed(self.end_offset);
+            self.cache.flushed(now, self.end_offset);
             self.revision += 1;
         }
     }
 
-    /// Flushes if something has been unflushed for `flush_ms` milliseconds.
-    pub fn flush_if_older(&mut self, now: Timestamp, flush_ms: i64) {
-        let since = self.cache.dirty.front().map(|(since, _)| now.since(*since));
-        if since.is_some_and(|since| since.as_millis() as i64 >= flush_ms) {
-            self.flush();
+    /// Flushes if the last flush was `flush_ms` milliseconds ago or longer, however young what is not flushed may be
+    /// (`LogManager.flushDirtyLogs`).
+    pub fn flush_if_due(&mut self, now: Timestamp, flush_ms: i64) {
+        if now.since(self.cache.last_flush).as_millis() as i64 >= flush_ms {
+            self.flush(now);
         }
     }
 

@@ -117,6 +117,7 @@ impl Log {
     /// Loads the log in a new process. A segment that a power loss has cut is recovered as any file is. The log's start is
     /// what the files say; if a power loss left it ended before that, it is emptied and begins there.
     pub fn load(&mut self, now: Timestamp) {
+        self.cache.opened(now);
         if let Some(Remains { base_offset, bytes }) = self.remains.take() {
             if self.segments.back().is_some_and(|last| last.base_offset() == base_offset) {
                 self.segments.pop_back();

@@ -23,7 +23,7 @@ impl Log {
     pub fn delete_old_segments(&mut self, now: Timestamp, high_watermark: i64, config: &LogConfig) -> usize {
         let start_offset = self.start_offset;
         let mut deleted =
-            self.delete_front(high_watermark, |_, next| next.is_some_and(|next| next <= start_offset));
+            self.delete_front(now, high_watermark, |_, next| next.is_some_and(|next| next <= start_offset));
         if !config.delete {
             return deleted;
         }
@@ -31,7 +31,7 @@ impl Log {
             && self.size() > retained
         {
             let mut excess = self.size() - retained;
-            deleted += self.delete_front(high_watermark, |segment, _| {
+            deleted += self.delete_front(now, high_watermark, |segment, _| {
                 let goes = segment.size() <= excess;
                 excess = excess.saturating_sub(segment.size());
                 goes
@@ -39,7 +39,7 @@ impl Log {
         }
         if config.retention_ms >= 0 {
             let now_ms = now.as_millis() as i64;
-            deleted += self.delete_front(high_watermark, |segment, _| {
+            deleted += self.delete_front(now, high_watermark, |segment, _| {
                 now_ms.saturating_sub(segment.largest_timestamp()) > config.retention_ms
             });
         }
@@ -49,6 +49,7 @@ impl Log {
     /// Deletes segments from the front as long as `goes` says so of each and of the base offset of the next.
     fn delete_front(
         &mut self,
+        now: Timestamp,
         high_watermark: i64,
         mut goes: impl FnMut(&Segment, Option<i64>) -> bool,
     ) -> usize {
@@ -62,7 +63,7 @@ impl Log {
             }
             if next.is_none() {
                 // A log rolls before it deletes its active segment, and a roll flushes.
-                self.flush();
+                self.flush(now);
             }
             self.segments.pop_front();
             self.revision += 1;

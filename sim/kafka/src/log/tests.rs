@@ -72,7 +72,7 @@ fn torn() -> (Log, PowerLoss) {
         .map(|seed| {
             let mut log = Log::default();
             append(&mut log, 2, 0, 1);
-            log.flush();
+            log.flush(Timestamp::ZERO);
             let batch = record::write_batch(2, &[(None, Some(value.clone())), (None, None)]);
             log.append(Timestamp::from_millis(2), batch::stamp(&batch, 2, 0, None), 100_000);
             let loss = log.lose_power(Timestamp::from_millis(3), &mut Seed(seed).stream("power"));
@@ -116,7 +116,7 @@ fn no_batch_survives_a_power_loss_that_the_one_before_it_did_not() {
     for seed in 0..200 {
         let mut log = Log::default();
         append(&mut log, 2, 0, 1);
-        log.flush();
+        log.flush(Timestamp::ZERO);
         let flushed = log.size();
         let batch = record::write_batch(2, &[(None, Some(large.clone()))]);
         log.append(Timestamp::from_millis(2), batch::stamp(&batch, 2, 0, None), 100_000);
@@ -255,11 +255,36 @@ fn a_start_that_was_not_written_down_is_forgotten_by_a_kill() {
     assert_eq!(log.start_offset(), 2);
 }
 
+/// Kafka's flusher goes by the log's last flush, not by the age of what is not flushed.
+#[test]
+fn a_log_is_flushed_when_its_last_flush_was_long_ago() {
+    let at = Timestamp::from_millis;
+    let mut log = Log::new(at(1_000));
+    append(&mut log, 1, 0, 10_000);
+    log.flush_if_due(at(10_999), 10_000);
+    assert_eq!(log.recovery_point(), 0);
+    log.flush_if_due(at(11_000), 10_000);
+    assert_eq!(log.recovery_point(), 1, "the record is a second old, the log ten");
+    append(&mut log, 1, 0, 20_900);
+    log.flush_if_due(at(20_999), 10_000);
+    assert_eq!(log.recovery_point(), 1);
+    log.roll(at(20_999), 2);
+    append(&mut log, 1, 0, 21_000);
+    log.flush_if_due(at(30_998), 10_000);
+    assert_eq!(log.recovery_point(), 2, "a roll is a flush");
+    log.flush_if_due(at(30_999), 10_000);
+    assert_eq!(log.recovery_point(), 3);
+    log.flush_if_due(at(99_999), 10_000);
+    append(&mut log, 1, 0, 100_000);
+    log.flush_if_due(at(100_000), 10_000);
+    assert_eq!(log.recovery_point(), 4, "where nothing was to flush, nothing was flushed");
+}
+
 #[test]
 fn a_high_watermark_that_was_written_down_may_be_ahead_of_what_a_power_loss_left() {
     let mut log = Log::default();
     append_at(&mut log, 9_000, 1);
-    log.flush();
+    log.flush(Timestamp::ZERO);
     append_at(&mut log, 9_000, 5);
     log.checkpoint_high_watermark(6);
     log.truncate_to(1);
@@ -342,7 +367,7 @@ proptest! {
                     log.truncate_to(offset.max(start));
                 }
                 Step::Flush => {
-                    log.flush();
+                    log.flush(Timestamp::ZERO);
                     flushed = before;
                 }
                 Step::WriteBack => {

@@ -33,7 +33,7 @@ fn read(log: &Log) -> Bytes {
 fn written() -> (tempfile::TempDir, Storage, BrokerDisk) {
     let dir = tempfile::tempdir().unwrap();
     let (mut storage, mut disk) = Storage::open(dir.path(), Timestamp::from_millis(1_000)).unwrap();
-    let log = disk.logs.get_or_make(KEY);
+    let log = disk.logs.get_or_make(Timestamp::ZERO, KEY);
     [1, 1, 1, 4, 4].iter().for_each(|&epoch| append(log, epoch));
     assert_eq!(log.segments().len(), 3);
     storage.write(&mut disk).unwrap();
@@ -56,7 +56,7 @@ fn a_log_reads_back_as_written_through_all_that_happens_to_it() {
     let log = disk.logs.get_mut(&KEY).unwrap();
     log.truncate_to(3);
     append(log, 6);
-    log.flush();
+    log.flush(Timestamp::from_millis(6));
     log.checkpoint_high_watermark(4);
     storage.write(&mut disk).unwrap();
     check_same(dir.path(), &disk);
@@ -174,7 +174,7 @@ fn produce(
 fn without_the_first_segment() -> (tempfile::TempDir, Storage, BrokerDisk) {
     let dir = tempfile::tempdir().unwrap();
     let (mut storage, mut disk) = Storage::open(dir.path(), Timestamp::from_millis(1_000)).unwrap();
-    disk.logs.get_or_make(KEY);
+    disk.logs.get_or_make(Timestamp::ZERO, KEY);
     let mut partition = replica(&mut disk);
     for (time_ms, batch) in [(1_000, (9, 0)), (2_000, (10, 0)), (3_000, (10, 1))] {
         produce((&mut disk, &mut partition), time_ms, batch).unwrap();
