@@ -504,3 +504,24 @@ fn offsets_expire_when_their_group_has_been_empty_for_long() {
     let response = bench.ask(node, ApiKey::ListGroups, 4, ListGroupsRequest::default());
     assert!(expect!(ListGroups, response).groups.is_empty(), "the group is gone with its last offset");
 }
+
+#[test]
+fn an_offset_that_an_old_client_gave_a_time_to_live_expires_by_that() {
+    let mut bench = Bench::new(1, &[("offsets.retention.check.interval.ms", "60000")]);
+    bench.create_topic("orders", 2, &[]);
+    let node = bench.coordinator("payment");
+    for (version, group, retention_ms) in
+        [(2, "short", 600_000), (4, "default", -1), (3, "payment", 1_200_000)]
+    {
+        let request = commit_request(group, "", -1, 5).with_retention_time_ms(retention_ms);
+        let response = expect!(OffsetCommit, bench.ask(node, ApiKey::OffsetCommit, version, request));
+        assert_eq!(response.topics[0].partitions[0].error_code, 0, "{group}");
+    }
+    let mut left = |minutes: u64| {
+        bench.advance(minutes * 60_000);
+        ["short", "payment", "default"].map(|group| bench.committed(node, group, "orders", 0).1)
+    };
+    assert_eq!(left(9), [5, 5, 5]);
+    assert_eq!(left(2), [-1, 5, 5]);
+    assert_eq!(left(10), [-1, -1, 5], "seven days by default");
+}

@@ -1,4 +1,5 @@
-//! What goes from a log, and when: by DeleteRecords, by age, by compaction, on a leader and its followers.
+//! What goes from a log, and when: by DeleteRecords, by age, by compaction, on a leader and its followers; and what a power
+//! loss takes.
 
 mod support;
 
@@ -77,7 +78,6 @@ fn a_replica_that_is_silent_holds_the_answer_up_to_its_timeout() {
 }
 
 #[test]
-#[test]
 fn a_deletion_that_was_answered_leaves_nothing_that_wakes_the_broker() {
     let mut bench = bench(&[]);
     assert_eq!(bench.produce_through(1, &["a", "b", "c"]), (0, 0));
@@ -144,6 +144,7 @@ fn a_leader_that_moves_ends_a_deletion_that_waits() {
     assert_eq!(deleted(bench.reply(connection)), Some((6, -1)), "NOT_LEADER_OR_FOLLOWER");
 }
 
+#[test]
 fn a_topic_that_is_only_compacted_keeps_its_records() {
     let mut bench = bench(&[("cleanup.policy", "compact")]);
     assert_eq!(delete(&mut bench, 1, -1), Some((44, -1)));
@@ -203,19 +204,63 @@ fn a_producer_without_records_is_forgotten_by_a_process_that_was_killed() {
     assert_eq!(bench.produce(1, "orders", 0, idempotent(&["c"], producer, epoch, 7)), (0, 2));
 }
 
-#[test]
-fn a_compacted_topic_keeps_the_last_of_each_key_at_its_offset() {
-    let mut bench = bench(&[
-        ("cleanup.policy", "compact"),
-        // Each batch comes later than this after the one before, and so into a segment of its own.
-        ("segment.ms", "100"),
-        ("min.cleanable.dirty.ratio", "0.01"),
-    ]);
+/// The records of three keys, after the cleaner has had its time.
+fn compacted(mut bench: Bench) -> (Bench, Vec<i64>) {
     for (key, value) in [("a", "1"), ("b", "1"), ("a", "2"), ("c", "1")] {
         let batch = keyed(&bench, key, value);
         produce(&mut bench, batch);
     }
     bench.advance(5_000);
-    assert_eq!(bench.fetch(1, "orders", 0, 0), (0, 4, vec![1, 2, 3]));
+    let (error, high_watermark, offsets) = bench.fetch(1, "orders", 0, 0);
+    assert_eq!((error, high_watermark), (0, 4));
+    (bench, offsets)
+}
+
+const COMPACTED: [(&str, &str); 3] = [
+    ("cleanup.policy", "compact"),
+    // Each batch comes later than this after the one before, and so into a segment of its own.
+    ("segment.ms", "100"),
+    ("min.cleanable.dirty.ratio", "0.01"),
+];
+
+#[test]
+fn a_compacted_topic_keeps_the_last_of_each_key_at_its_offset() {
+    let (mut bench, offsets) = compacted(bench(&COMPACTED));
+    assert_eq!(offsets, [1, 2, 3]);
     assert_eq!(bench.fetch(1, "orders", 0, 3), (0, 4, vec![3]));
+}
+
+#[test]
+fn a_broker_without_a_cleaner_compacts_nothing() {
+    let config = [("log.cleaner.backoff.ms", "1000"), ("log.cleaner.enable", "false")];
+    let mut bench = Bench::new(1, &config);
+    assert_eq!(bench.create_topic("orders", 1, &COMPACTED), 0);
+    assert_eq!(compacted(bench).1, [0, 1, 2, 3]);
+}
+
+/// How many of eight partitions have their record after a power loss 10 s after it was written, and how many were flushed
+/// by Kafka itself.
+fn left_by_a_power_loss(config: &[(&str, &str)]) -> (usize, usize) {
+    let mut bench = Bench::new(1, config);
+    assert_eq!(bench.create_topic("orders", 8, &[]), 0);
+    for index in 0..8 {
+        assert_eq!(bench.produce(1, "orders", index, batch(&["a"])), (0, 0));
+    }
+    bench.advance(10_000);
+    let flushed = (0..8).filter(|&index| bench.segments(1, "orders", index).1 == 1).count();
+    bench.lose_power(1);
+    let kept = (0..8).filter(|&index| !bench.replica(1, "orders", index).is_empty()).count();
+    (kept, flushed)
+}
+
+#[test]
+fn a_broker_that_flushes_by_the_clock_loses_nothing_that_is_older() {
+    let by_the_clock = [
+        ("log.flush.scheduler.interval.ms", "1000"),
+        ("log.flush.interval.ms", "5000"),
+        ("log.initial.task.delay.ms", "1000"),
+    ];
+    assert_eq!(left_by_a_power_loss(&by_the_clock), (8, 8));
+    let (kept, flushed) = left_by_a_power_loss(&by_the_clock[1..]);
+    assert!(kept < 8 && flushed == 0, "by default nobody looks: {kept} of 8 kept, {flushed} flushed");
 }

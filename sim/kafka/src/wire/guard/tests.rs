@@ -424,6 +424,28 @@ fn tagged_fields_are_elements_too() {
     assert_eq!(check(ApiKey::ApiVersions, 3, &frame(ELEMENTS_MAX + 1)), Err(Malformed::TooMany));
 }
 
+/// InitProducerId version 2 is the first with compact text, whose length could be any: Kafka's generated readers say
+/// "string field transactionalId had invalid length".
+#[test]
+fn text_that_is_longer_than_kafkas_longest_is_refused() {
+    let frame = |length: usize| {
+        let id = TransactionalId(StrBytes::from_string("t".repeat(length)));
+        let request = InitProducerIdRequest::default().with_transactional_id(Some(id));
+        let (api, version) = (ApiKey::InitProducerId, 2);
+        let header = RequestHeader::default()
+            .with_request_api_key(api as i16)
+            .with_request_api_version(version)
+            .with_client_id(Some(text("client")));
+        let mut frame = BytesMut::new();
+        header.encode(&mut frame, api.request_header_version(version)).unwrap();
+        request.encode(&mut frame, version).unwrap();
+        frame.freeze()
+    };
+    let read = |length| Request::read(&frame(length), BROKER_APIS).map(drop);
+    read(32_767).unwrap();
+    assert_eq!(read(32_768).unwrap_err(), Unreadable::Close(Malformed::TooLong(32_768)));
+}
+
 #[test]
 fn a_frame_shorter_than_a_header_is_refused() {
     for length in 0..8 {
