@@ -1,9 +1,11 @@
 //! ApiVersions (18), versions 0 to 4: what this broker serves.
 //!
 //! The response's header is always version 0, and a version that is not served is answered in version 0 with error 35
-//! and the versions of this API alone, so that any client can ask again. From version 3 on it tells the finalized features: clients choose their protocol of
-//! transactions by the level of `transaction.version`. Kafka tells the same versions of the APIs at every level, and leaves
-//! the choice to the client. A supported feature that can be at level 0 is told from version 4 on only (KAFKA-17011).
+//! and the versions of this API alone, so that any client can ask again.
+//!
+//! From version 3 on it tells the finalized features: clients choose their protocol of transactions by the level of
+//! `transaction.version`. Kafka tells the same versions of the APIs at every level, and leaves the choice to the client. A
+//! supported feature that can be at level 0 is told from version 4 on only (KAFKA-17011).
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;

@@ -281,6 +281,7 @@ impl ClassicGroup {
         }
     }
 
+    /// A member says that it lives: its session begins anew.
     ///
     /// # Errors
     /// What it must do: join anew (`REBALANCE_IN_PROGRESS`, `ILLEGAL_GENERATION`, `UNKNOWN_MEMBER_ID`), or stop

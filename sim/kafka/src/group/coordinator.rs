@@ -78,8 +78,8 @@ impl Coordinator {
         !known
     }
 
-    /// Takes over what the log of a partition holds, up to its end. Gives the number of groups found, and what they say to
-    /// it; `None` if the partition was given up meanwhile.
+    /// Takes over what the log of a partition holds, up to its end. Gives the groups that it found, each with what it says
+    /// to that; `None` if the partition was given up meanwhile.
     pub fn load(
         &mut self,
         now: Timestamp,
@@ -282,7 +282,7 @@ impl Coordinator {
         }
     }
 
-    /// Applies records that are in the log from `base_offset` on.
+    /// Applies what was just appended to a partition's log.
     pub fn replay(
         &mut self,
         now: Timestamp,
