@@ -89,7 +89,9 @@ impl ObservedBroker {
         let isolation = properties.get("isolation.level");
         let committed_only = isolation.map_or(!java, |level| level == "read_committed");
         let group = properties.get("group.id");
-        reporter.report(ClientAct::ConsumerOpened { group, committed_only, auto_commit });
+        let reset = properties.get("auto.offset.reset");
+        let from_earliest = reset.is_some_and(|reset| matches!(reset, "earliest" | "smallest" | "beginning"));
+        reporter.report(ClientAct::ConsumerOpened { group, committed_only, auto_commit, from_earliest });
         Ok(ObservedConsumer { inner, reporter })
     }
 
@@ -163,6 +165,7 @@ impl Producer for ObservedProducer {
         group: &GroupMetadata,
         timeout: Duration,
     ) -> Result<(), Error> {
+        self.reporter.report(ClientAct::SendingOffsets { group: &group.group_id, offsets });
         self.inner.send_offsets_to_transaction(offsets, group, timeout).await
     }
 

@@ -214,6 +214,9 @@ impl Check for Page {
                 ClientAct::TransactionBegan => "transaction began".to_owned(),
                 ClientAct::TransactionEnding { commit } => format!("ending, commit {commit}"),
                 ClientAct::TransactionEnded { commit } => format!("ended, commit {commit}"),
+                ClientAct::SendingOffsets { group, offsets } => {
+                    format!("sending {} for {group}", offsets[0].1.offset)
+                }
                 ClientAct::ReadToEnd { end, .. } => format!("read to {end}"),
             };
             self.0.lock().unwrap().push(format!("{host}/{}: {what}", client.0));

@@ -80,6 +80,8 @@ pub enum ClientAct<'a> {
         committed_only: bool,
         /// With `enable.auto.commit`: it commits what it polled without being told.
         auto_commit: bool,
+        /// With `auto.offset.reset=earliest`: what its group never committed it reads from the start.
+        from_earliest: bool,
     },
     /// A consumer holds these partitions, in addition to what it held, and starts at the committed offsets.
     Assigned(&'a [TopicPartition]),
@@ -98,6 +100,13 @@ pub enum ClientAct<'a> {
     Committing(&'a [(TopicPartition, OffsetAndMetadata)]),
     /// The commit was acknowledged.
     Committed(&'a [(TopicPartition, OffsetAndMetadata)]),
+    /// A producer asks to commit these for a group, with its transaction. From now on they may be committed.
+    SendingOffsets {
+        /// `group.id`.
+        group: &'a str,
+        /// Where the group would go on.
+        offsets: &'a [(TopicPartition, OffsetAndMetadata)],
+    },
     /// The harness's observer has read a partition from its start to `end`, after all was healed.
     ReadToEnd {
         /// The partition.

@@ -110,7 +110,12 @@ mod tests {
     #[test]
     fn whoever_reads_all_may_see_what_is_aborted() {
         let mut story = aborting();
-        let opened = ClientAct::ConsumerOpened { group: None, committed_only: false, auto_commit: false };
+        let opened = ClientAct::ConsumerOpened {
+            group: None,
+            committed_only: false,
+            auto_commit: false,
+            from_earliest: true,
+        };
         assert!(story.act(6, opened).polled(6, &[(0, "a")]).end().is_empty());
     }
 }

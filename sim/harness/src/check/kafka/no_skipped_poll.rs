@@ -9,7 +9,8 @@ use crate::check::client::{ClientAct, ClientEvent, ClientId};
 use crate::check::{Breaches, Check, Moment, Occasion};
 
 /// As long as a consumer holds a partition, its polls go forward and leave out no record that exists; its first poll
-/// starts no later than the group's committed offset; and it is given nothing of what it does not hold (Jepsen:
+/// starts no later than the group's committed offset, or at the start of the log if the group never committed one and the
+/// consumer is to begin there (`auto.offset.reset=earliest`); and it is given nothing of what it does not hold (Jepsen:
 /// `poll-skip`, `nonmonotonic-poll`, and their `int-` forms).
 ///
 /// A record that was skipped is committed over by the next commit: nobody will ever handle it. Going back is allowed
@@ -29,6 +30,7 @@ pub struct NoSkippedPoll {
 struct Member {
     group: Option<String>,
     auto_commit: bool,
+    from_earliest: bool,
 }
 
 #[derive(Debug, Default)]
@@ -52,8 +54,8 @@ impl NoSkippedPoll {
     fn observe(&mut self, moment: Moment, event: &ClientEvent<'_>, breaches: &mut Breaches) {
         self.known.learn(event);
         match event.act {
-            ClientAct::ConsumerOpened { group, auto_commit, .. } => {
-                let member = Member { group: group.map(str::to_owned), auto_commit };
+            ClientAct::ConsumerOpened { group, auto_commit, from_earliest, .. } => {
+                let member = Member { group: group.map(str::to_owned), auto_commit, from_earliest };
                 self.groups.insert(event.client, member);
             }
             ClientAct::Assigned(partitions) => {
@@ -79,6 +81,11 @@ impl NoSkippedPoll {
                     self.may_have_committed(event.client, partition, offset.offset);
                 }
             }
+            ClientAct::SendingOffsets { group, offsets } => {
+                for (partition, offset) in offsets {
+                    self.group_may_have_committed(group.to_owned(), partition, offset.offset);
+                }
+            }
             _ => {}
         }
     }
@@ -93,8 +100,7 @@ impl NoSkippedPoll {
         let (host, partition, offset) = (event.host, &record.partition, record.offset);
         let place = format!("{partition}@{offset}");
         let key = (event.client, partition.clone());
-        let start =
-            self.committed_by_group_of(event.client, partition).map(|offset| (offset, Moment::default()));
+        let start = self.start_of(event.client, partition).map(|offset| (offset, Moment::default()));
         let Some(held) = self.held.get_mut(&key) else {
             let evidence = vec![at.evidence_at(&place, format!("{host} is given this record"))];
             breaches.report(format!("{host} is given {place} and does not hold {partition}"), evidence);
@@ -127,13 +133,20 @@ impl NoSkippedPoll {
     /// group can be.
     fn may_have_committed(&mut self, client: ClientId, partition: &TopicPartition, offset: Offset) {
         let Some(group) = self.groups.get(&client).and_then(|member| member.group.clone()) else { return };
+        self.group_may_have_committed(group, partition, offset);
+    }
+
+    fn group_may_have_committed(&mut self, group: String, partition: &TopicPartition, offset: Offset) {
         let highest = self.committed.entry((group, partition.clone())).or_insert(offset);
         *highest = offset.max(*highest);
     }
 
-    fn committed_by_group_of(&self, client: ClientId, partition: &TopicPartition) -> Option<Offset> {
-        let group = self.groups.get(&client)?.group.clone()?;
-        self.committed.get(&(group, partition.clone())).copied()
+    /// The latest offset at which a consumer may begin to read; `None` if that is not known.
+    fn start_of(&self, client: ClientId, partition: &TopicPartition) -> Option<Offset> {
+        let member = self.groups.get(&client)?;
+        let group = member.group.clone()?;
+        let committed = self.committed.get(&(group, partition.clone())).copied();
+        committed.or_else(|| member.from_earliest.then_some(0))
     }
 
     fn judge(&self, breaches: &mut Breaches) {
@@ -183,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_poll_that_leaves_out_a_record_that_another_was_given_is_found() {
-        let found = story().polled(1, &[(0, "a"), (2, "c")]).member(2).polled(2, &[(1, "b")]).end();
+        let found =
+            story().polled(1, &[(0, "a"), (2, "c")]).commits(1, 1).member(2).polled(2, &[(1, "b")]).end();
         assert_eq!(found, ["host-1 went from t/0@1 to 2 and skipped the record at 1"]);
     }
 
@@ -211,6 +225,33 @@ mod tests {
             beyond.polled(2, &[(2, "c")]).end(),
             ["host-2 went from t/0@1 to 2 and skipped the record at 1"]
         );
+    }
+
+    #[test]
+    fn a_group_that_never_committed_begins_at_the_start() {
+        let skipped = ["host-2 went from t/0@0 to 1 and skipped the record at 0"];
+        let mut first = Story::<NoSkippedPoll>::new();
+        first.producer(1, true).sent(1, 1, "a").acked(1, 1, 0).member(2);
+        assert_eq!(first.polled(2, &[(1, "b")]).end(), skipped);
+        // The next member begins there too, as long as nobody has committed.
+        let mut next = story();
+        next.polled(1, &[(0, "a"), (1, "b")]).member(2);
+        assert_eq!(next.polled(2, &[(1, "b")]).end(), skipped);
+        let mut latest = story();
+        latest.polled(1, &[(0, "a"), (1, "b")]);
+        let (group, committed_only, auto_commit) = (Some("g"), true, false);
+        let opened = ClientAct::ConsumerOpened { group, committed_only, auto_commit, from_earliest: false };
+        latest.act(2, opened).act(2, ClientAct::Assigned(&[partition()]));
+        assert!(latest.polled(2, &[(1, "b")]).end().is_empty(), "it asked for no more than what comes");
+    }
+
+    #[test]
+    fn offsets_of_a_transaction_may_be_committed() {
+        let mut story = story();
+        let offsets = [(partition(), broker::OffsetAndMetadata::new(1))];
+        story.polled(1, &[(0, "a"), (1, "b")]);
+        story.act(3, ClientAct::SendingOffsets { group: "g", offsets: &offsets }).member(2);
+        assert!(story.polled(2, &[(1, "b")]).end().is_empty());
     }
 
     #[test]

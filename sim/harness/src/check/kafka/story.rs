@@ -75,7 +75,12 @@ impl<C: Check> Story<C> {
     pub(super) fn member(&mut self, client: u64) -> &mut Self {
         self.act(
             client,
-            ClientAct::ConsumerOpened { group: Some("g"), committed_only: true, auto_commit: false },
+            ClientAct::ConsumerOpened {
+                group: Some("g"),
+                committed_only: true,
+                auto_commit: false,
+                from_earliest: true,
+            },
         )
         .act(client, ClientAct::Assigned(&[partition()]))
     }
