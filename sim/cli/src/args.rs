@@ -124,7 +124,8 @@ pub struct ServeArgs {
     /// The address to listen on, which clients are told too
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
     pub host: IpAddr,
-    /// A broker setting by Kafka's name, `num.partitions=4`. Defaults are Kafka 4.1's, but for
+    /// A broker setting by Kafka's name, `num.partitions=4`; with a number before it for one broker,
+    /// `2:broker.rack=a`. Defaults are Kafka 4.1's, but for
     /// group.initial.rebalance.delay.ms=0 and internal topics with as many replicas as there are brokers, at most 3
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     pub config: Vec<(String, String)>,
