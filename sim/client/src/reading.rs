@@ -218,10 +218,11 @@ impl Reading {
     pub(crate) fn led_by(&mut self, leader_epoch: impl Fn(&TopicPartition) -> Option<i32>) {
         for (at, cursor) in &mut self.cursors {
             let Some(epoch) = leader_epoch(at) else { continue };
-            let before = cursor.fetch_offset;
+            let was_known = cursor.phase == Phase::Known;
             cursor.led_under(epoch, self.habits);
-            if cursor.fetch_offset != before {
-                // What is fetched at the moment goes on from there.
+            if self.habits == Habits::Java && was_known && cursor.phase == Phase::Unvalidated {
+                // A fetch that is still on its way, from the old leader or from elsewhere in the log, brings nothing. Java
+                // refuses it until the position is validated (`FetchCollector.initialize`), we even if it is later.
                 self.next_version += 1;
                 cursor.version = self.next_version;
                 cursor.asking = false;

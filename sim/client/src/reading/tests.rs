@@ -131,6 +131,30 @@ fn what_was_fetched_before_a_change_of_leaders_comes_from_librdkafka_at_once_and
 }
 
 #[test]
+fn what_is_on_its_way_when_leaders_change_comes_from_librdkafka_at_once_and_from_java_anew() {
+    for habits in [Habits::Librdkafka, Habits::Java] {
+        let mut reading = with(habits);
+        fetch(&mut reading, 0, 0..3);
+        assert_eq!(reading.take(3).len(), 3, "everything is polled: only a long poll is open");
+        let under_way = reading.cursors[&at(0)].version;
+        reading.led_by(|_| Some(5));
+        assert_eq!(reading.cursors[&at(0)].phase, Phase::Unvalidated, "{habits:?}");
+        reading.fetched(&at(0), under_way, records(0, 3..5), 10, 5, 3);
+        let polled = taken(&mut reading, 10);
+        match habits {
+            Habits::Librdkafka => assert_eq!(polled, ["t/0@3", "t/0@4"]),
+            Habits::Java => {
+                assert!(polled.is_empty(), "{polled:?}");
+                assert_eq!(reading.position(&at(0)), Some(3));
+                reading.cursors.get_mut(&at(0)).unwrap().validated(5);
+                fetch(&mut reading, 0, 3..5);
+                assert_eq!(taken(&mut reading, 10), ["t/0@3", "t/0@4"]);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_position_of_unknown_epoch_is_not_validated_by_java_whatever_was_fetched_beyond() {
     let mut reading = with(Habits::Java);
     fetch(&mut reading, 0, 0..3);
