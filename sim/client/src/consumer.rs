@@ -148,6 +148,7 @@ impl WireConsumer {
             match event {
                 GroupEvent::Assigned(member, partitions) => {
                     *self.shared.member() = member;
+                    self.auto_commit.assigned();
                     self.hold(&partitions);
                 }
                 GroupEvent::RevokeSome(member, partitions) => {
@@ -374,12 +375,9 @@ impl Consumer for WireConsumer {
             Mode::Subscribed { group, .. } => Some(group.poll_begins()),
             Mode::Idle | Mode::Assigned => None,
         };
-        let mut begins = true;
         loop {
             self.follow_group().await?;
-            if std::mem::take(&mut begins) {
-                self.auto_commit.poll_begins().await;
-            }
+            self.auto_commit.look().await;
             let records = {
                 let mut reading = self.shared.reading();
                 if let Some(error) = reading.take_error() {
@@ -393,8 +391,14 @@ impl Consumer for WireConsumer {
                 self.shared.work.notify_one();
                 return Ok(records);
             }
-            let left = deadline.since(context.now());
-            if left.is_zero() || context.timeout(left, self.shared.news.notified()).await.is_err() {
+            let now = context.now();
+            if deadline <= now {
+                return Ok(Vec::new());
+            }
+            let commits = self.auto_commit.due().filter(|due| (now..deadline).contains(due));
+            let patience = commits.unwrap_or(deadline).since(now);
+            let news = context.timeout(patience, self.shared.news.notified()).await;
+            if news.is_err() && commits.is_none() {
                 return Ok(Vec::new());
             }
         }

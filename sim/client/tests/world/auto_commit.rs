@@ -61,6 +61,82 @@ fn librdkafka_commits_while_a_handler_works_and_java_with_the_next_poll() {
 }
 
 #[test]
+fn librdkafkas_timer_runs_from_the_consumers_creation_whenever_it_was_polled() {
+    let mut bed = Bed::new(1, 21, move |desk: Desk| async move {
+        desk.topic("t", 1).await;
+        let automatic = [("enable.auto.commit", "true"), ("auto.commit.interval.ms", "8000")];
+        let created = desk.context.now();
+        let mut consumer = desk.subscriber("t", &automatic).await;
+        while desk.context.now() < created + Duration::from_millis(7_500) {
+            consumer.poll(Duration::from_millis(100)).await.expect("all is well");
+        }
+        desk.producer(&[]).await.send(record("t", "x")).await.expect("all is well");
+        assert_eq!(poll_some(&mut consumer).await, 1);
+        desk.context.sleep_until(created + Duration::from_millis(7_900)).await;
+        assert_eq!(committed(&desk).await, None);
+        desk.context.sleep_until(created + Duration::from_millis(8_100)).await;
+        assert_eq!(committed(&desk).await, Some(1), "it was stored when the timer fired");
+    });
+    bed.finish();
+}
+
+#[test]
+fn javas_poll_commits_while_it_waits() {
+    let mut bed = Bed::new(1, 21, move |desk: Desk| async move {
+        desk.topic("t", 1).await;
+        let producer = desk.producer(&[]).await;
+        for _ in 0..3 {
+            producer.send(record("t", "x")).await.expect("all is well");
+        }
+        let automatic = [
+            ("shakedown.client.habits", "java"),
+            ("enable.auto.commit", "true"),
+            ("auto.commit.interval.ms", "1000"),
+        ];
+        let mut consumer = desk.subscriber("t", &automatic).await;
+        assert_eq!(poll_some(&mut consumer).await, 3);
+        let at = TopicPartition::new("t", 0);
+        consumer.pause(std::slice::from_ref(&at));
+        consumer.poll(Duration::from_millis(1)).await.expect("all is well");
+        // Nothing more is due at once: the interval began with that poll, or before.
+        consumer.seek(&at, 1).expect("it is assigned");
+        let looks = async {
+            desk.context.sleep(Duration::from_millis(1_200)).await;
+            committed(&desk).await
+        };
+        let (polled, committed) = tokio::join!(consumer.poll(Duration::from_secs(10)), looks);
+        assert!(polled.expect("all is well").is_empty());
+        assert_eq!(committed, Some(1));
+    });
+    bed.finish();
+}
+
+#[test]
+fn javas_interval_begins_with_an_assignment() {
+    let mut bed = Bed::new(1, 21, move |desk: Desk| async move {
+        desk.topic("t", 1).await;
+        let automatic = [
+            ("shakedown.client.habits", "java"),
+            ("enable.auto.commit", "true"),
+            ("auto.commit.interval.ms", "2000"),
+        ];
+        let mut consumer = desk.subscriber("t", &automatic).await;
+        while consumer.assignment().is_empty() {
+            consumer.poll(Duration::from_millis(1)).await.expect("all is well");
+        }
+        let assigned = desk.context.now();
+        for (after_ms, expected) in [(1_900, None), (2_200, Some(0))] {
+            let until = assigned + Duration::from_millis(after_ms);
+            while desk.context.now() < until {
+                consumer.poll(Duration::from_millis(10)).await.expect("all is well");
+            }
+            assert_eq!(committed(&desk).await, expected, "{after_ms} ms after the assignment");
+        }
+    });
+    bed.finish();
+}
+
+#[test]
 fn java_commits_where_it_was_sought_to_when_it_closes() {
     let mut bed = Bed::new(1, 21, move |desk: Desk| async move {
         desk.topic("t", 1).await;
