@@ -394,6 +394,7 @@ impl Sender {
                     self.again(state, batch, counts, &error, now);
                 }
                 Verdict::Split => {
+                    let Some(mut batch) = self.unless_ended(state, batch) else { continue };
                     batch.attempts = 0;
                     state.accumulator.put_back(batch, now);
                 }
@@ -422,12 +423,9 @@ impl Sender {
     }
 
     /// Sends a batch again after its backoff, unless its time or its retries are used up.
-    fn again(&mut self, state: &mut State, mut batch: Batch, counts: bool, error: &Error, now: Timestamp) {
+    fn again(&mut self, state: &mut State, batch: Batch, counts: bool, error: &Error, now: Timestamp) {
+        let Some(mut batch) = self.unless_ended(state, batch) else { return };
         let settings = &self.shared.cluster.settings;
-        if let Some(fatal) = &state.fatal {
-            let fatal = fatal.clone();
-            return state.fail(&self.shared, batch, &fatal, false);
-        }
         let given_up = if batch.expires <= now {
             Some((expired(), state.sequences.timeout_ends_epoch(&batch)))
         } else if counts && batch.attempts > settings.producer.retries {
@@ -446,6 +444,13 @@ impl Sender {
         let wait =
             after_failures(settings.retry_backoff, settings.retry_backoff_max, failures, &mut self.rng);
         state.accumulator.put_back(batch, now + wait);
+    }
+
+    /// A batch is to be sent again: gives it back, unless the producer has ended, with which it fails.
+    fn unless_ended(&self, state: &mut State, batch: Batch) -> Option<Batch> {
+        let Some(fatal) = state.fatal.clone() else { return Some(batch) };
+        state.fail(&self.shared, batch, &fatal, false);
+        None
     }
 }
 

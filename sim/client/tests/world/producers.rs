@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use broker::ErrorCode;
+use broker::{ErrorClass, ErrorCode, ProducerRecord};
+use kafka::ClusterConfig;
 use world::Change;
 
 use crate::SEEDS;
@@ -193,4 +194,27 @@ fn compressed_records_come_back() {
         bed.finish();
         assert_eq!(seen.get(), vec!["the same again"; 50], "{codec}");
     }
+}
+
+#[test]
+fn what_a_refusal_would_have_sent_again_fails_with_a_producer_that_has_ended() {
+    let config = ClusterConfig::simulated(1).with("message.max.bytes", 1_000);
+    let mut bed = Bed::with(config, 5, move |desk: Desk| async move {
+        desk.topic("t", 2).await;
+        let properties =
+            [("shakedown.client.habits", "java"), ("enable.gapless.guarantee", "true"), ("linger.ms", "50")];
+        let producer = desk.producer(&properties).await;
+        let to =
+            |partition, size| ProducerRecord { partition: Some(partition), ..record("t", "x".repeat(size)) };
+        // Both batches are in one request, and both are too large. One record cannot be split, and with it goes the
+        // producer; two records could, and would be sent again.
+        let sent = [producer.send(to(0, 2_000)), producer.send(to(1, 800)), producer.send(to(1, 800))];
+        producer.flush(Duration::from_secs(10)).await.expect("every record has its fate");
+        let mut classes = Vec::new();
+        for delivery in sent {
+            classes.push(delivery.await.expect_err("it is too large").class);
+        }
+        assert_eq!(classes, [ErrorClass::Failed, ErrorClass::Fatal, ErrorClass::Fatal]);
+    });
+    bed.finish();
 }
