@@ -32,6 +32,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kafka::Settings;
 use world::LatencyRange;
 
 /// One scenario, resolved: what to run, what goes wrong, what must hold.
@@ -108,6 +109,20 @@ pub struct Cluster {
     pub config: BTreeMap<String, String>,
     /// Feature levels by Kafka's own names; what is left out has the default of Kafka 4.1.
     pub features: BTreeMap<String, i16>,
+}
+
+impl Cluster {
+    /// Whether nothing but the kernel's write-back, a segment's roll and a clean stop flushes the logs, as Kafka has it by
+    /// default: then a record lies in the page cache for a while, and a power loss can take it.
+    pub fn leaves_flushing_to_the_kernel(&self) -> bool {
+        let flushes = |settings: &Settings| {
+            let ms = settings.log_flush_interval_ms.unwrap_or(settings.log_flush_scheduler_interval_ms);
+            (settings.log_flush_interval_messages, ms)
+        };
+        let settings =
+            Settings::parse(&self.config).expect("the settings of a cluster were parsed when they were read");
+        flushes(&settings) == flushes(&Settings::default())
+    }
 }
 
 /// `[services.<name>]`.
