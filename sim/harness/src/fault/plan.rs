@@ -8,7 +8,7 @@ use rand::RngExt as _;
 use world::{Engine, LatencyRange};
 
 use super::describe::{describe, span};
-use crate::scenario::{ELECTION, Fault, FaultKind, Scenario, Start};
+use crate::scenario::{ELECTION, Fault, FaultKind, STOPS_WITHIN, Scenario, Start};
 
 /// What a run will do, before its first event: printed by `replay`, and the first note of every trace.
 ///
@@ -37,7 +37,7 @@ pub struct Occurrence {
     pub begins: Duration,
     /// How long it lasts; of a rolling restart each part.
     pub lasts: Duration,
-    /// When it is over and healed, at the earliest: brokers that are asked to end take some time to.
+    /// When it is over and healed, at the latest: a broker that is asked to end may take up to [`STOPS_WITHIN`].
     pub ends: Duration,
     /// `lasts` was drawn.
     is_drawn: bool,
@@ -63,7 +63,7 @@ impl Plan {
         Plan { scenario: scenario.name.clone(), seed, engine, latency: scenario.latency, occurrences }
     }
 
-    /// When the last fault is over; zero without faults.
+    /// When the last fault is over, at the latest; zero without faults.
     pub fn last_fault_ends(&self) -> Duration {
         self.occurrences.iter().map(|occurrence| occurrence.ends).max().unwrap_or_default()
     }
@@ -104,12 +104,15 @@ fn lengths(number: usize, fault: &Fault, seed: Seed) -> impl Iterator<Item = Dur
     })
 }
 
-/// From the beginning of one occurrence, or of each of its parts, to the moment that all of it is healed.
+/// From the beginning of one occurrence to the moment that all of it is healed, at the latest; each of its parts takes
+/// `lasts`.
 fn whole_length(fault: &Fault, lasts: Duration) -> Duration {
     match &fault.kind {
-        FaultKind::RollingRestart { hosts, gap, .. } => {
-            let hosts = u32::try_from(hosts.len()).expect("a cluster's hosts fit");
-            lasts * hosts + *gap * hosts.saturating_sub(1)
+        FaultKind::RollingRestart { hosts, gap, clean, .. } => {
+            let asked = hosts.iter().filter(|host| *clean && host.starts_with("broker-")).count();
+            let count = |hosts: usize| u32::try_from(hosts).expect("a cluster's hosts fit");
+            let hosts = count(hosts.len());
+            lasts * hosts + *gap * hosts.saturating_sub(1) + STOPS_WITHIN * count(asked)
         }
         _ => lasts,
     }
@@ -165,11 +168,16 @@ mod tests {
 
     #[test]
     fn a_rolling_restart_is_over_when_its_last_host_is_up() {
-        let hosts = vec!["a".into(), "b".into(), "c".into()];
-        let kind = FaultKind::RollingRestart { hosts, gap: seconds(5), power_loss: false, clean: false };
+        let length = |clean| {
+            let hosts = vec!["broker-1".into(), "broker-2".into(), "a".into()];
+            let kind = FaultKind::RollingRestart { hosts, gap: seconds(5), power_loss: false, clean };
+            whole_length(&Fault { kind, ..fault(Start::At(Duration::ZERO)) }, seconds(1))
+        };
+        assert_eq!(length(false), seconds(13));
         assert_eq!(
-            whole_length(&Fault { kind, ..fault(Start::At(Duration::ZERO)) }, seconds(1)),
-            seconds(13)
+            length(true),
+            seconds(13 + 60),
+            "two brokers may take 30 s each to end, and none is left out"
         );
     }
 
