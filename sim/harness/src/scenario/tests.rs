@@ -130,6 +130,8 @@ refused! {
         "[[fault]]\nat = \"5s\"\ncrash_service = { service = \"payment\", down_for = \"1s\" }\n[expect]\nrecovers_within = \"30s\"";
     a_recovery_before_a_configured_session_is_over_is_refused:
         "[cluster]\nconfig = { \"broker.session.timeout.ms\" = 20000 }\n[[fault]]\nat = \"5s\"\ncrash_broker = { broker = 1, down_for = \"1s\" }\n[expect]\nrecovers_within = \"19s\"";
+    a_recovery_before_a_restarted_broker_that_had_to_be_killed_is_noticed_is_refused:
+        "[[fault]]\nat = \"5s\"\nrolling_restart = { hosts = [\"broker-*\"], down_for = \"3s\", gap = \"3s\" }\n[expect]\nrecovers_within = \"8s\"";
     a_restart_that_is_clean_and_without_power_is_refused:
         "[[fault]]\nat = \"5s\"\nrolling_restart = { hosts = [\"broker-*\"], down_for = \"3s\", gap = \"3s\", power_loss = true, clean = true }";
     a_check_that_breaks_twice_is_refused:

@@ -160,11 +160,8 @@ impl Waits {
                 false => ("session.timeout.ms", consumer, fault.line),
             };
             match &fault.kind {
-                // A broker that ends cleanly tells the controller; what is killed beside it has its session to wait out.
-                FaultKind::RollingRestart { hosts, clean: true, .. } => {
-                    waits.extend(hosts.iter().filter(|host| !host.starts_with("broker-")).map(of_host));
-                }
                 FaultKind::CrashBroker { .. } => waits.push((BROKER, broker, fault.line)),
+                // Clean or not: a broker that does not end when it is asked to is killed.
                 FaultKind::CrashService { hosts, .. } | FaultKind::RollingRestart { hosts, .. } => {
                     waits.extend(hosts.iter().map(of_host));
                 }
