@@ -135,6 +135,17 @@ fn a_broker_that_cannot_end_is_killed() {
 }
 
 #[test]
+fn a_broker_that_another_fault_restarts_before_it_has_ended_is_asked_again() {
+    let reports = faults(
+        "[[fault]]\nat = \"900ms\"\npause = { host = \"broker-1\", for = \"5s\" }\n\
+         [[fault]]\nat = \"1s\"\nrolling_restart = { hosts = [\"broker-1\"], down_for = \"1s\", gap = \"1s\" }\n\
+         [[fault]]\nat = \"1050ms\"\ncrash_broker = { broker = 1, down_for = \"20ms\" }\n",
+    );
+    assert_eq!(reports[1].effects.get("clean stops"), Some(&1), "{reports:#?}");
+    assert!(reports[2].effects["connections cut"] > 0, "{reports:#?}");
+}
+
+#[test]
 fn the_controller_is_away_for_an_election_of_two_to_five_seconds() {
     let report = takes_effect("at = \"1s\"\ncrash_controller = {}", "tasks killed");
     let (from, to) = report.active[0];

@@ -165,12 +165,14 @@ impl<'s> Faults<'s> {
     fn await_stop(&mut self, now: Duration, asked: (Part, NodeId, Duration), scene: &mut Scene<'_>) {
         let (part, node, began) = asked;
         let host = scene.cluster.broker_name(node).expect("a node has a name");
-        // Another fault may have killed it meanwhile.
         if scene.cluster.has_stopped(node) {
             self.count(part.fault, "clean stops", 1);
         } else if now >= began + STOPS_WITHIN {
             scene.note(&format!("{host} has not ended within {STOPS_WITHIN:?} and is killed"));
         } else if !self.wounds.is_down(host) {
+            // Another fault may have killed it meanwhile, and started it again: then this process has not heard. One that
+            // has takes another SIGTERM for nothing.
+            scene.cluster.shut_down(node);
             return self.schedule(now + LOOKS_EVERY, Act::Stop { part, node, began });
         }
         self.hurt(now, part, began, scene);
