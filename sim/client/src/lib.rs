@@ -14,10 +14,9 @@
 //! A `connection` is an actor for one broker; the `cluster` holds connections and metadata. A `producer` puts
 //! records into an `accumulator`, from which its `sender` sends batches, numbered by `sequences`, within a `transaction`
 //! if there is one. A `consumer` has a `reading`, which its `fetcher` fills, a `membership` in a group, and an
-//! `auto_commit`. Everything in
-//! the background is a task of the host, and stops when its client is dropped.
+//! `auto_commit`. Everything in the background is a task of the host, and stops when its client is dropped.
 //!
-//! Absent on purpose: TLS, SASL, fetch sessions, fetching from followers, KIP-848's groups.
+//! Absent on purpose: TLS, SASL, fetch sessions, KIP-848's groups.
 
 mod properties;
 

@@ -164,8 +164,8 @@ impl Fetcher {
     }
 
     /// Both clients' rule (`rd_kafka_toppar_handle_OffsetForLeaderEpoch`, `OffsetFetcher.maybeValidateAllPositions`): a log
-    /// that ends before the position was truncated, and reading goes on as [`Reading::truncated`] has it; without `auto.offset.reset` the
-    /// user must say. A leader that knows nothing of the epoch leaves it to `auto.offset.reset`.
+    /// that ends before the position was truncated, and reading goes on as [`Reading::truncated`] has it; without
+    /// `auto.offset.reset` the user must say. A leader that knows nothing of the epoch leaves it to `auto.offset.reset`.
     pub(super) fn take_in_validation(
         &mut self,
         reading: &mut Reading,
