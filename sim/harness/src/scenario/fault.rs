@@ -6,8 +6,9 @@ use std::time::Duration;
 use world::LatencyRange;
 
 /// How long a quorum is without a controller when its leader dies: `controller.quorum.fetch.timeout.ms` (2 s) until that is
-/// noticed, and up to `controller.quorum.election.timeout.ms` and `controller.quorum.election.backoff.max.ms` (1 s each)
-/// and a second round of them until another is elected.
+/// noticed, and hardly more if the first vote elects another. A vote that is split costs its candidates their timeout, which
+/// is drawn from once to twice `controller.quorum.election.timeout.ms` (1 s), so 1.5 s in the mean
+/// (`QuorumState.randomElectionTimeoutMs`); after two of those it is 5 s.
 pub const ELECTION: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(5);
 
 /// How long a broker that was asked to end may take; then it is killed. Kubernetes' `terminationGracePeriodSeconds`.
