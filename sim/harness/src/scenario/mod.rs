@@ -105,7 +105,7 @@ pub struct Cluster {
     pub min_insync_replicas: u32,
     /// Partitions of each topic.
     pub partitions: u32,
-    /// Broker settings by Kafka's own names.
+    /// Broker settings by Kafka's own names, for all brokers; `2:broker.rack` is for broker 2 alone.
     pub config: BTreeMap<String, String>,
     /// Feature levels by Kafka's own names; what is left out has the default of Kafka 4.1.
     pub features: BTreeMap<String, i16>,
@@ -119,9 +119,14 @@ impl Cluster {
             let ms = settings.log_flush_interval_ms.unwrap_or(settings.log_flush_scheduler_interval_ms);
             (settings.log_flush_interval_messages, ms)
         };
-        let settings =
-            Settings::parse(&self.config).expect("the settings of a cluster were parsed when they were read");
-        flushes(&settings) == flushes(&Settings::default())
+        let (_, of_brokers) = self.settings();
+        of_brokers.iter().all(|settings| flushes(settings) == flushes(&Settings::default()))
+    }
+
+    /// The settings of its controller, and of each of its brokers.
+    fn settings(&self) -> (Settings, Vec<Settings>) {
+        Settings::of_cluster(&self.config, self.brokers as usize)
+            .expect("the settings of a cluster were parsed when they were read")
     }
 }
 

@@ -35,6 +35,17 @@ fn pair(span: Range<usize>) -> (usize, usize) {
     (span.start, span.end)
 }
 
+fn unknown_key(title: &str, word: &str, span: Range<usize>, known: &[&str]) -> Invalid {
+    let says = format!("{title} has no `{word}`");
+    let invalid = Invalid::new(span, says, did_you_mean(word, known.iter().copied()));
+    // A page of names helps only whoever has no name at all.
+    let overwhelming = known.len() > 12 && nearest(word, known.iter().copied()).is_some();
+    match overwhelming {
+        true => invalid,
+        false => invalid.help(format!("{title} takes {}", listed(known.iter().copied()))),
+    }
+}
+
 impl<'t> Table<'t> {
     /// Checks the keys; the first unknown one in the file is the error.
     pub(super) fn new(
@@ -52,14 +63,7 @@ impl<'t> Table<'t> {
             if let Some((_, sentence)) = later.iter().find(|(name, _)| *name == word) {
                 return Err(Invalid::new(key.span(), *sentence, "not yet"));
             }
-            let says = format!("{title} has no `{word}`");
-            let invalid = Invalid::new(key.span(), says, did_you_mean(word, known.iter().copied()));
-            // A page of names helps only whoever has no name at all.
-            let overwhelming = known.len() > 12 && nearest(word, known.iter().copied()).is_some();
-            return Err(match overwhelming {
-                true => invalid,
-                false => invalid.help(format!("{title} takes {}", listed(known.iter().copied()))),
-            });
+            return Err(unknown_key(title, word, key.span(), known));
         }
         Ok(Table { title, entries, span: pair(span) })
     }
@@ -208,6 +212,24 @@ impl<'t> Value<'t> {
             Some(entries) => Ok(Table { title, entries, span: pair(self.key_span()) }),
             None => Err(self.unfit("a table", example)),
         }
+    }
+
+    /// A table of broker settings. A key is a setting's name, perhaps with the number of the one broker that it is for in
+    /// front: `2:broker.rack`.
+    pub(super) fn broker_settings(
+        &self,
+        title: &'t str,
+        known: &[&str],
+        example: &str,
+    ) -> Result<Table<'t>, Invalid> {
+        let table = self.named(title, example)?;
+        for entry in table.entries() {
+            let name = entry.key.split_once(':').map_or(entry.key, |(_, name)| name);
+            if !known.contains(&name) {
+                return Err(unknown_key(title, name, entry.key_span(), known));
+            }
+        }
+        Ok(table)
     }
 
     /// The tables of a `[[key]]`, in the order of the file.

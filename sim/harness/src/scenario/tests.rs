@@ -65,6 +65,9 @@ refused! {
     an_unknown_delivery_is_refused: "[services.payment]\ndelivery = \"outbx\"";
     an_unknown_refusal_is_refused: "[refusals]\npayment_denied = 3";
     an_unknown_broker_setting_is_refused: "[cluster]\nconfig = { \"broker.sesion.timeout.ms\" = 9000 }";
+    an_unknown_setting_of_one_broker_is_refused: "[cluster]\nconfig = { \"2:broker.rak\" = \"a\" }";
+    a_setting_of_a_broker_that_is_not_there_is_refused: "[cluster]\nbrokers = 2\nconfig = { \"broker.rack\" = \"a\", \"3:broker.rack\" = \"b\" }";
+    a_setting_of_one_broker_with_a_bad_value_is_refused: "[cluster]\nconfig = { \"2:num.partitions\" = -3 }";
     a_broker_setting_with_a_bad_value_is_refused: "[cluster]\nconfig = { \"num.partitions\" = -3 }";
     a_check_that_is_to_break_and_is_left_out_is_refused: "[expect]\nbreaks = \"charged_exactly_once\"\nexactly_once = false";
     an_unknown_check_is_refused: "[expect]\nbreaks = \"no_acknowleged_loss\"";
@@ -205,6 +208,15 @@ fn a_file_says_what_runs_and_what_must_hold() {
 #[test]
 fn what_a_file_leaves_out_has_a_default() {
     insta::assert_debug_snapshot!(parse("claim = \"all is well\"").unwrap());
+}
+
+#[test]
+fn each_broker_may_have_settings_of_its_own() {
+    let text = "claim = \"c\"\n[cluster]\nconfig = { \"1:broker.rack\" = \"a\", \"2:broker.rack\" = \"b\" }";
+    let cluster = parse(text).unwrap().cluster;
+    let (of_all, of_each) = Settings::of_cluster(&cluster.config, cluster.brokers as usize).unwrap();
+    let racks: Vec<_> = of_each.iter().map(|settings| settings.broker_rack.as_deref()).collect();
+    assert_eq!((of_all.broker_rack, racks), (None, vec![Some("a"), Some("b"), None]));
 }
 
 #[test]

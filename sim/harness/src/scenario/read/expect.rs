@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use kafka::Settings;
-
 use crate::scenario::diagnostic::{Invalid, did_you_mean, listed};
 use crate::scenario::table::{Table, Value};
 use crate::scenario::{Bound, Cluster, Comparison, Expect, Fault, FaultKind, Statistic, Vocabulary, values};
@@ -149,8 +147,8 @@ struct Waits(Vec<(&'static str, Duration, usize)>);
 impl Waits {
     fn of(faults: &[Fault], cluster: &Cluster, vocabulary: &Vocabulary) -> Waits {
         const BROKER: &str = "broker.session.timeout.ms";
-        let settings = Settings::parse(&cluster.config)
-            .expect("the settings of a cluster were parsed when they were read");
+        // The controller's word counts: it ends sessions.
+        let (settings, _) = cluster.settings();
         let broker = Duration::from_millis(u64::from(settings.broker_session_timeout_ms.unsigned_abs()));
         let consumer = vocabulary.consumer_session_timeout;
         let mut waits = Vec::new();

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kafka::Settings;
+use kafka::{ConfigError, Settings};
 use toml::de::DeTable;
 
 use super::diagnostic::{Invalid, did_you_mean, listed};
@@ -216,17 +216,17 @@ fn cluster(top: &Table<'_>) -> Result<Cluster, Invalid> {
         cluster.partitions = partitions.whole(1..=1_000)?;
     }
     if let Some(config) = section.get("config") {
-        let config = config.table(
-            "`config`",
-            kafka::SETTING_NAMES,
-            &[],
-            "config = { \"broker.session.timeout.ms\" = 9000 }",
-        )?;
-        for entry in config.entries() {
+        let example = "config = { \"broker.session.timeout.ms\" = 9000 }";
+        for entry in config.broker_settings("`config`", kafka::SETTING_NAMES, example)?.entries() {
             cluster.config.insert(entry.key.to_owned(), entry.setting()?);
             // What the brokers will say to it, said now.
-            Settings::parse(&cluster.config)
-                .map_err(|error| Invalid::new(entry.span(), error.to_string(), "the brokers refuse this"))?;
+            if let Err(error) = Settings::of_cluster(&cluster.config, cluster.brokers as usize) {
+                let span = match error {
+                    ConfigError::NoSuchBroker { .. } => entry.key_span(),
+                    _ => entry.span(),
+                };
+                return Err(Invalid::new(span, error.to_string(), "the brokers refuse this"));
+            }
         }
     }
     if let Some(version) = section.get("transaction_version") {
