@@ -7,6 +7,7 @@ use cluster::{Jars, KAFKA_VERSION, Processes, Spec};
 use context::Seed;
 use context::real::RealHost;
 use kafka::ClusterConfig;
+use kafka::loopback::{Loopback, own_address};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -71,30 +72,20 @@ impl Cluster {
 type Started = Result<(String, Box<dyn Any>), String>;
 
 fn serve(runtime: &Runtime, brokers: u32) -> Started {
-    let mut config = ClusterConfig::simulated(brokers).with("group.initial.rebalance.delay.ms", 0);
-    for (node, port) in config.brokers.iter_mut().chain([&mut config.controller]).zip(29_092..) {
-        // An address of its own, so that nobody else is on its ports.
-        node.host = format!("127.79.{brokers}.1");
-        node.port = port;
-    }
-    let address = config.controller.host.clone();
-    let cluster = kafka::Cluster::new(config).map_err(|error| error.to_string())?;
-    let hosts = runtime.block_on(async {
-        let mut hosts = Vec::new();
-        for (name, program) in cluster.hosts() {
-            let (context, host) = RealHost::new(name, Seed(1)).bind_to(&address).start();
-            context.spawn("node", program(context.clone()));
-            hosts.push(host);
-        }
+    let config = ClusterConfig::simulated(brokers).with("group.initial.rebalance.delay.ms", 0);
+    let cluster = kafka::Cluster::new(config.at(own_address(), 29_092)).map_err(|error| error.to_string())?;
+    let nodes = runtime.block_on(async {
+        let nodes = Loopback::start(cluster, Seed(1));
         let clock = RealHost::new("clock", Seed(0)).into_context();
+        let cluster = nodes.cluster();
         while !cluster.brokers().all(|node| cluster.is_live(node)) {
             clock.sleep(LOOK_AGAIN).await;
         }
-        hosts
+        nodes
     });
-    let bootstrap = cluster.bootstrap_servers();
+    let bootstrap = nodes.cluster().bootstrap_servers();
     create_topic(runtime, &bootstrap, brokers)?;
-    Ok((bootstrap, Box::new(hosts)))
+    Ok((bootstrap, Box::new(nodes)))
 }
 
 fn mock(brokers: u32) -> Started {
