@@ -5,6 +5,10 @@
 //! lose power, or to the operating system, so that the process may be killed. A file that was not closed is checked at its
 //! next open, and goes back to its last commit.
 //!
+//! # Who waits together
+//! One transaction runs at a time, but those that wait at the same time wait for the disk together (`batch`). A disk that takes
+//! milliseconds for each wait is no limit then, as long as there are threads to wait on: a commit blocks its thread.
+//!
 //! # One process a file
 //! The file is locked while it is open; whoever comes second is told so. Replicas of a service in processes of their own
 //! need a database server in place of this.
@@ -18,11 +22,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "this store is a real file; no simulated run has one")]
 
+mod backend;
+mod batch;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -30,13 +38,13 @@ use bytes::Bytes;
 use context::Context;
 use redb::backends::FileBackend;
 use redb::{
-    BackendError, Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable,
-    ReadableTableMetadata as _, StorageBackend, StorageError, TableDefinition, TableError, TableHandle as _,
-    WriteTransaction,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable,
+    StorageError, TableDefinition, TableError, TableHandle as _,
 };
 use tokio::sync::Notify;
 
-use super::journal::{self, Write};
+use self::backend::Backend;
+use self::batch::Queue;
 use super::memory::Entry;
 use super::{Range, ReadTables, ReadWork, Store, StoreError, Tables, Work};
 
@@ -111,6 +119,7 @@ struct Shared {
     changed: Arc<Notify>,
     failure: OnceLock<String>,
     failed: Notify,
+    queue: Queue,
 }
 
 /// A table as redb sees it: bytes by bytes, in the order of the keys.
@@ -139,6 +148,7 @@ impl RedbStore {
             changed: Arc::new(Notify::new()),
             failure: OnceLock::new(),
             failed: Notify::new(),
+            queue: Queue::default(),
         };
         RedbStore { shared: Arc::new(shared) }
     }
@@ -173,7 +183,7 @@ impl RedbStore {
         let mut put = |tables: &mut dyn Tables| {
             entries.iter().try_for_each(|(table, key, value)| tables.put(table, key, value))
         };
-        self.shared.run(&mut put).map(drop)
+        self.shared.transact(None, &mut put)
     }
 
     /// Ends when the disk has failed, with what it said. Nothing works from then on; opening the file anew may help.
@@ -195,12 +205,7 @@ impl RedbStore {
 
 impl Store for RedbStore {
     fn transact(&self, context: &Context, work: Work<'_>) -> Result<(), StoreError> {
-        let writes = self.shared.run(work)?;
-        if !writes.is_empty() {
-            journal::record(context, &self.shared.name, &writes);
-            self.shared.changed.notify_waiters();
-        }
-        Ok(())
+        self.shared.transact(Some(context), work)
     }
 
     fn read(&self, work: ReadWork<'_>) -> Result<(), StoreError> {
@@ -219,33 +224,6 @@ impl fmt::Debug for RedbStore {
 }
 
 impl Shared {
-    /// Runs `work` in a transaction of its own, and commits it; gives its writes.
-    fn run(&self, work: Work<'_>) -> Result<Vec<Write>, StoreError> {
-        if let Some(failure) = self.failure.get() {
-            return Err(StoreError::Failed(failure.clone()));
-        }
-        let transaction = self.database.begin_write().map_err(|error| self.cannot(&error))?;
-        let mut open = Transaction { shared: self, transaction, writes: Vec::new() };
-        // A panic must not unwind through redb's transaction: it would leave its pages behind instead of undoing it.
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut open)));
-        let Transaction { transaction, writes, .. } = open;
-        match outcome {
-            Ok(Ok(())) if !writes.is_empty() => {
-                transaction.commit().map_err(|error| self.fail(&error))?;
-                Ok(writes)
-            }
-            Ok(result) => {
-                transaction.abort().map_err(|error| self.fail(&error))?;
-                result.map(|()| writes)
-            }
-            Err(panic) => {
-                // The panic is what the caller must hear of; a disk that failed as well says so to the next.
-                transaction.abort().map_err(|error| self.fail(&error)).ok();
-                resume_unwind(panic)
-            }
-        }
-    }
-
     fn cannot(&self, error: &dyn fmt::Display) -> StoreError {
         StoreError::Failed(format!("{}: {error}", self.path.display()))
     }
@@ -292,54 +270,6 @@ impl ReadTables for Reading<'_> {
 
     fn count(&self, table: &str) -> Result<u64, StoreError> {
         self.read(table, 0, redb::ReadableTableMetadata::len)
-    }
-}
-
-struct Transaction<'a> {
-    shared: &'a Shared,
-    transaction: WriteTransaction,
-    writes: Vec<Write>,
-}
-
-impl Transaction<'_> {
-    /// Does something with a table, which is made if it is not there.
-    fn with<T>(
-        &self,
-        table: &str,
-        work: impl FnOnce(&mut redb::Table<'_, &'static [u8], &'static [u8]>) -> Result<T, StorageError>,
-    ) -> Result<T, StoreError> {
-        let open = self.transaction.open_table(Raw::new(table));
-        let mut open = open.map_err(|error| self.shared.cannot(&error))?;
-        work(&mut open).map_err(|error| self.shared.cannot(&error))
-    }
-}
-
-impl ReadTables for Transaction<'_> {
-    fn get(&self, table: &str, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.with(table, |table| get(table, key))
-    }
-
-    fn scan(&self, table: &str, range: Range<'_>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-        self.with(table, |table| walk(table, range, limit))
-    }
-
-    fn count(&self, table: &str) -> Result<u64, StoreError> {
-        self.with(table, |table| table.len())
-    }
-}
-
-impl Tables for Transaction<'_> {
-    fn put(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.with(table, |table| table.insert(key, value).map(drop))?;
-        let (key, value) = (Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value)));
-        self.writes.push(Write { table: table.to_owned(), key, value });
-        Ok(())
-    }
-
-    fn delete(&mut self, table: &str, key: &[u8]) -> Result<bool, StoreError> {
-        let was_there = self.with(table, |table| table.remove(key).map(|value| value.is_some()))?;
-        self.writes.push(Write { table: table.to_owned(), key: Bytes::copy_from_slice(key), value: None });
-        Ok(was_there)
     }
 }
 
@@ -396,205 +326,5 @@ impl OpenError {
             },
             other => OpenError::Damaged { path, cause: other.to_string() },
         }
-    }
-}
-
-/// The file, waited for or not.
-#[derive(Debug)]
-struct Backend {
-    file: FileBackend,
-    survives: Survives,
-}
-
-impl StorageBackend for Backend {
-    fn len(&self) -> Result<u64, io::Error> {
-        self.file.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        self.file.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> Result<(), io::Error> {
-        match self.survives {
-            Survives::PowerLoss => self.file.sync_data(),
-            Survives::ProcessCrash => Ok(()),
-        }
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        self.file.write(offset, data)
-    }
-
-    fn close(&self) -> Result<(), io::Error> {
-        self.file.close()
-    }
-
-    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.unlock_range(start, end)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use context::Seed;
-    use context::real::RealHost;
-
-    use super::*;
-    use crate::MemStore;
-    use crate::store::{StoreExt, conformance};
-
-    fn context() -> Context {
-        RealHost::new("host", Seed(1)).into_context()
-    }
-
-    fn put(store: &RedbStore, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        store.transact_with(&context(), |tables| tables.put("table", key, value))
-    }
-
-    #[test]
-    fn the_file_store_passes_the_conformance_suite() {
-        for survives in [Survives::PowerLoss, Survives::ProcessCrash] {
-            let folder = tempfile::tempdir().unwrap();
-            let made = std::cell::Cell::new(0);
-            conformance::all(&|| {
-                made.set(made.get() + 1);
-                let path = folder.path().join(format!("{}.redb", made.get()));
-                Box::new(RedbStore::open("store", path, survives).unwrap())
-            });
-        }
-    }
-
-    /// What the same work leaves, and how it is recorded, on either store.
-    #[test]
-    fn it_records_and_dumps_as_the_store_in_memory_does() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = RedbStore::open("store", folder.path().join("s.redb"), Survives::ProcessCrash).unwrap();
-        let memory = MemStore::new("store");
-        let stores: [&dyn Store; 2] = [&file, &memory];
-        let recorded = stores.map(|store| {
-            let (recorded, context) = journal::testing::recording();
-            let mut work = |tables: &mut dyn Tables| {
-                tables.put("b", b"key", b"value")?;
-                tables.put("a", b"", b"")?;
-                tables.put("a", b"gone", b"1")?;
-                tables.delete("a", b"gone")?;
-                tables.delete("never written", b"nothing").map(drop)
-            };
-            store.transact(&context, &mut work).unwrap();
-            store.transact(&context, &mut |tables| tables.get("a", b"").map(drop)).unwrap();
-            recorded.commits()
-        });
-        assert_eq!(recorded[0], recorded[1]);
-        assert_eq!(file.dump().unwrap(), memory.dump());
-        let other = RedbStore::open("other", folder.path().join("o.redb"), Survives::ProcessCrash).unwrap();
-        other.load(memory.dump()).unwrap();
-        assert_eq!(other.dump().unwrap(), memory.dump());
-    }
-
-    #[test]
-    fn what_was_committed_is_there_when_the_file_is_opened_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("s.redb");
-        put(&RedbStore::open("store", &path, Survives::PowerLoss).unwrap(), b"key", b"value").unwrap();
-        let again = RedbStore::open("store", &path, Survives::PowerLoss).unwrap();
-        let value = again.read_with::<_, StoreError>(|tables| tables.get("table", b"key"));
-        assert_eq!(value, Ok(Some(Bytes::from("value"))));
-    }
-
-    /// A disk in memory that can be made to refuse its syncs.
-    #[derive(Debug, Default)]
-    struct Failing {
-        disk: redb::backends::InMemoryBackend,
-        full: Arc<AtomicBool>,
-    }
-
-    impl StorageBackend for Failing {
-        fn len(&self) -> Result<u64, io::Error> {
-            self.disk.len()
-        }
-
-        fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-            self.disk.read(offset, out)
-        }
-
-        fn set_len(&self, len: u64) -> Result<(), io::Error> {
-            self.disk.set_len(len)
-        }
-
-        fn sync_data(&self) -> Result<(), io::Error> {
-            if self.full.load(Ordering::Relaxed) {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            self.disk.sync_data()
-        }
-
-        fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-            self.disk.write(offset, data)
-        }
-    }
-
-    #[tokio::test]
-    async fn a_disk_that_fails_closes_the_store_and_says_so() {
-        let disk = Failing::default();
-        let full = disk.full.clone();
-        let database = Builder::new().create_with_backend(disk).unwrap();
-        let store = RedbStore::over("store".into(), "s.redb".into(), database);
-        put(&store, b"key", b"1").unwrap();
-        let mut failure = Box::pin(store.failure());
-        assert!(futures_util::FutureExt::now_or_never(&mut failure).is_none(), "all is well");
-        full.store(true, Ordering::Relaxed);
-        let failed = put(&store, b"key", b"2").unwrap_err();
-        full.store(false, Ordering::Relaxed);
-        assert_eq!(put(&store, b"key", b"3"), Err(failed.clone()), "though the disk works again");
-        assert_eq!(StoreError::Failed(failure.await), failed);
-    }
-
-    fn refusal(path: &Path) -> String {
-        let error = RedbStore::open("store", path, Survives::PowerLoss).expect_err("this does not open");
-        error.to_string().replace(&path.display().to_string(), "PATH")
-    }
-
-    #[test]
-    fn a_second_opener_is_told_that_a_file_belongs_to_one_process() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("s.redb");
-        let first = RedbStore::open("store", &path, Survives::PowerLoss).unwrap();
-        insta::assert_snapshot!(refusal(&path), @"the store `PATH` is open already: a file belongs to one process; stop the other one, or give this one a folder of its own");
-        put(&first, b"key", b"the first goes on").unwrap();
-        drop(first);
-        RedbStore::open("store", &path, Survives::PowerLoss).expect("the file is free again");
-    }
-
-    #[test]
-    fn a_file_that_is_no_store_and_one_that_is_cut_are_refused_and_left_as_they_are() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("s.redb");
-        std::fs::write(&path, "orders, by hand\n".repeat(1_000)).unwrap();
-        insta::assert_snapshot!(refusal(&path), @"`PATH` is not a store that can be read (Not a redb database: magic number mismatch): put the file back from a copy, or move it away to begin with an empty store");
-        assert!(std::fs::read_to_string(&path).unwrap().starts_with("orders, by hand"));
-
-        std::fs::remove_file(&path).unwrap();
-        put(&RedbStore::open("store", &path, Survives::PowerLoss).unwrap(), b"key", b"value").unwrap();
-        let bytes = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        insta::assert_snapshot!(refusal(&path), @"`PATH` is not a store that can be read (DB corrupted: File truncated below stored layout: file_len=528384, layout_len=1056768): put the file back from a copy, or move it away to begin with an empty store");
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_written_is_refused_with_what_to_do() {
-        let folder = tempfile::tempdir().unwrap();
-        insta::assert_snapshot!(refusal(&folder.path().join("missing/s.redb")), @"the store `PATH` cannot be opened (No such file or directory (os error 2)): its folder must be there, and this user must be allowed to write in it");
-        insta::assert_snapshot!(refusal(folder.path()), @"the store `PATH` cannot be opened (Is a directory (os error 21)): its folder must be there, and this user must be allowed to write in it");
     }
 }
