@@ -127,6 +127,11 @@ impl Context {
     pub fn note(&self, text: fmt::Arguments<'_>) {
         self.record(EventKind::Note, text, &[]);
     }
+
+    /// Records that something goes wrong and is dealt with: tried again, waited for, given up.
+    pub fn trouble(&self, text: fmt::Arguments<'_>) {
+        self.record(EventKind::Trouble, text, &[]);
+    }
 }
 
 impl fmt::Debug for Context {

@@ -17,6 +17,9 @@ pub enum EventKind {
     Fault,
     /// Something a person would want to read in the trace: a saga's step, a rebalance, an election.
     Note,
+    /// A note of something that goes wrong and is dealt with: tried again, waited for, given up. A trace shows it as any other
+    /// note; a log of a program shows it to those who do not want to read of every step.
+    Trouble,
 }
 
 impl EventKind {
@@ -27,8 +30,13 @@ impl EventKind {
             EventKind::Timer => "timer",
             EventKind::Commit => "commit",
             EventKind::Fault => "fault",
-            EventKind::Note => "note",
+            EventKind::Note | EventKind::Trouble => "note",
         }
+    }
+
+    /// Whether it is a note, of trouble or not.
+    pub fn is_note(self) -> bool {
+        matches!(self, EventKind::Note | EventKind::Trouble)
     }
 }
 

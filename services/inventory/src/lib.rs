@@ -38,7 +38,7 @@ pub fn replica(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>,
 /// Runs a replica until its host stops.
 pub async fn run(context: Context, broker: Arc<dyn Broker>, store: Arc<dyn Store>, config: Config) {
     while let Err(error) = open(&context, &*store, &config) {
-        context.note(format_args!("the initial stock was not written: {error}"));
+        context.trouble(format_args!("the initial stock was not written: {error}"));
         context.sleep(OPEN_PAUSE).await;
     }
     replica(context, broker, store, config).run().await;

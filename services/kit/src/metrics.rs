@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::{ReadTables, Store, StoreError, StoreExt, outbox, saga};
+
 /// Seconds; a message that makes no call takes less than the first, one that is retried more than the last.
 const BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
@@ -37,6 +39,9 @@ struct Inner {
     relayed: Counter,
     relay_failures: Counter,
     running: Gauge,
+    outbox: Gauge,
+    sagas_started: Gauge,
+    sagas_open: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -82,6 +87,9 @@ impl Metrics {
             relayed: Counter::default(),
             relay_failures: Counter::default(),
             running: Gauge::default(),
+            outbox: Gauge::default(),
+            sagas_started: Gauge::default(),
+            sagas_open: Gauge::default(),
         };
         registry.register("messages_received", "Deliveries, repeats included", inner.received.clone());
         registry.register("messages_handled", "Deliveries that came to an end", inner.handled.clone());
@@ -94,11 +102,29 @@ impl Metrics {
         registry.register("outbox_relayed", "Records that the relay saw acknowledged", inner.relayed.clone());
         registry.register("outbox_failures", "Sends of the relay that failed", inner.relay_failures.clone());
         registry.register("messages_in_progress", "Deliveries in progress", inner.running.clone());
+        registry.register("outbox_waiting", "Records that wait to be sent", inner.outbox.clone());
+        registry.register("sagas_started", "Sagas in the store", inner.sagas_started.clone());
+        registry.register("sagas_open", "Sagas that are not at their end", inner.sagas_open.clone());
         inner.registry = registry;
         Metrics { inner: Arc::new(inner) }
     }
 
-    /// All numbers in Prometheus's text format.
+    /// Looks into the service's store for what only it knows: what waits in the outbox, and how the sagas stand.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub fn look(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let waiting = outbox::depth(store)?;
+        let sagas = |tables: &dyn ReadTables| Ok((saga::started(tables)?, saga::open(tables)?));
+        let (started, open) = store.read_with::<_, StoreError>(sagas)?;
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.inner.outbox.set(number(waiting));
+        self.inner.sagas_started.set(number(started));
+        self.inner.sagas_open.set(number(open));
+        Ok(())
+    }
+
+    /// All numbers in Prometheus's text format (OpenMetrics); those of the store as [`Metrics::look`] found them last.
     pub fn text(&self) -> String {
         let mut text = String::new();
         encode(&mut text, &self.inner.registry).expect("text is written to memory");

@@ -82,7 +82,7 @@ impl Naive {
     /// Says in the trace what is on.
     pub(crate) fn announce(&self, context: &Context) {
         if !self.0.is_empty() {
-            context.note(format_args!("PLANTED DEFECTS: this service runs with {self}"));
+            context.trouble(format_args!("PLANTED DEFECTS: this service runs with {self}"));
         }
     }
 }

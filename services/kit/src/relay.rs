@@ -81,7 +81,7 @@ pub async fn run(
             }
             Err(error) => {
                 failed += 1;
-                context.note(format_args!("relay: no lease: {error}"));
+                context.trouble(format_args!("relay: no lease: {error}"));
                 context.sleep(BACKOFF.wait(failed, &mut rng)).await;
                 continue;
             }
@@ -91,7 +91,7 @@ pub async fn run(
             Err(error) => {
                 failed += 1;
                 metrics.relay_failed();
-                context.note(format_args!("relay: no producer: {error}"));
+                context.trouble(format_args!("relay: no producer: {error}"));
                 context.sleep(BACKOFF.wait(failed, &mut rng)).await;
                 continue;
             }
@@ -333,7 +333,7 @@ impl<'a> Relay<'a> {
                 failed += 1;
                 let rng = rng.get_or_insert_with(|| context.rng(&format!("relay/{sequence}")));
                 let wait = BACKOFF.wait(failed, rng);
-                context.note(format_args!(
+                context.trouble(format_args!(
                     "relay: a record for {} failed, try {failed}, again in {wait:?}: {error}",
                     record.topic
                 ));

@@ -176,7 +176,7 @@ impl Service {
         around.closing.begun().await;
         for router in routers {
             if router.await.is_none() {
-                context.note(format_args!("a router has died"));
+                context.trouble(format_args!("a router has died"));
             }
         }
         timers.iter().for_each(context::Task::abort);
@@ -191,7 +191,7 @@ async fn empty_outbox(around: &Surroundings) {
     let deadline = around.context.now() + around.close_within;
     while outbox::depth(&*around.store).is_ok_and(|depth| depth > 0) {
         if around.context.now() >= deadline {
-            around.context.note(format_args!("closes with an outbox that is not empty"));
+            around.context.trouble(format_args!("closes with an outbox that is not empty"));
             return;
         }
         around.context.sleep(CLOSE_LOOK).await;

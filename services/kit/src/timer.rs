@@ -43,7 +43,7 @@ pub async fn run(context: Context, store: Arc<dyn Store>, timer: Arc<dyn Timer>)
                 let fired =
                     store.transact_with(&context, |tables| timer.fire(&context, tables, context.now()));
                 if let Err(error) = fired {
-                    context.note(format_args!("timer {}: {error}", timer.name()));
+                    context.trouble(format_args!("timer {}: {error}", timer.name()));
                     context.sleep(ERROR_PAUSE).await;
                 }
             }
@@ -56,7 +56,7 @@ pub async fn run(context: Context, store: Arc<dyn Store>, timer: Arc<dyn Timer>)
             }
             Ok(None) => committed.await,
             Err(error) => {
-                context.note(format_args!("timer {}: {error}", timer.name()));
+                context.trouble(format_args!("timer {}: {error}", timer.name()));
                 context.sleep(ERROR_PAUSE).await;
             }
         }

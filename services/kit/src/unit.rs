@@ -82,6 +82,11 @@ impl<'a> Unit<'a> {
         self.context.note(text);
     }
 
+    /// Says in the trace that something goes wrong.
+    pub fn trouble(&self, text: fmt::Arguments<'_>) {
+        self.context.trouble(text);
+    }
+
     /// The request that this work belongs to, if it is known.
     pub fn correlation_id(&self) -> Option<MessageId> {
         self.cause.correlation_id

@@ -324,7 +324,7 @@ impl Notes {
 
 impl Recorder for Notes {
     fn record(&self, event: Event<'_>) {
-        if event.kind != EventKind::Note {
+        if !event.kind.is_note() {
             return;
         }
         let line = format!("{}: {}", event.host, event.text);

@@ -134,7 +134,7 @@ impl RunRecorder {
 impl Recorder for RunRecorder {
     fn record(&self, event: Event<'_>) {
         let number = self.state().take(&event);
-        if matches!(event.kind, EventKind::Commit | EventKind::Fault | EventKind::Note) {
+        if event.kind.is_note() || matches!(event.kind, EventKind::Commit | EventKind::Fault) {
             let moment = Moment { at: event.at.since(world::EPOCH), event: number };
             self.watch.look(moment, Occasion::Event(&event));
         }

@@ -23,7 +23,7 @@ struct Heard {
 
 impl Recorder for Heard {
     fn record(&self, event: Event<'_>) {
-        if event.kind == EventKind::Note {
+        if event.kind.is_note() {
             self.notes.lock().unwrap().push(format!("{}: {}", event.host, event.text));
         }
         self.digest.record(event);

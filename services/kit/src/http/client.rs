@@ -203,7 +203,7 @@ impl Shared {
             Err(error) => return Try::Answered(Err(Error::Broken { peer: self.peer(), cause: error })),
         };
         self.keep(connection);
-        Try::Answered(Ok(Response { status: parts.status, body }))
+        Try::Answered(Ok(Response { status: parts.status, content_type: None, body }))
     }
 
     async fn connect(&self) -> Result<Connection, Error> {

@@ -80,6 +80,8 @@ impl Request {
 pub struct Response {
     /// The status.
     pub status: StatusCode,
+    /// What the body is, where a reader insists on being told: the header `content-type`. It is not read from a peer.
+    pub content_type: Option<&'static str>,
     /// The body; empty if there is none.
     pub body: Bytes,
 }
@@ -87,17 +89,17 @@ pub struct Response {
 impl Response {
     /// A response without a body.
     pub fn empty(status: StatusCode) -> Response {
-        Response { status, body: Bytes::new() }
+        Response { status, content_type: None, body: Bytes::new() }
     }
 
     /// A response with text.
     pub fn text(status: StatusCode, text: impl Into<String>) -> Response {
-        Response { status, body: text.into().into() }
+        Response { status, content_type: None, body: text.into().into() }
     }
 
     /// A response with JSON.
     pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
-        Response { status, body: to_json(body) }
+        Response { status, content_type: None, body: to_json(body) }
     }
 
     /// The body from JSON.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use context::{BoxStream, Context};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 
 use super::io::Io;
@@ -39,7 +40,7 @@ pub async fn serve(context: Context, port: u16, endpoint: Arc<dyn Endpoint>) -> 
                 context.spawn("http connection", connection);
             }
             Err(error) => {
-                context.note(format_args!("http: accept failed: {error}"));
+                context.trouble(format_args!("http: accept failed: {error}"));
                 context.sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -85,5 +86,8 @@ async fn read(request: hyper::Request<Incoming>) -> Result<Request, Response> {
 fn write(response: Response) -> hyper::Response<Full<Bytes>> {
     let mut written = hyper::Response::new(Full::new(response.body));
     *written.status_mut() = response.status;
+    if let Some(kind) = response.content_type {
+        written.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
     written
 }

@@ -66,7 +66,7 @@ impl Middleware for DeadLetter {
             Ok(outcome) => return Ok(outcome),
             Err(error) => error,
         };
-        scope.context.note(format_args!(
+        scope.context.trouble(format_args!(
             "{} {incoming}: dead letter, {}: {error}",
             scope.group,
             error.class()

@@ -37,7 +37,7 @@ impl Middleware for Recover {
         caught.unwrap_or_else(|panic| {
             let text = text(&*panic);
             self.metrics.panicked();
-            scope.context.note(format_args!("PANIC in {} at {incoming}: {text}", scope.group));
+            scope.context.trouble(format_args!("PANIC in {} at {incoming}: {text}", scope.group));
             Err(HandlerError::Panicked(text))
         })
     }

@@ -57,7 +57,7 @@ impl Middleware for Retry {
                 return Err(error);
             }
             let wait = self.wait(&scope, failed);
-            scope.context.note(format_args!(
+            scope.context.trouble(format_args!(
                 "{} {incoming}: try {failed} failed, again in {wait:?}: {error}",
                 scope.group
             ));

@@ -174,7 +174,7 @@ async fn work(shared: Arc<Shared>, pipeline: Arc<Pipeline>) {
             failed += 1;
             let name = || format!("lane/{}/{}", scope.group, incoming.record.partition);
             let wait = BACKOFF.wait(failed, rng.get_or_insert_with(|| scope.context.rng(&name())));
-            scope.context.note(format_args!(
+            scope.context.trouble(format_args!(
                 "{} {incoming}: its partition waits for it, again in {wait:?}: {error}",
                 scope.group
             ));

@@ -176,7 +176,7 @@ impl Router {
             self.healthy.store(false, Ordering::Relaxed);
             failed += 1;
             let wait = BACKOFF.wait(failed, &mut rng);
-            context.note(format_args!("{}: joins anew in {wait:?}: {error}", self.group()));
+            context.trouble(format_args!("{}: joins anew in {wait:?}: {error}", self.group()));
             context.sleep(wait).await;
         }
     }
@@ -207,7 +207,7 @@ impl Router {
                 Err(error) => {
                     *failed += 1;
                     self.healthy.store(false, Ordering::Relaxed);
-                    context.note(format_args!("{}: {error}", self.group()));
+                    context.trouble(format_args!("{}: {error}", self.group()));
                     context.sleep(BACKOFF.wait(*failed, rng)).await;
                 }
             }
@@ -293,7 +293,7 @@ impl Router {
             }
             Err(error) if error.is_fatal() => Err(error),
             Err(error) => {
-                self.around.context.note(format_args!("{}: commit failed: {error}", self.group()));
+                self.around.context.trouble(format_args!("{}: commit failed: {error}", self.group()));
                 Ok(())
             }
         }
@@ -307,11 +307,11 @@ impl Router {
         let drained: Vec<_> = self.lanes.lock().values_mut().map(Lane::drain).collect();
         let all = futures_util::future::join_all(drained);
         if context.timeout(self.around.close_within, all).await.is_err() {
-            context.note(format_args!("{}: closes with messages in work", self.group()));
+            context.trouble(format_args!("{}: closes with messages in work", self.group()));
         }
         // The listener's `revoked` gives the last offsets to commit.
         if let Err(error) = consumer.close().await {
-            context.note(format_args!("{}: closed, but {error}", self.group()));
+            context.trouble(format_args!("{}: closed, but {error}", self.group()));
         }
     }
 

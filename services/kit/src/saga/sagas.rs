@@ -107,11 +107,11 @@ impl<L: Logic> Sagas<L> {
     /// Those of the store and of the logic.
     pub fn reply(&self, unit: &mut Unit<'_>, message: &Message, reply: Reply) -> Result<(), HandlerError> {
         let (Some(id), Some(step)) = (&message.saga_id, &message.step) else {
-            unit.note(format_args!("saga: {message} names no saga and step"));
+            unit.trouble(format_args!("saga: {message} names no saga and step"));
             return Ok(());
         };
         let Some(saga) = SAGAS.get(unit.tables(), id)? else {
-            unit.note(format_args!("saga {id}: unknown, though {message} answers to it"));
+            unit.trouble(format_args!("saga {id}: unknown, though {message} answers to it"));
             return Ok(());
         };
         let step = step.clone();
@@ -202,7 +202,7 @@ impl<L: Logic> Sagas<L> {
                     Answer::Later => None,
                     Answer::Done => Some(Input::Compensated { step: step(at) }),
                     Answer::Refused(detail) => {
-                        unit.note(format_args!("saga {id}: undoing {} was refused: {detail}", name(at)));
+                        unit.trouble(format_args!("saga {id}: undoing {} was refused: {detail}", name(at)));
                         None
                     }
                 })

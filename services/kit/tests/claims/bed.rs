@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::Broker;
-use context::{Context, Event, EventKind, Recorder, Seed};
+use context::{Context, Event, Recorder, Seed};
 use kit::store::{Json, ReadWork, Work};
 use kit::{
     Handler, HandlerError, MemStore, Message, Prepared, Scope, Service, ServiceConfig, ServiceHandle, Store,
@@ -24,7 +24,7 @@ pub(crate) struct Notes(Mutex<Vec<String>>);
 
 impl Recorder for Notes {
     fn record(&self, event: Event<'_>) {
-        if event.kind == EventKind::Note {
+        if event.kind.is_note() {
             let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             notes.push(format!("{}: {}", event.host, event.text));
         }

@@ -43,7 +43,7 @@ struct Slow;
 
 impl Recorder for Slow {
     fn record(&self, event: Event<'_>) {
-        if event.kind == EventKind::Note
+        if event.kind.is_note()
             && event.text.to_string().parse().is_ok_and(|id: u64| id.is_multiple_of(2))
         {
             #[expect(
