@@ -1,0 +1,231 @@
+//! The life of a program: stores and ports first, then Kafka, then work, and an end in order.
+//!
+//! # The start
+//! What is missing on this machine (a folder, a port, a store that another process has) ends the program at once. Kafka it waits
+//! for, so that all can be started together.
+//!
+//! # The end
+//! The first SIGINT or SIGTERM closes each service in order: no new messages, those in work come to their end, offsets are
+//! committed and the groups left (so that others need not wait for a session to time out), the outbox is emptied, the store is
+//! closed. A second signal ends the process where it stands, which loses nothing either: it is a crash. An outside system
+//! just ends: what it answered is in its journal, and who had no answer asks again.
+
+use std::fs;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use context::real::RealHost;
+use context::{Context, Seed, Task};
+use futures_util::future::{FutureExt as _, join_all, select_all};
+use kit::store::RedbStore;
+use kit::{Service, ServiceConfig, ServiceHandle, Store};
+use outside::{Carrier, Gateway, Ledger, Mail, Provider};
+
+use crate::monitor::Monitor;
+use crate::part::Part;
+use crate::signals::Signals;
+use crate::{Config, exit, log, topics};
+
+/// Runs `parts` until a signal; gives the exit code.
+pub(crate) async fn run(config: &Config, parts: &[Part]) -> u8 {
+    // Before anything takes time, so that no signal is missed.
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => return exit::complain(&error, exit::UNAVAILABLE),
+    };
+    let opened: Result<Vec<Opened>, String> = fs::create_dir_all(&config.data)
+        .map_err(|error| format!("the data folder `{}` cannot be had: {error}", config.data.display()))
+        .and_then(|()| parts.iter().map(|part| Opened::open(config, *part)).collect());
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(error) => return exit::complain(&error, exit::UNAVAILABLE),
+    };
+    let mut running = Vec::new();
+    for opened in opened {
+        let started = tokio::select! {
+            started = opened.start(config) => started,
+            _ = signals.next() => return stop(running, &mut signals).await,
+        };
+        match started {
+            Ok(started) => running.push(started),
+            Err(error) => {
+                stop(running, &mut signals).await;
+                return exit::complain(&error, exit::UNAVAILABLE);
+            }
+        }
+    }
+    let ended = tokio::select! {
+        number = signals.next() => {
+            tracing::info!("signal {number}: closes");
+            None
+        }
+        ended = select_all(running.iter_mut().map(|running| running.ended().boxed())) => Some(ended.0),
+    };
+    let code = stop(running, &mut signals).await;
+    match ended {
+        None => code,
+        Some(why) => exit::complain(&why, exit::WRONG),
+    }
+}
+
+/// A part that has its store and its port.
+struct Opened {
+    part: Part,
+    store: RedbStore,
+    context: Context,
+    host: Arc<RealHost>,
+}
+
+impl Opened {
+    fn open(config: &Config, part: Part) -> Result<Opened, String> {
+        let store = RedbStore::open(part.name(), config.store(part), config.survives)
+            .map_err(|error| error.to_string())?;
+        let port = config.ports[&part];
+        let at = (config.host.as_str(), port);
+        let listener = TcpListener::bind(at)
+            .map_err(|error| format!("{part} cannot listen on {}:{port}: {error}", config.host))?;
+        // By name and start, so that two parts of one process draw apart, and a restart makes no id again.
+        let Seed(seed) = crate::seed()?;
+        let host = RealHost::new(part.name(), Seed(seed).child(part.name()))
+            .bind_to(&config.host)
+            .with_recorder(Arc::new(log::Recorder))
+            .with_listener(listener)
+            .map_err(|error| error.to_string())?;
+        let (context, host) = host.start();
+        Ok(Opened { part, store, context, host })
+    }
+
+    /// Starts its work. A service waits for Kafka here.
+    async fn start(self, config: &Config) -> Result<Running, String> {
+        match self.part {
+            Part::Gateway => self.provide(config, Gateway::new()),
+            Part::Carrier => self.provide(config, Carrier::new()),
+            Part::Mail => self.provide(config, Mail::new()),
+            _ => self.serve(config).await,
+        }
+    }
+
+    fn provide<L: Ledger>(self, config: &Config, ledger: L) -> Result<Running, String> {
+        let Opened { part, store, context, host } = self;
+        let provider = Provider::open(ledger, Arc::new(store.clone()));
+        let provider = Arc::new(provider.map_err(|error| format!("the ledger of {part}: {error}"))?);
+        let port = config.ports[&part];
+        let serving = provider.run_on(context.clone(), port);
+        let work = context.spawn("provider", async move {
+            if let Err(error) = serving.await {
+                tracing::error!("{part}: {error}");
+            }
+        });
+        tracing::info!("{part}: serves on {}:{port}", config.host);
+        Ok(Running { part, store, host, work: Some(work), service: None })
+    }
+
+    async fn serve(self, config: &Config) -> Result<Running, String> {
+        let Opened { part, store, context, host } = self;
+        let port = config.ports[&part];
+        let shared: Arc<dyn Store> = Arc::new(store.clone());
+        let monitor = Arc::new(Monitor::new(shared.clone()));
+        let watching = kit::http::serve(context.clone(), port, monitor.clone());
+        context.spawn("monitor", async move {
+            if let Err(error) = watching.await {
+                tracing::error!("{part}: nobody can ask for its health: {error}");
+            }
+        });
+        topics::ensure(config, &context).await.map_err(|error| format!("{part}: {error}"))?;
+        let replica = replica(part, config, &context, shared).map_err(|error| format!("{part}: {error}"))?;
+        let service = replica.handle();
+        monitor.started(service.clone());
+        let work = context.spawn("service", replica.run());
+        tracing::info!("{part}: runs, health and metrics on {}:{port}", config.host);
+        Ok(Running { part, store, host, work: Some(work), service: Some(service) })
+    }
+}
+
+/// A service as it is configured.
+fn replica(
+    part: Part,
+    config: &Config,
+    context: &Context,
+    store: Arc<dyn Store>,
+) -> Result<Service, kit::StoreError> {
+    let service = ServiceConfig {
+        consumer: config.consumer.clone(),
+        producer: config.producer.clone(),
+        close_within: config.close_within,
+        ..ServiceConfig::default()
+    };
+    let (context, broker) = (context.clone(), crate::broker(config, context));
+    let at = |part: Part| (config.outside[&part].host.clone(), config.outside[&part].port);
+    Ok(match part {
+        Part::Order => {
+            let timing = order::saga::Timing::all(config.step_timeout);
+            order::replica(context, broker, store, order::Config { service, timing, ..Default::default() })
+        }
+        Part::Payment => {
+            let (gateway_host, gateway_port) = at(Part::Gateway);
+            let config = payment::Config { service, gateway_host, gateway_port, ..Default::default() };
+            payment::replica(context, broker, store, config)
+        }
+        Part::Inventory => {
+            let initial_stock = config.stock.clone();
+            let config = inventory::Config { service, initial_stock, ..Default::default() };
+            inventory::open(&context, &*store, &config)?;
+            inventory::replica(context, broker, store, config)
+        }
+        Part::Notification => {
+            let (mail_host, mail_port) = at(Part::Mail);
+            let config = notification::Config { service, mail_host, mail_port, ..Default::default() };
+            notification::replica(context, broker, store, config)
+        }
+        Part::Shipping => {
+            let (carrier_host, carrier_port) = at(Part::Carrier);
+            let config = shipping::Config { service, carrier_host, carrier_port, ..Default::default() };
+            shipping::replica(context, broker, store, config)
+        }
+        Part::Analytics => analytics::replica(context, broker, store, service),
+        Part::Gateway | Part::Carrier | Part::Mail => unreachable!("{part} is no service"),
+    })
+}
+
+/// A part at work.
+struct Running {
+    part: Part,
+    store: RedbStore,
+    host: Arc<RealHost>,
+    work: Option<Task<()>>,
+    service: Option<ServiceHandle>,
+}
+
+impl Running {
+    /// Ends when it must not go on, with why.
+    async fn ended(&mut self) -> String {
+        let part = self.part;
+        let work = self.work.as_mut().expect("a part that was not stopped works");
+        tokio::select! {
+            failure = self.store.failure() => format!("{part}: {failure}"),
+            _ = work => format!("{part}: its work has ended by itself"),
+        }
+    }
+
+    /// Closes it in order.
+    async fn stop(mut self) {
+        if let (Some(service), Some(work)) = (&self.service, self.work.take()) {
+            service.close();
+            // A panic of its own, which the log has, or the end.
+            work.await;
+        }
+        self.host.stop().await;
+        tracing::info!("{}: has ended", self.part);
+    }
+}
+
+/// Closes all, side by side; a signal meanwhile ends the process.
+async fn stop(running: Vec<Running>, signals: &mut Signals) -> u8 {
+    tokio::select! {
+        _ = join_all(running.into_iter().map(Running::stop)) => exit::DONE,
+        number = signals.next() => {
+            tracing::warn!("signal {number}: ends without waiting");
+            128 + number
+        }
+    }
+}

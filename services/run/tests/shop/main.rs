@@ -1,0 +1,168 @@
+//! The shop as it runs on somebody's machine: nine processes, real sockets, stores in files, SIGKILL and SIGTERM.
+//!
+//! Against the simulated Kafka on loopback (the cores and the shell of `shakedown serve`), and against real Kafka where there is
+//! some. What must hold is said by `services audit`: ledgers, stock, notices and read models agree to the unit.
+
+#![expect(clippy::disallowed_methods, reason = "real processes, files, ports and time")]
+
+mod shop;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use cluster::{Shared, Spec, trials};
+use context::Seed;
+use kafka::loopback::{Loopback, own_address};
+use kafka::{Cluster, ClusterConfig};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use shakedown_services::Part;
+use shop::Shop;
+
+/// What goes through.
+const ORDERS: u32 = 1_000;
+/// Of them, so many are refused, each for a reason of its own.
+const REFUSED: [(&str, u32); 3] = [("--declined", 20), ("--sold-out", 15), ("--unserved", 10)];
+/// Between two kills. The orders take a little longer than all kills do.
+const KILL_EVERY: Duration = Duration::from_millis(1_000);
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Each has nine processes of its own.
+    arguments.test_threads = Some(1);
+    let real = Arc::new(Shared::new(Spec::for_tests(3)));
+    let trials = vec![
+        Trial::test("what_cannot_run_says_why", what_cannot_run_says_why),
+        Trial::test("served::a_thousand_orders_survive_a_kill_of_each_part", || {
+            let kafka = Served::start(21_000);
+            a_thousand_orders_survive_a_kill_of_each_part(&kafka.bootstrap, 22_000)
+        }),
+        Trial::test("served::a_service_that_is_told_to_end_leaves_at_once_and_loses_nothing", || {
+            let kafka = Served::start(21_100);
+            a_service_that_is_told_to_end_leaves_at_once_and_loses_nothing(&kafka.bootstrap, 22_100)
+        }),
+        trials::trial("real::a_thousand_orders_survive_a_kill_of_each_part", &real, |kafka| {
+            if !kafka.is_ours() {
+                return Ok(Completion::ignored_with("the given Kafka may have the topics of another shop"));
+            }
+            a_thousand_orders_survive_a_kill_of_each_part(&kafka.bootstrap_servers(), 22_200)?;
+            Ok(Completion::Completed)
+        }),
+    ];
+    trials::run(&arguments, trials, real)
+}
+
+/// The simulated Kafka on sockets of this process.
+struct Served {
+    bootstrap: String,
+    nodes: Option<Loopback>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Served {
+    fn start(first_port: u16) -> Served {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        let config = ClusterConfig::simulated(3).at(own_address(), first_port);
+        let config = config.with("group.initial.rebalance.delay.ms", 0);
+        let cluster = Cluster::new(config).expect("the configuration is sound");
+        let bootstrap = cluster.bootstrap_servers();
+        let nodes = runtime.block_on(async { Loopback::start(cluster, Seed(1)) });
+        Served { bootstrap, nodes: Some(nodes), runtime }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let nodes = self.nodes.take().expect("it is dropped once");
+        self.runtime.block_on(nodes.kill_all());
+    }
+}
+
+fn a_thousand_orders_survive_a_kill_of_each_part(bootstrap: &str, first_port: u16) -> Result<(), Failed> {
+    // Long steps: a killed service is away for a session, and no saga shall give up because of it.
+    let mut shop = Shop::open(
+        bootstrap,
+        first_port,
+        "step_timeout = \"5m\"\n[consumer]\n\"session.timeout.ms\" = 6000\n",
+    );
+    shop.start_all()?;
+    let began = Instant::now();
+    let orders = ORDERS.to_string();
+    let mut place = vec!["place", &orders, "--per-second", "100"];
+    let refused = REFUSED.map(|(flag, count)| (flag, count.to_string()));
+    for (flag, count) in &refused {
+        place.extend([*flag, count]);
+    }
+    let customers = shop.begin(&place);
+    for part in Part::all() {
+        sleep(KILL_EVERY);
+        shop.kill(part)?;
+        shop.start(part);
+    }
+    customers.must_succeed()?;
+    let placed = began.elapsed();
+    shop.command(&["settle", "--orders", &orders, "--within", "3m"]).must_succeed()?;
+    println!("{ORDERS} orders placed in {placed:.1?}, all at rest after {:.1?}", began.elapsed());
+    shop.end_all()?;
+    let books = shop.command(&["audit", "--orders", &orders]).must_succeed()?;
+    let cancelled: u32 = REFUSED.iter().map(|(_, count)| count).sum();
+    let expected = format!("orders     {ORDERS}: {} confirmed, {cancelled} cancelled", ORDERS - cancelled);
+    assert!(books.contains(&expected), "{expected}, but:\n{books}");
+    Ok(())
+}
+
+fn a_service_that_is_told_to_end_leaves_at_once_and_loses_nothing(
+    bootstrap: &str,
+    first_port: u16,
+) -> Result<(), Failed> {
+    // A session that nobody left would hold its partitions for longer than all of this may take.
+    let session = Duration::from_secs(45);
+    let settings = format!("[consumer]\n\"session.timeout.ms\" = {}\n", session.as_millis());
+    let mut shop = Shop::open(bootstrap, first_port, &settings);
+    shop.start_all()?;
+    let customers = shop.begin(&["place", "400", "--per-second", "80"]);
+    let began = Instant::now();
+    for part in Part::SERVICES {
+        sleep(Duration::from_millis(500));
+        shop.end(part)?;
+        assert!(shop.outbox(part) == 0, "{part} has ended, and has something left to say");
+        shop.start(part);
+    }
+    customers.must_succeed()?;
+    shop.command(&["settle", "--orders", "400", "--within", "2m"]).must_succeed()?;
+    let took = began.elapsed();
+    assert!(
+        took < session,
+        "six restarts under load took {took:?}: somebody waited for a session of {session:?}"
+    );
+    shop.end_all()?;
+    shop.command(&["audit", "--orders", "400"]).must_succeed()?;
+    Ok(())
+}
+
+fn what_cannot_run_says_why() -> Result<(), Failed> {
+    let nobody = format!("{}:1", own_address());
+    let mut shop = Shop::open(&nobody, 22_300, "");
+    shop.start(Part::Gateway);
+    shop.until(Part::Gateway, "/charges/none", 404)?;
+
+    let refused = shop.command(&["run", "gateway"]).must_fail(69);
+    assert!(refused.contains("gateway.redb` is open already: a file belongs to one process"), "{refused}");
+    let refused = shop.with("SERVICES_DATA", "elsewhere").command(&["run", "gateway"]).must_fail(69);
+    assert!(refused.contains("gateway cannot listen on"), "{refused}");
+    let refused = shop.with("SERVICES_DTA", "elsewhere").command(&["run", "gateway"]).must_fail(78);
+    assert!(refused.contains("`SERVICES_DTA` in the environment; did you mean `data`?"), "{refused}");
+    let refused = shop.with("SERVICES_KAFKA_NO_SUCH_THING", "1").command(&["run", "order"]).must_fail(69);
+    assert!(refused.contains("no.such.thing"), "{refused}");
+    let refused = shop.command(&["audit"]).must_fail(69);
+    assert!(refused.contains("there is no store"), "{refused}");
+    shop.command(&["run", "everything"]).must_fail(2);
+
+    // Without Kafka a service lives and waits, and ends when it is told to.
+    shop.start(Part::Payment);
+    shop.until(Part::Payment, "/health/live", 200)?;
+    shop.until(Part::Payment, "/health/ready", 503)?;
+    shop.end(Part::Payment)?;
+    shop.end(Part::Gateway)
+}
