@@ -59,7 +59,7 @@ impl Broker {
                 let topic = self.image.topic(name);
                 let topic = topic.ok_or((ResponseError::UnknownTopicOrPartition, String::new()))?;
                 let told = self.layers().told_of_topic(&topic.config, &topic.settings);
-                told.into_iter().map(Told::as_read).collect()
+                told.into_iter().map(Told::with_values_as_read).collect()
             }
             BROKER | BROKER_LOGGER if !name.is_empty() || asked.resource_type == BROKER_LOGGER => {
                 match name.parse::<i32>() {

@@ -44,7 +44,7 @@ pub(crate) struct Told {
 impl Told {
     /// With its value, and the topic's own word for it, as they are read. So DescribeConfigs tells them
     /// (`ConfigHelper.createTopicConfigEntry`), and CreateTopics as they were written (`KafkaConfigSchema.toConfigEntry`).
-    pub(crate) fn as_read(mut self) -> Told {
+    pub(crate) fn with_values_as_read(mut self) -> Told {
         let own = self.synonyms.iter_mut().filter(|synonym| synonym.source == Source::Topic);
         for value in own.map(|synonym| &mut synonym.value).chain([&mut self.value]) {
             *value = value.as_deref().map(|value| self.kind.as_read(value));
