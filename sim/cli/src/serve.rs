@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use context::real::RealHost;
-use context::{Context, Event, EventKind, Recorder, Seed};
+use context::{Context, Event, Recorder, Seed};
 use kafka::{Cluster, ClusterConfig, OpenError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use context::real::RealHost;
-use context::{Event, EventKind, Recorder, Seed};
+use context::{Event, Recorder, Seed};
 use tokio::io::AsyncWriteExt as _;
 
 use super::*;
