@@ -32,6 +32,7 @@ pub(crate) fn check(args: &DeterminismArgs, system: &dyn System) -> u8 {
     let seeds =
         |scenario: &Scenario| args.seeds.as_ref().map_or(0..scenario.run.seeds, |seeds| seeds.0.clone());
     let bar = terminal::progress(scenarios.iter().map(|scenario| seeds(scenario).count()).sum());
+    let width = scenarios.iter().map(|scenario| scenario.name.len()).max().unwrap_or_default();
     let mut codes = Vec::new();
     for scenario in &scenarios {
         let (mut same, seeds) = (0, seeds(scenario));
@@ -54,8 +55,8 @@ pub(crate) fn check(args: &DeterminismArgs, system: &dyn System) -> u8 {
             }
         }
         let of = seeds.count();
-        let line =
-            format!("{:<26} {same:>4} of {of} seeds are the same run in two processes\n", scenario.name);
+        let name = &scenario.name;
+        let line = format!("{name:<width$} {same:>4} of {of} seeds are the same run in two processes\n");
         bar.suspend(|| terminal::say(&line));
     }
     bar.finish_and_clear();
