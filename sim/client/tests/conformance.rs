@@ -1,7 +1,9 @@
-//! The conformance suite of `services/broker` over this client and the simulated Kafka, in two places: inside the
-//! simulated world, and over loopback TCP in real time. Each case has a cluster of its own.
+//! The conformance suite of `services/broker` over this client: against the simulated Kafka, inside the simulated world and
+//! over loopback TCP in real time, each case with a cluster of its own; and against the real Kafka that is at hand, one for
+//! all cases.
 //!
-//! Every feature is on: a case that is skipped fails.
+//! On the simulated Kafka every feature is on, and a case that is skipped fails. Where there is no real Kafka, each case on it
+//! shows as ignored, with the reason.
 
 #[path = "claims/mod.rs"]
 mod claims;
@@ -14,9 +16,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::conformance::{Case, Nodes, Outcome, cases};
-use broker::{Error, Properties};
+use broker::{Broker, Error, Properties};
+use cluster::conformance::{self, Stand};
+use cluster::{Shared, trials};
 use context::real::RealHost;
-use context::{BoxFuture, NoRecorder, Seed};
+use context::{BoxFuture, Context, NoRecorder, Seed};
 use kafka::ClusterConfig;
 use kafka::loopback::{Loopback, own_address};
 use libtest_mimic::{Arguments, Trial};
@@ -28,6 +32,14 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Over TCP the cases wait for real sessions and elections, not for the processor.
     arguments.test_threads.get_or_insert(8);
+    let shared = match conformance::spec() {
+        Ok(spec) => Arc::new(Shared::new(spec)),
+        Err(none) => {
+            eprintln!("{none}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let real = Stand::new(shared.clone(), client);
     let mut trials = Vec::new();
     for (case, first_port) in cases().into_iter().zip((20_000..).step_by(10)) {
         trials
@@ -35,6 +47,7 @@ fn main() -> ExitCode {
         trials.push(Trial::test(format!("tcp::{}", case.name), move || {
             Ok(over_tcp(case, first_port).must_pass()?)
         }));
+        trials.push(real.trial(format!("real::{}", case.name), case));
     }
     for habits in ["librdkafka", "java"] {
         for (name, claim) in claims::CLAIMS.iter().chain(claims::ADMIN_CLAIMS) {
@@ -44,7 +57,12 @@ fn main() -> ExitCode {
             }));
         }
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    drop(real);
+    trials::run(&arguments, trials, shared)
+}
+
+fn client(context: Context, bootstrap: &str) -> Arc<dyn Broker> {
+    Arc::new(WireBroker::new(context, Properties::new().set("bootstrap.servers", bootstrap)))
 }
 
 /// Runs a claim about transactions; it panics where it does not hold.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::wanted::{Kind, Wanted};
@@ -228,12 +228,12 @@ fn reach(servers: &str) -> Result<(), String> {
 
 /// One real Kafka for all the tests of a program: found when the first of them asks, so that a run without any starts none.
 ///
-/// It ends with this: hold it in the test program's `main`, not in a `static`, which is never dropped. (What a `static`
+/// It ends with this, and whoever else holds it: hold it in the test program's `main`, not in a `static`, which is never dropped. (What a `static`
 /// leaves is cleaned up too, when the process ends, but its logs cannot be kept.)
 #[derive(Debug)]
 pub struct Shared {
     spec: Spec,
-    found: OnceLock<Result<RealKafka, NoKafka>>,
+    found: OnceLock<Result<Arc<RealKafka>, NoKafka>>,
 }
 
 impl Shared {
@@ -247,9 +247,9 @@ impl Shared {
     ///
     /// # Errors
     /// [`NoKafka`], the same for all.
-    pub fn get(&self) -> Result<&RealKafka, NoKafka> {
+    pub fn get(&self) -> Result<&Arc<RealKafka>, NoKafka> {
         let found = self.found.get_or_init(|| {
-            let found = RealKafka::find(&self.spec);
+            let found = RealKafka::find(&self.spec).map(Arc::new);
             match &found {
                 Ok(kafka) => println!("real Kafka: {kafka}"),
                 Err(none) => println!("real Kafka: {none}"),

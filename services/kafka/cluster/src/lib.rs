@@ -21,6 +21,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "real processes, files, ports and time")]
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod folder;
 mod found;
 mod guardian;

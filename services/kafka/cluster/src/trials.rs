@@ -12,7 +12,7 @@ use crate::{NoKafka, RealKafka, Shared};
 pub fn trial(
     name: impl Into<String>,
     shared: &Arc<Shared>,
-    run: impl FnOnce(&RealKafka) -> Result<Completion, Failed> + Send + 'static,
+    run: impl FnOnce(&Arc<RealKafka>) -> Result<Completion, Failed> + Send + 'static,
 ) -> Trial {
     let shared = Arc::clone(shared);
     Trial::ignorable_test(name, move || match shared.get() {
