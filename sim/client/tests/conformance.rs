@@ -55,6 +55,9 @@ fn main() -> ExitCode {
                 hold_in_the_world(habits, *claim);
                 Ok(())
             }));
+            trials.push(real.claim(format!("real::{habits}::{name}"), move |context, broker, run| {
+                claim(claims::Desk { context, broker, habits, run })
+            }));
         }
     }
     drop(real);

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use broker::conformance::{Bed, Case, FREQUENT_CLEANUP, Feature, Features, Need, Nodes, Outcome};
 use broker::{Broker, Error, ErrorClass, ErrorCode};
 use context::real::RealHost;
-use context::{Context, Seed};
+use context::{BoxFuture, Context, Seed};
 use libtest_mimic::{Completion, Failed, Trial};
 
 use crate::trials::trial;
@@ -47,6 +47,21 @@ impl Stand {
         Arc::new(Stand { shared, whole: RwLock::new(()), client })
     }
 
+    /// A claim of the client's own as a test: one that breaks no broker, and panics where it does not hold. It is handed a context,
+    /// its Broker, and what makes its names unlike those of other runs.
+    pub fn claim(
+        self: &Arc<Stand>,
+        name: String,
+        hold: impl FnOnce(Context, Arc<dyn Broker>, String) -> BoxFuture<'static, ()> + Send + 'static,
+    ) -> Trial {
+        let stand = self.clone();
+        trial(name, &self.shared, move |kafka| {
+            let _shared = stand.whole.read().unwrap_or_else(PoisonError::into_inner);
+            stand.block_on(kafka, hold);
+            Ok(Completion::Completed)
+        })
+    }
+
     /// A case as a test.
     pub fn trial(self: &Arc<Stand>, name: String, case: Case) -> Trial {
         let stand = self.clone();
@@ -77,13 +92,26 @@ impl Stand {
     }
 
     fn outcome(&self, case: &Case, kafka: &Arc<RealKafka>, features: Features) -> Outcome {
+        let (case, nodes) = (*case, Arc::new(Ours(kafka.clone())));
+        self.block_on(kafka, |context, broker, run_id| {
+            Box::pin(
+                async move { case.run(Arc::new(Bed { context, broker, features, nodes, run_id })).await },
+            )
+        })
+    }
+
+    /// On a runtime of its own, with a client of its own.
+    fn block_on<T>(
+        &self,
+        kafka: &RealKafka,
+        run: impl FnOnce(Context, Arc<dyn Broker>, String) -> BoxFuture<'static, T>,
+    ) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let context = RealHost::new("tester", Seed(7)).into_context();
             let broker = (self.client)(context.clone(), &kafka.bootstrap_servers());
-            let nodes = Arc::new(Ours(kafka.clone()));
             let run_id = format!("conformance.{}", context.now().as_millis());
-            case.run(Arc::new(Bed { context, broker, features, nodes, run_id })).await
+            run(context, broker, run_id).await
         })
     }
 }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::nodes::{self, Nodes};
 use crate::wanted::{Kind, Wanted};
-use crate::{ClusterError, Jars, KAFKA_VERSION, Processes, Spec};
+use crate::{ClusterError, Jars, Processes, Spec};
 
 /// How long a given Kafka may take to accept a connection.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
@@ -18,13 +19,12 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct RealKafka {
     running: Running,
-    brokers: Option<u32>,
 }
 
 #[derive(Debug)]
 enum Running {
     Given(String),
-    Processes(Processes),
+    Ours(Box<dyn Nodes>),
 }
 
 /// Why there is no real Kafka to test on.
@@ -60,26 +60,34 @@ impl RealKafka {
     pub fn bootstrap_servers(&self) -> String {
         match &self.running {
             Running::Given(servers) => servers.clone(),
-            Running::Processes(cluster) => cluster.bootstrap_servers(),
+            Running::Ours(cluster) => nodes::bootstrap_servers(&**cluster),
         }
     }
 
     /// Whether its nodes can be killed, paused and restarted: it was started here.
     pub fn is_ours(&self) -> bool {
-        !matches!(self.running, Running::Given(_))
+        self.nodes().is_some()
+    }
+
+    fn nodes(&self) -> Option<&dyn Nodes> {
+        match &self.running {
+            Running::Given(_) => None,
+            Running::Ours(cluster) => Some(&**cluster),
+        }
+    }
+
+    fn ours(&self, to: &'static str) -> Result<&dyn Nodes, ClusterError> {
+        self.nodes().ok_or(ClusterError::NotOurs(to))
     }
 
     /// How many brokers it has; `None` if that is its owner's to know.
     pub fn brokers(&self) -> Option<u32> {
-        self.brokers
+        self.nodes().map(|cluster| cluster.ports().len() as u32)
     }
 
     /// As [`Processes::listener`]; of a given cluster none is known.
     pub fn listener(&self, broker: u32, name: &str) -> Option<u16> {
-        match &self.running {
-            Running::Given(_) => None,
-            Running::Processes(cluster) => cluster.listener(broker, name),
-        }
+        self.nodes()?.listener(broker, name)
     }
 
     /// As [`Processes::kill`].
@@ -87,10 +95,7 @@ impl RealKafka {
     /// # Errors
     /// [`ClusterError::NotOurs`], or as there.
     pub fn kill(&self, node: u32) -> Result<(), ClusterError> {
-        match &self.running {
-            Running::Given(_) => Err(ClusterError::NotOurs("kill a node of")),
-            Running::Processes(cluster) => cluster.kill(node),
-        }
+        self.ours("kill a node of")?.kill(node)
     }
 
     /// As [`Processes::restart`].
@@ -98,10 +103,7 @@ impl RealKafka {
     /// # Errors
     /// [`ClusterError::NotOurs`], or as there.
     pub fn restart(&self, node: u32) -> Result<(), ClusterError> {
-        match &self.running {
-            Running::Given(_) => Err(ClusterError::NotOurs("restart a node of")),
-            Running::Processes(cluster) => cluster.restart(node),
-        }
+        self.ours("restart a node of")?.restart(node)
     }
 
     /// As [`Processes::stop`].
@@ -109,10 +111,7 @@ impl RealKafka {
     /// # Errors
     /// [`ClusterError::NotOurs`], or as there.
     pub fn stop(&self, node: u32) -> Result<(), ClusterError> {
-        match &self.running {
-            Running::Given(_) => Err(ClusterError::NotOurs("stop a node of")),
-            Running::Processes(cluster) => cluster.stop(node),
-        }
+        self.ours("stop a node of")?.stop(node)
     }
 
     /// As [`Processes::pause`].
@@ -120,10 +119,7 @@ impl RealKafka {
     /// # Errors
     /// [`ClusterError::NotOurs`], or as there.
     pub fn pause(&self, node: u32) -> Result<(), ClusterError> {
-        match &self.running {
-            Running::Given(_) => Err(ClusterError::NotOurs("pause a node of")),
-            Running::Processes(cluster) => cluster.pause(node),
-        }
+        self.ours("pause a node of")?.pause(node)
     }
 
     /// As [`Processes::resume`].
@@ -131,18 +127,12 @@ impl RealKafka {
     /// # Errors
     /// [`ClusterError::NotOurs`], or as there.
     pub fn resume(&self, node: u32) -> Result<(), ClusterError> {
-        match &self.running {
-            Running::Given(_) => Err(ClusterError::NotOurs("resume a node of")),
-            Running::Processes(cluster) => cluster.resume(node),
-        }
+        self.ours("resume a node of")?.resume(node)
     }
 
     /// As [`Processes::is_ready`]; a given cluster is.
     pub fn is_ready(&self) -> bool {
-        match &self.running {
-            Running::Given(_) => true,
-            Running::Processes(cluster) => cluster.is_ready(),
-        }
+        self.nodes().is_none_or(|cluster| nodes::not_ready(cluster).is_none())
     }
 
     /// As [`Processes::await_ready`]; a given cluster is ready.
@@ -150,10 +140,7 @@ impl RealKafka {
     /// # Errors
     /// As there.
     pub fn await_ready(&self, limit: Duration) -> Result<(), ClusterError> {
-        match &self.running {
-            Running::Given(_) => Ok(()),
-            Running::Processes(cluster) => cluster.await_ready(limit),
-        }
+        self.nodes().map_or(Ok(()), |cluster| nodes::await_ready(cluster, limit))
     }
 
     /// As [`Processes::keep_logs`]. A given cluster's logs are its owner's: `None`.
@@ -161,10 +148,7 @@ impl RealKafka {
     /// # Errors
     /// As there.
     pub fn keep_logs(&self) -> Result<Option<PathBuf>, ClusterError> {
-        match &self.running {
-            Running::Given(_) => Ok(None),
-            Running::Processes(cluster) => cluster.keep_logs().map(Some),
-        }
+        self.nodes().map(Nodes::keep_logs).transpose()
     }
 }
 
@@ -174,9 +158,7 @@ impl fmt::Display for RealKafka {
         let at = self.bootstrap_servers();
         match &self.running {
             Running::Given(_) => write!(f, "the one that KAFKA_BOOTSTRAP_SERVERS names, {at}"),
-            Running::Processes(_) => {
-                write!(f, "Kafka {KAFKA_VERSION} as local processes, brokers at {at}")
-            }
+            Running::Ours(cluster) => write!(f, "{}, brokers at {at}", cluster.kind()),
         }
     }
 }
@@ -184,7 +166,7 @@ impl fmt::Display for RealKafka {
 fn find(wanted: &Wanted, spec: &Spec) -> Result<RealKafka, NoKafka> {
     if let Some(servers) = &wanted.bootstrap_servers {
         reach(servers).map_err(NoKafka::Broken)?;
-        return Ok(RealKafka { running: Running::Given(servers.clone()), brokers: None });
+        return Ok(RealKafka { running: Running::Given(servers.clone()) });
     }
     let mut tried = vec!["KAFKA_BOOTSTRAP_SERVERS is not set".to_owned()];
     for kind in [Kind::Containers, Kind::Processes] {
@@ -192,7 +174,7 @@ fn find(wanted: &Wanted, spec: &Spec) -> Result<RealKafka, NoKafka> {
             continue;
         }
         match start(kind, wanted, spec) {
-            Ok(running) => return Ok(RealKafka { running, brokers: Some(spec.brokers) }),
+            Ok(cluster) => return Ok(RealKafka { running: Running::Ours(cluster) }),
             Err(ClusterError::Unavailable(why)) => tried.push(why),
             Err(error) => return Err(NoKafka::Broken(format!("real Kafka did not start: {error}"))),
         }
@@ -200,11 +182,23 @@ fn find(wanted: &Wanted, spec: &Spec) -> Result<RealKafka, NoKafka> {
     Err(NoKafka::Missing(tried.join("; ")))
 }
 
-fn start(kind: Kind, _wanted: &Wanted, spec: &Spec) -> Result<Running, ClusterError> {
+fn start(kind: Kind, wanted: &Wanted, spec: &Spec) -> Result<Box<dyn Nodes>, ClusterError> {
     match kind {
-        Kind::Containers => Err(ClusterError::Unavailable("built without containers".into())),
-        Kind::Processes => Ok(Running::Processes(Processes::start(&Jars::find()?, spec)?)),
+        Kind::Containers => containers(wanted.image(), spec),
+        Kind::Processes => Ok(Box::new(Processes::start(&Jars::find()?, spec)?)),
     }
+}
+
+#[cfg(feature = "containers")]
+fn containers(image: &str, spec: &Spec) -> Result<Box<dyn Nodes>, ClusterError> {
+    Ok(Box::new(crate::Containers::start(image, spec)?))
+}
+
+#[cfg(not(feature = "containers"))]
+fn containers(_: &str, _: &Spec) -> Result<Box<dyn Nodes>, ClusterError> {
+    Err(ClusterError::Unavailable(
+        "this program was built without containers (cargo feature `containers`)".into(),
+    ))
 }
 
 /// Looks whether one of the servers accepts a connection. More is not asked: it may want TLS or a password.

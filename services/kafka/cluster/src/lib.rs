@@ -23,11 +23,14 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(feature = "containers")]
+mod containers;
 mod folder;
 mod found;
 mod guardian;
 mod jars;
 mod metadata;
+mod nodes;
 mod ports;
 mod process;
 mod processes;
@@ -40,11 +43,13 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+#[cfg(feature = "containers")]
+pub use containers::Containers;
 pub use found::{NoKafka, RealKafka, Shared};
 pub use jars::{Jars, KAFKA_VERSION};
 pub use metadata::listed_by;
 pub use processes::Processes;
-pub use spec::{CONTROLLER, INTER_BROKER, Listener, Spec};
+pub use spec::{CONTROLLER, DIRECT, Listener, Spec};
 pub use wanted::{DEFAULT_IMAGE, Kind, Wanted};
 
 /// Why there is no cluster, or why it does not do what it is told.

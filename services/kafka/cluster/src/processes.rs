@@ -1,26 +1,23 @@
 //! A cluster of local processes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::folder::Folder;
+use crate::nodes::{self, Nodes, READY_WITHIN};
 use crate::process::Process;
-use crate::spec::{CONTROLLER, INTER_BROKER, NodeSpec, Spec, loopback};
-use crate::{ClusterError, Jars, io_error, metadata, new_cluster_id, now, ports, rest};
+use crate::spec::{CONTROLLER, DIRECT, NodeSpec, Spec, loopback};
+use crate::{ClusterError, Jars, KAFKA_VERSION, io_error, new_cluster_id, now, ports};
 
-/// How long a cluster may take until every broker serves. Three take six seconds on an idle laptop.
-pub(crate) const READY_WITHIN: Duration = Duration::from_secs(120);
 /// How long formatting may take: a second of a processor a node.
 const FORMATTED_WITHIN: Duration = Duration::from_secs(120);
 /// How long a controlled shutdown may take.
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 struct Node {
     id: u32,
@@ -95,12 +92,13 @@ impl Processes {
             id: node.id,
             roles: "controller",
             voters: format!("{CONTROLLER}@127.0.0.1:{}", self.nodes[&CONTROLLER].port),
+            inter_broker: DIRECT,
             listeners: vec![("CONTROLLER".into(), loopback(), node.port)],
             advertised: Vec::new(),
         };
         if node.id != CONTROLLER {
             own.roles = "broker";
-            own.listeners = vec![(INTER_BROKER.into(), loopback(), node.port)];
+            own.listeners = vec![(DIRECT.into(), loopback(), node.port)];
             own.advertised = own.listeners.clone();
             for listener in self.spec.listeners_of(node.id) {
                 own.listeners.push((listener.name.clone(), loopback(), listener.port));
@@ -127,11 +125,10 @@ impl Processes {
 
     /// What clients on this machine bootstrap from, without any proxy.
     pub fn bootstrap_servers(&self) -> String {
-        let servers = self.brokers().map(|node| format!("127.0.0.1:{}", node.port));
-        servers.collect::<Vec<_>>().join(",")
+        nodes::bootstrap_servers(self)
     }
 
-    /// The port of a node on loopback: a broker's inter-broker listener, or the controller's only one.
+    /// The port of a node on loopback: a broker's listener [`DIRECT`], or the controller's only one.
     pub fn port(&self, node: u32) -> u16 {
         self.node(node).port
     }
@@ -143,7 +140,7 @@ impl Processes {
     }
 
     /// Where the nodes' logs and data are until the cluster is dropped: `node-1.log`, `node-1.data`.
-    pub fn folder(&self) -> std::path::PathBuf {
+    pub fn folder(&self) -> PathBuf {
         lock(&self.folder).path().to_owned()
     }
 
@@ -151,7 +148,7 @@ impl Processes {
     ///
     /// # Errors
     /// If the one who would remove them cannot be told.
-    pub fn keep_logs(&self) -> Result<std::path::PathBuf, ClusterError> {
+    pub fn keep_logs(&self) -> Result<PathBuf, ClusterError> {
         lock(&self.folder).keep_logs()?;
         Ok(self.folder())
     }
@@ -159,19 +156,7 @@ impl Processes {
     /// Whether the cluster is whole: every broker is registered, unfenced and serves, as every broker tells. Within
     /// milliseconds, unless a node hangs: then after a second.
     pub fn is_ready(&self) -> bool {
-        self.not_ready().is_none()
-    }
-
-    /// The first broker that does not know all of them to serve, and why we think so.
-    fn not_ready(&self) -> Option<(u32, String)> {
-        let all: BTreeSet<u32> = self.brokers().map(|node| node.id).collect();
-        self.brokers().find_map(|node| {
-            match metadata::listed_by(SocketAddr::from((Ipv4Addr::LOCALHOST, node.port))) {
-                Ok(listed) if listed.keys().eq(&all) => None,
-                Ok(listed) => Some((node.id, format!("it lists brokers {:?} of {all:?}", listed.keys()))),
-                Err(error) => Some((node.id, error.to_string())),
-            }
-        })
+        nodes::not_ready(self).is_none()
     }
 
     /// Waits until the cluster is whole again, as [`Processes::is_ready`] has it.
@@ -179,33 +164,7 @@ impl Processes {
     /// # Errors
     /// [`ClusterError::NotReady`] with the end of a broker's log: it is not whole within `limit`, or a node has ended by itself.
     pub fn await_ready(&self, limit: Duration) -> Result<(), ClusterError> {
-        let deadline = now() + limit;
-        while let Some((id, why)) = self.not_ready() {
-            let dead = self.ended_by_itself()?;
-            if dead.is_some() || now() > deadline {
-                let (id, why) = dead.unwrap_or((id, format!("{why} after {limit:?}")));
-                let log = fs::read_to_string(self.path(id, "log")).unwrap_or_default();
-                let tail: Vec<_> = log.lines().rev().take(10).collect();
-                let tail: Vec<_> = tail.into_iter().rev().collect();
-                return Err(ClusterError::NotReady(format!(
-                    "node {id} is not ready: {why}; its log ends with:\n{}",
-                    tail.join("\n")
-                )));
-            }
-            rest(LOOK_AGAIN);
-        }
-        Ok(())
-    }
-
-    fn ended_by_itself(&self) -> Result<Option<(u32, String)>, ClusterError> {
-        for node in self.nodes.values() {
-            if let Some(process) = lock(&node.process).as_mut()
-                && let Some(status) = process.ended()?
-            {
-                return Ok(Some((node.id, format!("its process has ended: {status}"))));
-            }
-        }
-        Ok(None)
+        nodes::await_ready(self, limit)
     }
 
     /// Whether a node's process runs; one that is paused does.
@@ -312,6 +271,59 @@ impl Processes {
             Some(process) => process.signal(signal),
             None => Err(ClusterError::NotReady(format!("node {node} does not run"))),
         }
+    }
+}
+
+impl Nodes for Processes {
+    fn kind(&self) -> String {
+        format!("Kafka {KAFKA_VERSION} as local processes")
+    }
+
+    fn ports(&self) -> Vec<(u32, u16)> {
+        self.brokers().map(|node| (node.id, node.port)).collect()
+    }
+
+    fn listener(&self, broker: u32, name: &str) -> Option<u16> {
+        self.listener(broker, name)
+    }
+
+    fn kill(&self, node: u32) -> Result<(), ClusterError> {
+        self.kill(node)
+    }
+
+    fn restart(&self, node: u32) -> Result<(), ClusterError> {
+        self.restart(node)
+    }
+
+    fn stop(&self, node: u32) -> Result<(), ClusterError> {
+        self.stop(node)
+    }
+
+    fn pause(&self, node: u32) -> Result<(), ClusterError> {
+        self.pause(node)
+    }
+
+    fn resume(&self, node: u32) -> Result<(), ClusterError> {
+        self.resume(node)
+    }
+
+    fn keep_logs(&self) -> Result<PathBuf, ClusterError> {
+        self.keep_logs()
+    }
+
+    fn ended_by_itself(&self) -> Result<Option<(u32, String)>, ClusterError> {
+        for node in self.nodes.values() {
+            if let Some(process) = lock(&node.process).as_mut()
+                && let Some(status) = process.ended()?
+            {
+                return Ok(Some((node.id, format!("its process has ended: {status}"))));
+            }
+        }
+        Ok(None)
+    }
+
+    fn log(&self, node: u32) -> String {
+        fs::read_to_string(self.path(node, "log")).unwrap_or_default()
     }
 }
 

@@ -1,13 +1,19 @@
 //! What a cluster is to be like.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 /// The controller's node id; brokers count from 1.
 pub const CONTROLLER: u32 = 100;
 
-/// The listener over which brokers talk to each other, and over which clients reach them that were told of no other.
-pub const INTER_BROKER: &str = "PLAINTEXT";
+/// The listener over which clients on this machine reach brokers, unless they were told of another.
+pub const DIRECT: &str = "PLAINTEXT";
+
+/// Where brokers do not reach each other over [`DIRECT`]: the listener over which they do.
+pub(crate) const INTERNAL: &str = "INTERNAL";
+
+/// The controller's only listener.
+pub(crate) const CONTROLLERS: &str = "CONTROLLER";
 
 /// What to start.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +30,7 @@ pub struct Spec {
     pub listeners: Vec<Listener>,
 }
 
-/// A listener of a broker beside [`INTER_BROKER`]. A client that bootstraps from it is told of the brokers' listeners of the same
+/// A listener of a broker beside [`DIRECT`]. A client that bootstraps from it is told of the brokers' listeners of the same
 /// name only, under the addresses that they advertise: with a proxy there, all that the client says to the cluster goes
 /// through the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,11 +83,11 @@ impl Spec {
         if let Some(node) = self.node_config.keys().find(|node| !of_a_node(**node)) {
             return Some(format!("there are settings for node {node}, which the cluster has not"));
         }
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for Listener { broker, name, .. } in &self.listeners {
             let sound = name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
                 && !name.is_empty();
-            if !sound || [INTER_BROKER, "CONTROLLER"].contains(&name.as_str()) {
+            if !sound || [DIRECT, INTERNAL, CONTROLLERS].contains(&name.as_str()) {
                 return Some(format!("`{name}` cannot be a listener's name"));
             }
             if !(1..=self.brokers).contains(broker) {
@@ -101,10 +107,10 @@ impl Spec {
         let mut set = |name: &str, value: String| _ = lines.insert(name.to_owned(), value);
         set("node.id", node.id.to_string());
         set("controller.quorum.voters", node.voters.clone());
-        set("controller.listener.names", "CONTROLLER".into());
-        let names = [INTER_BROKER, "CONTROLLER"].into_iter();
+        set("controller.listener.names", CONTROLLERS.into());
+        let names = [DIRECT, node.inter_broker, CONTROLLERS].into_iter();
         let names = names.chain(self.listeners.iter().map(|listener| listener.name.as_str()));
-        let map: std::collections::BTreeSet<_> = names.map(|name| format!("{name}:PLAINTEXT")).collect();
+        let map: BTreeSet<_> = names.map(|name| format!("{name}:PLAINTEXT")).collect();
         set("listener.security.protocol.map", map.into_iter().collect::<Vec<_>>().join(","));
         let joined = |listeners: &[(String, String, u16)]| {
             let listeners = listeners.iter().map(|(name, host, port)| format!("{name}://{host}:{port}"));
@@ -114,7 +120,7 @@ impl Spec {
         set("process.roles", node.roles.into());
         if !node.advertised.is_empty() {
             set("advertised.listeners", joined(&node.advertised));
-            set("inter.broker.listener.name", INTER_BROKER.into());
+            set("inter.broker.listener.name", node.inter_broker.into());
         }
         lines
     }
@@ -130,6 +136,7 @@ pub(crate) struct NodeSpec {
     pub(crate) id: u32,
     pub(crate) roles: &'static str,
     pub(crate) voters: String,
+    pub(crate) inter_broker: &'static str,
     pub(crate) listeners: Vec<(String, String, u16)>,
     pub(crate) advertised: Vec<(String, String, u16)>,
 }
@@ -182,8 +189,9 @@ mod tests {
             id: 1,
             roles: "broker",
             voters: "100@h:1".into(),
-            listeners: vec![(INTER_BROKER.into(), "h".into(), 2)],
-            advertised: vec![(INTER_BROKER.into(), "g".into(), 3)],
+            inter_broker: DIRECT,
+            listeners: vec![(DIRECT.into(), "h".into(), 2)],
+            advertised: vec![(DIRECT.into(), "g".into(), 3)],
         };
         let properties = spec.properties(&node);
         let of = |name: &str| properties[name].as_str();

@@ -1,5 +1,4 @@
-//! Claims about transactions and about the admin client, over any cluster: the simulated one, and real Kafka through
-//! `examples/conformance.rs`.
+//! Claims about transactions and about the admin client, over any cluster, simulated or real.
 
 mod admin;
 

@@ -10,7 +10,7 @@ mod nodes;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use shakedown_cluster::{Listener, Shared, Spec, trials};
 
 fn main() -> ExitCode {
@@ -36,11 +36,17 @@ fn main() -> ExitCode {
             if !kafka.is_ours() {
                 return Ok(Completion::ignored_with("nothing is started"));
             }
-            claim()?;
-            Ok(Completion::Completed)
+            done(claim()?)
         }));
     }
+    for (name, claim) in ends::ENGINE_CLAIMS {
+        tests.push(Trial::ignorable_test(*name, move || done(claim()?)));
+    }
     trials::run(&arguments, tests, shared)
+}
+
+fn done(reason_to_skip: Option<&'static str>) -> Result<Completion, Failed> {
+    Ok(reason_to_skip.map_or(Completion::Completed, Completion::ignored_with))
 }
 
 /// Three brokers, each with a listener that a proxy might stand before.
