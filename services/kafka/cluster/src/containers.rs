@@ -291,6 +291,8 @@ impl Nodes for Containers {
     fn stop(&self, node: u32) -> Result<(), ClusterError> {
         let node = self.node(node);
         *lock(&node.wanted) = false;
+        // A paused process hears nothing else until it goes on; an error says that it is not paused.
+        wait(&self.runtime, node.container.unpause()).ok();
         self.ask(node, "stopped", node.container.stop_with_timeout(Some(STOPS_WITHIN_S)))
     }
 

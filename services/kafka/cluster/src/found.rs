@@ -31,7 +31,7 @@ enum Running {
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NoKafka {
     /// None is at hand: what was looked for, and what is missing. Tests are skipped.
-    #[error("no real Kafka is at hand: {0}")]
+    #[error("no real Kafka: {0}")]
     Missing(String),
     /// One was to be had and something broke, or none is at hand and one is required. Tests fail.
     #[error("{0}")]
@@ -246,7 +246,7 @@ impl Shared {
             let found = RealKafka::find(&self.spec).map(Arc::new);
             match &found {
                 Ok(kafka) => println!("real Kafka: {kafka}"),
-                Err(none) => println!("real Kafka: {none}"),
+                Err(none) => println!("{none}"),
             }
             found
         });

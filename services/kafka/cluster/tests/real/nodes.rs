@@ -31,6 +31,8 @@ fn a_listener_tells_its_clients_what_it_advertises(kafka: &RealKafka) -> Result<
 }
 
 fn a_killed_broker_is_missed_until_it_is_started(kafka: &RealKafka) -> Result<(), Failed> {
+    // Even if it is paused when it is killed.
+    kafka.pause(2)?;
     kafka.kill(2)?;
     assert!(!kafka.is_ready(), "a broker is dead");
     assert!(matches!(kafka.pause(2), Err(ClusterError::NotReady(_))), "what does not run cannot be paused");
