@@ -38,8 +38,8 @@ use bytes::Bytes;
 use context::Context;
 use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable,
-    StorageError, TableDefinition, TableError, TableHandle as _,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable, StorageError,
+    TableDefinition, TableError, TableHandle as _,
 };
 use tokio::sync::Notify;
 

@@ -43,9 +43,7 @@ struct Slow;
 
 impl Recorder for Slow {
     fn record(&self, event: Event<'_>) {
-        if event.kind.is_note()
-            && event.text.to_string().parse().is_ok_and(|id: u64| id.is_multiple_of(2))
-        {
+        if event.kind.is_note() && event.text.to_string().parse().is_ok_and(|id: u64| id.is_multiple_of(2)) {
             #[expect(
                 clippy::disallowed_methods,
                 reason = "holds up one of the runtime's threads on purpose"

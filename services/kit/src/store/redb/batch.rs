@@ -57,13 +57,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     /// Runs `work` alone and commits what it wrote, recorded through `context` if there is one.
     pub(super) fn transact(&self, context: Option<&Context>, work: Work<'_>) -> Result<(), StoreError> {
+        // Before it waits: from then on somebody may count on it to commit the batch.
+        if let Some(failure) = self.failure.get() {
+            return Err(StoreError::Failed(failure.clone()));
+        }
         let Queue { waiting, open, .. } = &self.queue;
         waiting.fetch_add(1, Ordering::SeqCst);
         let mut open = lock(open);
         waiting.fetch_sub(1, Ordering::SeqCst);
-        if let Some(failure) = self.failure.get() {
-            return Err(StoreError::Failed(failure.clone()));
-        }
         // It waits in redb until the batch before is committed.
         let batch = match &mut *open {
             Some(batch) => batch,
