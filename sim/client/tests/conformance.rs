@@ -4,6 +4,8 @@
 //!
 //! On the simulated Kafka every feature is on, and a case that is skipped fails. Where there is no real Kafka, each case on it
 //! shows as ignored, with the reason.
+//!
+//! No case knows which Kafka it runs on, and none differs: what holds on Kafka 4.1 holds on the simulated one.
 
 #[path = "claims/mod.rs"]
 mod claims;

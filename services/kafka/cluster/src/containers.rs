@@ -119,7 +119,9 @@ impl Containers {
             return Err(ClusterError::Unsound(fault));
         }
         if !spec.features.is_empty() {
-            return Err(ClusterError::Unavailable("containers of Kafka cannot be told feature levels".into()));
+            return Err(ClusterError::Unavailable(
+                "containers of Kafka cannot be told feature levels".into(),
+            ));
         }
         engine_answers()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();

@@ -14,8 +14,9 @@
 //! goes away, however that happens: SIGINT, SIGTERM, SIGKILL. Logs are kept only if asked for.
 //!
 //! **Calls block**, and none needs a runtime. Those that only send a signal or start a process return within milliseconds and
-//! may be called from a task; those that wait for Kafka say so, and belong on a thread that may block. All take `&self`, so
-//! that several tasks can share a cluster. They are for tests and tools, never for a simulation.
+//! may be called from a task (an engine takes up to a second for a container); those that wait for Kafka say so, and belong
+//! on a thread that may block. All take `&self`, so that several tasks can share a cluster. They are for tests and tools,
+//! never for a simulation.
 //!
 //! Start reading at [`RealKafka::find`], or at [`Processes::start`].
 
