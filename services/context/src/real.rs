@@ -1,12 +1,14 @@
 //! Production's host: tokio's runtime, TCP and clock. Tests with real sockets use it too.
 //!
 //! It must be made inside a tokio runtime. Names resolve as the operating system resolves them, unless
-//! [`RealHost::with_name`] maps one to an address.
+//! [`RealHost::with_name`] maps one to an address; where many hosts share a machine, [`RealHost::with_peer`] and
+//! [`RealHost::with_port`] put their ports elsewhere.
 
 #![expect(clippy::disallowed_methods, reason = "this is the real world, handed out through the seam")]
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -23,6 +25,7 @@ use crate::{
 /// Its tasks stop when [`RealHost::shutdown`] is called, as a world's kill would stop them.
 pub struct RealHost {
     name: String,
+    incarnation: u64,
     seed: Seed,
     net: Arc<RealNet>,
     recorder: Arc<dyn Recorder>,
@@ -35,8 +38,9 @@ impl RealHost {
     pub fn new(name: impl Into<String>, seed: Seed) -> RealHost {
         RealHost {
             name: name.into(),
+            incarnation: 0,
             seed,
-            net: Arc::new(RealNet { bind: "127.0.0.1".into(), names: BTreeMap::new(), held: Arc::default() }),
+            net: Arc::new(RealNet::on_loopback()),
             recorder: Arc::new(NoRecorder),
             tasks: Mutex::new(JoinSet::new()),
         }
@@ -64,6 +68,25 @@ impl RealHost {
     /// Connects to `address` when `name` is asked for.
     pub fn with_name(mut self, name: impl Into<String>, address: impl Into<String>) -> RealHost {
         Arc::make_mut(&mut self.net).names.insert(name.into(), address.into());
+        self
+    }
+
+    /// Connects to `address` when this port of `name` is asked for.
+    pub fn with_peer(mut self, name: impl Into<String>, port: u16, address: SocketAddr) -> RealHost {
+        Arc::make_mut(&mut self.net).peers.insert((name.into(), port), address);
+        self
+    }
+
+    /// Listens on `port` when its program asks for `asked`: the program of a simulated host may ask for one that needs
+    /// rights, or that others on the same machine ask for, too.
+    pub fn with_port(mut self, asked: u16, port: u16) -> RealHost {
+        Arc::make_mut(&mut self.net).ports.insert(asked, port);
+        self
+    }
+
+    /// A host that was started so often before ([`Host::incarnation`]).
+    pub fn with_incarnation(mut self, incarnation: u64) -> RealHost {
+        self.incarnation = incarnation;
         self
     }
 
@@ -112,7 +135,7 @@ impl Host for RealHost {
     }
 
     fn incarnation(&self) -> u64 {
-        0
+        self.incarnation
     }
 
     fn now(&self) -> Timestamp {
@@ -146,11 +169,25 @@ impl Host for RealHost {
 struct RealNet {
     bind: String,
     names: BTreeMap<String, String>,
+    /// Where the ports of other hosts really are.
+    peers: BTreeMap<(String, u16), SocketAddr>,
+    /// Where its own ports really are.
+    ports: BTreeMap<u16, u16>,
     /// Listeners that nobody has asked for yet, by port.
     held: Arc<Mutex<BTreeMap<u16, std::net::TcpListener>>>,
 }
 
 impl RealNet {
+    fn on_loopback() -> RealNet {
+        RealNet {
+            bind: "127.0.0.1".into(),
+            names: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            held: Arc::default(),
+        }
+    }
+
     fn held(&self) -> MutexGuard<'_, BTreeMap<u16, std::net::TcpListener>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,6 +196,7 @@ impl RealNet {
 impl Net for RealNet {
     fn listen(&self, port: u16) -> BoxFuture<'_, io::Result<BoxListener>> {
         Box::pin(async move {
+            let port = self.ports.get(&port).copied().unwrap_or(port);
             let held = self.held().remove(&port);
             let listener = match held {
                 Some(held) => TcpListener::from_std(held)?,
@@ -171,8 +209,13 @@ impl Net for RealNet {
 
     fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<BoxStream>> {
         Box::pin(async move {
-            let address = self.names.get(host).map_or(host, String::as_str);
-            let stream = TcpStream::connect((address, port)).await?;
+            let stream = match self.peers.get(&(host.to_owned(), port)) {
+                Some(peer) => TcpStream::connect(peer).await?,
+                None => {
+                    let address = self.names.get(host).map_or(host, String::as_str);
+                    TcpStream::connect((address, port)).await?
+                }
+            };
             // Requests are small and awaited: Nagle's delay would show in every latency.
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as BoxStream)
@@ -260,6 +303,27 @@ mod tests {
         assert_eq!(accepted.read_u8().await.unwrap(), b'x');
         let again = server.listen(port).await;
         assert_eq!(again.err().map(|error| error.kind()), Some(io::ErrorKind::AddrInUse));
+    }
+
+    #[tokio::test]
+    async fn two_hosts_that_listen_on_one_port_are_told_apart_by_name() {
+        let mut streams = Vec::new();
+        let mut client = RealHost::new("client", Seed(1));
+        for name in ["bank", "post"] {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let server = RealHost::new(name, Seed(1)).with_port(80, free.port()).into_context();
+            streams.push(server.listen(80).await.unwrap());
+            client = client.with_peer(name, 80, free);
+        }
+        let client = client.into_context();
+        for (name, listener) in ["bank", "post"].into_iter().zip(&mut streams) {
+            let mut stream = client.connect(name, 80).await.unwrap();
+            let (mut accepted, _) = listener.accept().await.unwrap();
+            stream.write_all(name.as_bytes()).await.unwrap();
+            let mut heard = [0; 4];
+            accepted.read_exact(&mut heard).await.unwrap();
+            assert_eq!(heard, name.as_bytes());
+        }
     }
 
     #[tokio::test]
