@@ -15,7 +15,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use context::{Context, Program, Rng, Timestamp};
 use kit::http::{Endpoint, Method, Request, Response, StatusCode, serve};
+use kit::store::Key;
+use kit::store::journal::Write;
 use kit::{Store, StoreError, StoreExt, Table};
+use prost::Message as _;
 use rand::RngExt as _;
 use serde::Serializer;
 
@@ -131,6 +134,27 @@ impl<L: Ledger> Provider<L> {
             ledger.answer(at, &request);
         }
         Ok(Provider { journal: Some(journal), ..Provider::new(ledger) })
+    }
+
+    /// Does the requests that another process of this system has written down, by the writes of a commit to its journal: so
+    /// that this ledger follows that one. What other tables were written says nothing to it.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if they do not read.
+    pub fn follow(&self, writes: &[Write]) -> Result<(), StoreError> {
+        let corrupt = |cause: String| StoreError::Corrupt { table: JOURNAL.name().to_owned(), cause };
+        for write in writes.iter().filter(|write| write.table == JOURNAL.name()) {
+            let number =
+                <u64 as Key>::decode(&write.key).ok_or_else(|| corrupt("a request has no number".to_owned()))?;
+            // A journal only grows.
+            let Some(value) = &write.value else {
+                return Err(corrupt(format!("request {number} was deleted")));
+            };
+            let asked = Asked::decode(value.clone()).map_err(|error| corrupt(error.to_string()))?;
+            let (at, request) = asked.request(number)?;
+            self.ledger().answer(at, &request);
+        }
+        Ok(())
     }
 
     /// Does a request, once it is written down.
