@@ -1,4 +1,5 @@
-//! Results for programs. Times are milliseconds of simulated time, rates parts per million, hashes hexadecimal text.
+//! Results for programs. Times are milliseconds of the run's time, rates parts per million, hashes hexadecimal text, or null
+//! where a seed does not give the same run again.
 
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ pub fn seed(result: &ScenarioResult, run: &SeedResult) -> Value {
         "seed": run.seed,
         "engine": run.engine,
         "held": run.held(),
-        "hash": run.hash_text(),
+        "hash": run.hash.map(|_| run.hash_text()),
         "events": run.events,
         "simulated_ms": millis(run.simulated),
         "recovered_in_ms": run.recovered_in.map(millis),

@@ -72,6 +72,11 @@ impl ScenarioResult {
     fn replay(&self, seed: u64, engine: &str) -> String {
         let engine = match engine {
             "jump" => String::new(),
+            // The same orders and faults at the same times; what comes of it may differ.
+            "kafka" => {
+                let (file, next) = (self.file.display(), seed + 1);
+                return format!("shakedown run {file} --backend kafka --seeds {seed}..{next}");
+            }
             other => format!(" --engine {other}"),
         };
         format!("shakedown replay {} --seed {seed}{engine}", self.file.display())

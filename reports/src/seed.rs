@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use crate::{Durations, FaultReport, Finding};
 
-/// What one run of one scenario with one seed left. Plain data; two runs of the same binary, scenario and seed give
-/// the same.
+/// What one run of one scenario with one seed left. Plain data; two simulated runs of the same binary, scenario and seed
+/// give the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeedResult {
     /// The scenario's name.
     pub scenario: String,
     /// The seed.
     pub seed: u64,
-    /// The engine that ran it: `jump`, `turmoil`.
+    /// What ran it: the engine `jump` or `turmoil`, or `kafka`.
     pub engine: String,
-    /// The running hash over all events.
-    pub hash: u64,
-    /// How many events went into it.
+    /// The running hash over all events; `None` where a seed does not give the same run again.
+    pub hash: Option<u64>,
+    /// How many events there were.
     pub events: u64,
-    /// How long the run was in simulated time.
+    /// How long the run was in the time of its world: simulated, or real on `kafka`.
     pub simulated: Duration,
     /// From the moment that all was healed to the moment that the system was quiet; `None` if it never was.
     pub recovered_in: Option<Duration>,
@@ -43,9 +43,9 @@ impl SeedResult {
         self.findings.is_empty()
     }
 
-    /// The hash as it is printed: 16 hexadecimal digits.
+    /// The hash as it is printed: 16 hexadecimal digits, or `-`.
     pub fn hash_text(&self) -> String {
-        format!("{:016x}", self.hash)
+        self.hash.map_or_else(|| "-".to_owned(), |hash| format!("{hash:016x}"))
     }
 }
 

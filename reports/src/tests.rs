@@ -29,7 +29,7 @@ fn seed(seed: u64) -> SeedResult {
         scenario: "broker-crash".to_owned(),
         seed,
         engine: "jump".to_owned(),
-        hash: 0x0123_4567_89ab_cdef + seed,
+        hash: Some(0x0123_4567_89ab_cdef + seed),
         events: 48_211,
         simulated: Duration::from_millis(31_250),
         recovered_in: Some(Duration::from_millis(4_002)),
@@ -155,6 +155,34 @@ fn nothing_measured_shows_as_a_dash() {
         ..seed(0)
     };
     insta::assert_snapshot!(text::tables(&[scenario(vec![nothing])]));
+}
+
+/// On real Kafka: a bit slower, and not to be had again by its hash.
+fn real(seed_number: u64) -> SeedResult {
+    SeedResult {
+        engine: "kafka".to_owned(),
+        hash: None,
+        order_latencies: millis((1..=141).map(|number| number * 27)),
+        ..seed(seed_number)
+    }
+}
+
+#[test]
+fn two_worlds_stand_side_by_side() {
+    let alone =
+        ScenarioResult { name: "calm-sea".into(), file: "calm-sea.toml".into(), ..scenario(vec![real(0)]) };
+    let (simulated, real) = ([scenario(vec![seed(0), seed(1)])], [scenario(vec![real(0)]), alone]);
+    insta::assert_snapshot!(text::side_by_side(&simulated, &real));
+}
+
+#[test]
+fn a_run_on_real_kafka_has_no_hash_and_is_run_again_in_place_of_replayed() {
+    let result = scenario(vec![real(7)]);
+    let run = text::run(&result, &result.seeds[0]);
+    assert!(run.contains("events, hash -") && run.contains("in real time"), "{run}");
+    assert_eq!(json::seed(&result, &result.seeds[0])["hash"], serde_json::Value::Null);
+    let command = result.replay_command(&result.seeds[0]);
+    assert_eq!(command, "shakedown run scenarios/broker-crash.toml --backend kafka --seeds 7..8");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! ran. A scenario that held is one line; one that did not prints, in this order, its claim, the evidence with times
 //! and offsets, where the files are, and the command that replays it.
 
+mod beside;
 mod failure;
 mod grid;
 mod tables;
@@ -11,6 +12,7 @@ mod tables;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+pub use beside::side_by_side;
 pub use failure::failure;
 pub use tables::tables;
 
@@ -37,10 +39,11 @@ pub fn run(result: &ScenarioResult, seed: &SeedResult) -> String {
         Some(span) => format!("quiet {} after the last fault had healed", seconds(span)),
         None => "never quiet".to_owned(),
     };
+    let time = if seed.hash.is_some() { "simulated" } else { "in real time" };
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "seed {}, engine {}: {} simulated, {recovered}\n{} events, hash {}",
+        "seed {}, engine {}: {} {time}, {recovered}\n{} events, hash {}",
         seed.seed,
         seed.engine,
         seconds(seed.simulated),

@@ -12,8 +12,16 @@ pub fn tables(results: &[ScenarioResult]) -> String {
     tables.iter().filter(|table| !table.is_empty()).map(|table| format!("\n{table}")).collect()
 }
 
+/// Whether these ran on real Kafka; one command runs on one backend.
+fn is_real(results: &[ScenarioResult]) -> bool {
+    results.iter().flat_map(|result| &result.seeds).any(|seed| seed.engine == "kafka")
+}
+
 fn sagas(results: &[ScenarioResult]) -> Grid {
-    let title = "Sagas: started to terminal state, in simulated time";
+    let title = match is_real(results) {
+        false => "Sagas: started to terminal state, in simulated time",
+        true => "Sagas: started to terminal state, in real time",
+    };
     let header = [
         "scenario",
         "sagas",
@@ -44,7 +52,10 @@ fn sagas(results: &[ScenarioResult]) -> Grid {
 }
 
 fn order_latency(results: &[ScenarioResult]) -> Grid {
-    let title = "Orders: placed to customer notified, in simulated time";
+    let title = match is_real(results) {
+        false => "Orders: placed to customer notified, in simulated time",
+        true => "Orders: placed to customer notified, in real time",
+    };
     let header = ["scenario", "orders", "mean", "p50", "p95", "p99", "longest", "shortest"];
     let mut grid = Grid::new(title, &header);
     for result in results {

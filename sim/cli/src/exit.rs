@@ -26,10 +26,12 @@ pub const NOT_DETERMINISTIC: u8 = 102;
 pub const NO_PROGRESS: u8 = 103;
 /// An expectation was missed: a rate, a latency, a `breaks` that did not, a fault that was inert on every seed.
 pub const MISSED: u8 = 104;
+/// Somebody asked it to end (SIGINT, SIGTERM) before it was done, as a shell says it.
+pub const INTERRUPTED: u8 = 130;
 
 /// Of several, the first of these. What was found out comes before what could not be tried.
-const PRECEDENCE: [u8; 8] =
-    [BUG, NOT_DETERMINISTIC, SAFETY, NO_PROGRESS, MISSED, SCENARIO_INVALID, UNAVAILABLE, USAGE];
+const PRECEDENCE: [u8; 9] =
+    [BUG, NOT_DETERMINISTIC, SAFETY, NO_PROGRESS, MISSED, SCENARIO_INVALID, UNAVAILABLE, USAGE, INTERRUPTED];
 
 /// The exit code of a whole command from the codes of its parts: [`HELD`] if there is none other.
 pub fn worst(codes: impl IntoIterator<Item = u8>) -> u8 {

@@ -84,7 +84,7 @@ pub(crate) fn failed_to_run(error: &RunError) -> u8 {
             terminal::complain(&format!("error: {panic}\n  = help: this is a bug; the seed finds it again"));
             exit::BUG
         }
-        RunError::Unsupported(_) | RunError::NotReady(_) => {
+        RunError::Unsupported(_) | RunError::NotReady(_) | RunError::Unavailable(_) | RunError::Stage(_) => {
             terminal::complain(&format!("error: {error}"));
             exit::UNAVAILABLE
         }
@@ -96,6 +96,7 @@ pub(crate) fn failed_to_run(error: &RunError) -> u8 {
             terminal::complain(&format!("error: {error}"));
             exit::USAGE
         }
+        RunError::Interrupted => exit::INTERRUPTED,
     }
 }
 

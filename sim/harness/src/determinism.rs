@@ -65,7 +65,7 @@ pub fn child(
     let result = run(system, scenario, seed, engine, Some(Trace::new(out.clone(), detail)))?;
     // The result is drawn from the run but not all of it is in the events: it must agree, too.
     let digest = xxh3_64(format!("{result:?}").as_bytes());
-    writeln!(out, "end e{:06} #{:016x} result #{digest:016x}", result.events, result.hash)
+    writeln!(out, "end e{:06} #{} result #{digest:016x}", result.events, result.hash_text())
         .and_then(|()| out.flush())
         .map_err(RunError::Trace)
 }
@@ -237,7 +237,7 @@ mod tests {
     fn trace(notes: &[String]) -> Vec<u8> {
         let page = Page::default();
         let trace = Trace::new(page.clone(), Detail::Events);
-        let recorder = RunRecorder::new(Arc::new(Watch::new(true)), Some(trace));
+        let recorder = RunRecorder::new(Arc::new(Watch::new(true)), Some(trace), world::EPOCH);
         for note in notes {
             let (at, kind, text) = (Timestamp::from_millis(1), EventKind::Note, format_args!("{note}"));
             recorder.record(Event { at, host: "a", kind, text, bytes: &[] });

@@ -5,7 +5,7 @@
 //! saw. Everything that happened goes into a running hash: the same binary, scenario and seed give the same bytes.
 //!
 //! Start reading at [`system::System`], the one trait through which services come in, then [`mod@run`], which is one run
-//! from its first event to its result, and [`sweep`], which is many.
+//! from its first event to its result, [`stage`], what it happens on, and [`sweep`], which is many.
 //! Absent on purpose: any knowledge of the services, and the command line.
 
 pub mod system;
@@ -19,10 +19,11 @@ mod probe;
 pub mod recorder;
 pub mod run;
 pub mod scenario;
+pub mod stage;
 pub mod sweep;
 pub mod verdict;
 mod words;
 
-pub use run::{RunError, run};
-pub use sweep::{Swept, Work, sweep};
+pub use run::{RunError, run, run_on};
+pub use sweep::{Swept, Work, one_by_one, sweep};
 pub use words::{checks, vocabulary};

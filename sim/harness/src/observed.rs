@@ -4,8 +4,8 @@
 //! the check on idempotent producers knows the copies that `duplicate_records` appends.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,28 +13,55 @@ use broker::{
     Admin, Broker, Consumer, ConsumerRecord, Delivery, Error, GroupMetadata, Offset, OffsetAndMetadata,
     Producer, ProducerRecord, Properties, RebalanceListener, TopicPartition,
 };
-use context::Context;
+use context::{Context, Timestamp};
 
 use crate::check::client::{ClientAct, ClientEvent, ClientId, SendId};
-use crate::check::{Moment, Occasion, Watch};
 use crate::recorder::RunRecorder;
 
-/// Where the clients of one run report.
+/// Hears what clients did and were told.
+pub trait Listening: Send + Sync {
+    /// It happened at `at`, on the clock of the client's host.
+    fn hear(&self, at: Timestamp, event: &ClientEvent<'_>);
+}
+
+/// Shows the checks of a run what clients did, at once.
 #[derive(Debug)]
-pub struct Desk {
-    watch: Arc<Watch>,
+pub struct Onlookers {
     recorder: Arc<RunRecorder>,
+}
+
+impl Onlookers {
+    /// The checks behind a run's recorder, which numbers its events.
+    pub fn new(recorder: Arc<RunRecorder>) -> Onlookers {
+        Onlookers { recorder }
+    }
+}
+
+impl Listening for Onlookers {
+    fn hear(&self, at: Timestamp, event: &ClientEvent<'_>) {
+        self.recorder.show_client(at, event);
+    }
+}
+
+/// Where the clients of one run report.
+pub struct Desk {
+    listening: Arc<dyn Listening>,
     clients: AtomicU64,
     sends: AtomicU64,
 }
 
 impl Desk {
-    /// A desk that shows the checks of `watch` what clients report; `recorder` numbers the events of the run.
-    pub fn new(watch: Arc<Watch>, recorder: Arc<RunRecorder>) -> Desk {
-        Desk { watch, recorder, clients: AtomicU64::new(0), sends: AtomicU64::new(0) }
+    /// A desk for the clients of a run; `listening` hears of all of them.
+    pub fn new(listening: Arc<dyn Listening>) -> Desk {
+        Desk::numbered_after(0, listening)
     }
 
-    /// A run has one thread; the counters are atomic only because clients must be `Sync`.
+    /// A desk whose clients and sends are numbered after `last`: for one of several processes.
+    pub fn numbered_after(last: u64, listening: Arc<dyn Listening>) -> Desk {
+        Desk { listening, clients: AtomicU64::new(last), sends: AtomicU64::new(last) }
+    }
+
+    /// A simulated run has one thread; the counters are atomic because clients must be `Sync`.
     fn next_client(&self) -> ClientId {
         ClientId(self.clients.fetch_add(1, Ordering::Relaxed) + 1)
     }
@@ -63,9 +90,7 @@ struct Reporter {
 impl Reporter {
     fn report(&self, act: ClientAct<'_>) {
         let event = ClientEvent { client: self.client, host: self.context.name(), act };
-        let at = self.context.now().since(world::EPOCH);
-        let moment = Moment { at, event: self.desk.recorder.events() };
-        self.desk.watch.look(moment, Occasion::Client(&event));
+        self.desk.listening.hear(self.context.now(), &event);
     }
 }
 
@@ -111,7 +136,7 @@ impl Broker for ObservedBroker {
         let idempotence = properties.get("enable.idempotence");
         let idempotent = transactional || idempotence.map_or(java, |value| value == "true");
         reporter.report(ClientAct::ProducerOpened { idempotent, transactional });
-        Ok(Arc::new(ObservedProducer { inner, reporter }))
+        Ok(Arc::new(ObservedProducer { inner, reporter, turn: Mutex::default() }))
     }
 
     async fn consumer(&self, properties: &Properties) -> Result<Box<dyn Consumer>, Error> {
@@ -126,14 +151,18 @@ impl Broker for ObservedBroker {
 struct ObservedProducer {
     inner: Arc<dyn Producer>,
     reporter: Reporter,
+    /// Held over a send and its report: on several threads the reports must come in the order of the sends.
+    turn: Mutex<()>,
 }
 
 #[async_trait]
 impl Producer for ObservedProducer {
     fn send(&self, record: ProducerRecord) -> Delivery {
         let send = self.reporter.desk.next_send();
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.reporter.report(ClientAct::Sent { send, record: &record });
         let (delivery, reporter) = (self.inner.send(record), self.reporter.clone());
+        drop(turn);
         // Whoever drops the delivery never learns the fate, and neither do the checks: it may have happened.
         Delivery::new(async move {
             let fate = delivery.await;
@@ -316,6 +345,12 @@ impl RebalanceListener for ObservedListener {
     fn lost(&mut self, partitions: &[TopicPartition]) {
         self.reporter.report(ClientAct::Revoked(partitions));
         self.inner.lost(partitions);
+    }
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Desk({} clients)", self.clients.load(Ordering::Relaxed))
     }
 }
 

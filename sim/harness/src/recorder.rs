@@ -7,22 +7,26 @@
 use std::fmt::{self, Write as _};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use context::{Event, EventKind, Recorder};
+use context::{Event, EventKind, Recorder, Timestamp};
 use xxhash_rust::xxh3::Xxh3Default;
 
+use crate::check::client::ClientEvent;
 use crate::check::{Moment, Occasion, Watch};
 
 /// The recorder of one run.
 pub struct RunRecorder {
     state: Mutex<State>,
     watch: Arc<Watch>,
+    began: Timestamp,
 }
 
 struct State {
     hasher: Box<Xxh3Default>,
     events: u64,
     trace: Option<Trace>,
+    began: Timestamp,
 }
 
 /// Where the lines of a run go, and which.
@@ -57,7 +61,7 @@ impl Trace {
         Trace { out: Box::new(out), detail, line: String::new(), failed: None }
     }
 
-    fn write(&mut self, number: u64, hash: u64, event: &Event<'_>) {
+    fn write(&mut self, number: u64, hash: u64, since: Duration, event: &Event<'_>) {
         if self.failed.is_some() {
             return;
         }
@@ -67,7 +71,7 @@ impl Trace {
                 writeln!(self.line, "checkpoint e{number:06} #{hash:016x}")
             }
             Detail::Checkpoints(_) => return,
-            Detail::Events => write_line(&mut self.line, number, hash, event),
+            Detail::Events => write_line(&mut self.line, number, hash, since, event),
         };
         formatted.expect("a string takes what is written to it");
         // A reader that has seen enough closes its end; the run goes on, and whoever asked for the trace is told.
@@ -78,8 +82,7 @@ impl Trace {
 }
 
 /// `[   12.345s e000123] host kind text #hash`
-fn write_line(line: &mut String, number: u64, hash: u64, event: &Event<'_>) -> fmt::Result {
-    let since = event.at.since(world::EPOCH);
+fn write_line(line: &mut String, number: u64, hash: u64, since: Duration, event: &Event<'_>) -> fmt::Result {
     let host = if event.host.is_empty() { "world" } else { event.host };
     write!(
         line,
@@ -97,10 +100,16 @@ fn write_line(line: &mut String, number: u64, hash: u64, event: &Event<'_>) -> f
 }
 
 impl RunRecorder {
-    /// A recorder at the beginning of a run; the checks of `watch` hear of its events.
-    pub fn new(watch: Arc<Watch>, trace: Option<Trace>) -> RunRecorder {
-        let state = State { hasher: Box::new(Xxh3Default::new()), events: 0, trace };
-        RunRecorder { state: Mutex::new(state), watch }
+    /// A recorder at the beginning of a run, whose times count from `began`; the checks of `watch` hear of its events.
+    pub fn new(watch: Arc<Watch>, trace: Option<Trace>, began: Timestamp) -> RunRecorder {
+        let state = State { hasher: Box::new(Xxh3Default::new()), events: 0, trace, began };
+        RunRecorder { state: Mutex::new(state), watch, began }
+    }
+
+    /// Shows the checks what a client did or was told. It is no event of its own: the bytes on the wire are.
+    pub fn show_client(&self, at: Timestamp, event: &ClientEvent<'_>) {
+        let moment = Moment { at: at.since(self.began), event: self.events() };
+        self.watch.look(moment, Occasion::Client(event));
     }
 
     /// Where the run stands.
@@ -135,7 +144,7 @@ impl Recorder for RunRecorder {
     fn record(&self, event: Event<'_>) {
         let number = self.state().take(&event);
         if event.kind.is_note() || matches!(event.kind, EventKind::Commit | EventKind::Fault) {
-            let moment = Moment { at: event.at.since(world::EPOCH), event: number };
+            let moment = Moment { at: event.at.since(self.began), event: number };
             self.watch.look(moment, Occasion::Event(&event));
         }
     }
@@ -154,7 +163,7 @@ impl State {
         fields.write(event.bytes);
         fields.end();
         if let Some(trace) = &mut self.trace {
-            trace.write(self.events, self.hasher.digest(), event);
+            trace.write(self.events, self.hasher.digest(), event.at.since(self.began), event);
         }
         self.events
     }
@@ -230,7 +239,7 @@ mod tests {
     }
 
     fn recorder(trace: Option<Trace>) -> RunRecorder {
-        RunRecorder::new(Arc::new(Watch::new(true)), trace)
+        RunRecorder::new(Arc::new(Watch::new(true)), trace, world::EPOCH)
     }
 
     fn record(recorder: &RunRecorder, ms: u64, host: &str, text: fmt::Arguments<'_>, bytes: &[u8]) {

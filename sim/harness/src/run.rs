@@ -1,13 +1,13 @@
 //! One scenario with one seed, from an empty world to a result.
 //!
-//! A run goes through these phases, in steps of at most [`STEP`] of simulated time:
+//! A run takes place on a [`Stage`], simulated or real, and goes through these phases in steps of at most [`STEP`]:
 //! 1. **Start**: the cluster comes up, the observer creates the topics, the services start and their groups settle.
 //! 2. **Safety**: the workload begins, and its beginning is the zero of the scenario's times. Anything may break. It ends
 //!    when the workload is sent and the last fault is over.
 //! 3. **Liveness**: everything heals; the system must come to rest within `recovers_within`, and stay so for [`REST`].
 //! 4. **Judgement**: the observer reads every log, the checks look for the last time, the expectations are compared.
 //!
-//! Start reading at [`run`]. What it may find is in [`crate::verdict`].
+//! Start reading at [`run_on`]. What it may find is in [`crate::verdict`].
 
 use std::any::Any;
 use std::fmt;
@@ -16,25 +16,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{NewTopic, Properties};
-use client::WireBroker;
-use context::{Context, Event, EventKind, Program, Recorder as _, Timestamp};
-use kafka::{Cluster, ClusterConfig};
+use broker::NewTopic;
+use context::{Event, EventKind, Recorder as _, Timestamp};
 use reports::{Evidence, Finding, FindingKind, SeedResult};
-use tokio::sync::watch;
-use world::{Engine, NotReady, World, WorldConfig};
+use world::{Engine, NotReady};
 
 use crate::check::{Moment, Occasion, Watch, kafka as kafka_checks};
-use crate::fault::{Faults, Plan, Scene, Unsupported, supported};
-use crate::observed::{Desk, ObservedBroker};
+use crate::fault::{Faults, Plan, Scene, Unsupported};
 use crate::observer::{self, Observer};
 use crate::probe::{self, Board};
 use crate::recorder::{RunRecorder, Trace};
 use crate::scenario::{Probe, Scenario};
-use crate::system::{Clients, Deployment, Group, Progress, Role, Setup, System};
+use crate::stage::{Ask, Backend, Gate, Part, Simulated, Stage, StageHost};
+use crate::system::{Clients, Deployment, Group, Progress, Setup, System};
 use crate::verdict::{self, Recovery};
 
-/// The longest step of simulated time: how precisely the end of a phase is known.
+/// The longest step of time: how precisely the end of a phase is known.
 pub const STEP: Duration = Duration::from_millis(100);
 
 /// How long a system must have been quiet to be at rest: longer than a heartbeat or a relay's poll takes to stir it.
@@ -55,7 +52,7 @@ pub enum RunError {
     /// A bug: of ours, of the system under test, or of a check.
     #[error("{0}")]
     Panicked(#[from] Panic),
-    /// The engine cannot bring a fault of the scenario.
+    /// The backend cannot bring something of the scenario.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
     /// This binary cannot make a world that replays.
@@ -67,6 +64,15 @@ pub enum RunError {
     /// The trace could not be written.
     #[error("the trace cannot be written: {0}")]
     Trace(#[source] io::Error),
+    /// There is no real cluster to run on; the text says what is missing.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Something of a real stage failed that is neither the services' nor the scenario's: a signal, a socket, a file.
+    #[error("the run cannot go on: {0}")]
+    Stage(String),
+    /// Somebody asked the program to end (SIGINT, SIGTERM).
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// A run that panicked. The seed finds it again.
@@ -77,14 +83,14 @@ pub struct Panic {
     pub scenario: String,
     /// The seed.
     pub seed: u64,
-    /// The engine.
-    pub engine: Engine,
+    /// The engine, or `kafka`.
+    pub engine: String,
     /// What the panic said.
     pub message: String,
 }
 
-/// Runs a scenario with a seed. The result is judged by itself; what holds only over many seeds is in
-/// [`crate::verdict::over_all_seeds`].
+/// Runs a scenario with a seed in a simulated world. The result is judged by itself; what holds only over many seeds is
+/// in [`crate::verdict::over_all_seeds`].
 ///
 /// The thread must have no other world. The same binary, scenario, seed and engine give the same result and the same
 /// trace.
@@ -98,8 +104,23 @@ pub fn run(
     engine: Engine,
     trace: Option<Trace>,
 ) -> Result<SeedResult, RunError> {
-    supported(scenario, engine)?;
-    let run = || Run::new(system, scenario, seed, engine, trace)?.finish();
+    run_on(&mut Simulated(engine), system, scenario, seed, trace)
+}
+
+/// The same on any backend.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on(
+    backend: &mut dyn Backend,
+    system: &dyn System,
+    scenario: &Scenario,
+    seed: u64,
+    trace: Option<Trace>,
+) -> Result<SeedResult, RunError> {
+    backend.supported(scenario)?;
+    let engine = backend.name();
+    let run = || Run::new(backend, system, scenario, seed, trace)?.finish();
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let (scenario, message) = (scenario.name.clone(), said(&*panic));
         Err(Panic { scenario, seed, engine, message }.into())
@@ -115,38 +136,36 @@ fn said(panic: &(dyn Any + Send)) -> String {
 struct Run<'a> {
     scenario: &'a Scenario,
     plan: Plan,
+    began: Timestamp,
+    replays: bool,
     probe: Arc<Board>,
-    // The world goes first when a run is dropped: its tasks hold the rest.
-    world: Box<dyn World>,
+    // The stage goes first when a run is dropped: its tasks hold the rest.
+    stage: Box<dyn Stage + 'a>,
     recorder: Arc<RunRecorder>,
     watch: Arc<Watch>,
-    cluster: Cluster,
     observer: Observer,
     deployment: Box<dyn Deployment>,
-    hosts: Vec<String>,
     groups: Vec<Group>,
     topics: Vec<String>,
-    services_may_start: watch::Sender<bool>,
-    workload_may_start: watch::Sender<bool>,
     findings: Vec<Finding>,
 }
 
 impl<'a> Run<'a> {
     fn new(
+        backend: &'a mut dyn Backend,
         system: &dyn System,
         scenario: &'a Scenario,
         seed: u64,
-        engine: Engine,
         trace: Option<Trace>,
     ) -> Result<Run<'a>, RunError> {
-        let plan = Plan::draw(scenario, seed, engine);
+        backend.prepare(system, scenario, seed)?;
+        let (began, replays) = (backend.began(), backend.replays());
+        let plan = Plan::draw(scenario, seed, backend.name());
         let watch = Arc::new(Watch::new(scenario.expect.exactly_once));
-        let recorder = Arc::new(RunRecorder::new(watch.clone(), trace));
-        let cluster = Cluster::new(cluster_config(scenario))?;
-        let config = WorldConfig { seed: plan.seed, latency: scenario.latency, recorder: recorder.clone() };
-        let mut world = world::build(engine, config)?;
+        let recorder = Arc::new(RunRecorder::new(watch.clone(), trace, began));
+        let mut stage = backend.set(Ask { system, scenario, seed, began, recorder: recorder.clone() })?;
 
-        let broker = watched_clients(&cluster, Arc::new(Desk::new(watch.clone(), recorder.clone())));
+        let broker = stage.clients();
         let clients = Clients::new({
             let broker = broker.clone();
             move |context| Arc::new(broker(context))
@@ -156,38 +175,32 @@ impl<'a> Run<'a> {
         let probe_hosts =
             scenario.probe.iter().flat_map(|settings| probe::hosts(settings, partitions, &clients, &probe));
         let probe_hosts: Vec<_> = probe_hosts.collect();
-        let mut deployment = system.start(&Setup { scenario, seed: plan.seed, clients });
+        let mut deployment = system.start(&Setup { scenario, seed: plan.seed, began, clients });
         let (observer, observer_program) = Observer::new(move |context| broker(context));
         kafka_checks::checks().into_iter().chain(deployment.checks()).for_each(|check| watch.add(check));
 
-        let (services_may_start, workload_may_start) = (watch::Sender::new(false), watch::Sender::new(false));
-        let mut hosts = cluster.hosts();
-        hosts.push((observer::HOST.to_owned(), observer_program));
-        for host in deployment.hosts().into_iter().chain(probe_hosts) {
-            let gate = match host.role {
-                Role::Service | Role::Outside => &services_may_start,
-                Role::Workload => &workload_may_start,
-            };
-            hosts.push((host.name, behind(gate, host.program)));
+        let name = observer::HOST.to_owned();
+        stage.add(StageHost { name, program: observer_program, part: Part::Observer });
+        for host in deployment.hosts() {
+            let part = Part::System(host.role);
+            stage.add(StageHost { name: host.name, program: host.program, part });
         }
-        for (name, program) in &hosts {
-            world.add_host(name, program.clone());
+        for host in probe_hosts {
+            stage.add(StageHost { name: host.name, program: host.program, part: Part::Probe(host.role) });
         }
         Ok(Run {
             scenario,
             plan,
+            began,
+            replays,
             probe,
-            world,
+            stage,
             recorder,
             watch,
-            cluster,
             observer,
             deployment,
-            hosts: hosts.into_iter().map(|(name, _)| name).collect(),
-            groups: system.groups(scenario).into_iter().chain(of_probe(scenario, probe::group())).collect(),
+            groups: groups(system, scenario),
             topics: system.topics().into_iter().chain(of_probe(scenario, Probe::TOPIC.to_owned())).collect(),
-            services_may_start,
-            workload_may_start,
             findings: Vec::new(),
         })
     }
@@ -196,12 +209,14 @@ impl<'a> Run<'a> {
         self.note(format_args!("{}", self.plan));
         let mut recovery = None;
         let mut faults = Faults::new(&self.scenario.faults, &self.plan, Duration::ZERO);
-        if self.start() {
+        if self.start()? {
             faults = Faults::new(&self.scenario.faults, &self.plan, self.now());
-            self.safety(&mut faults);
-            recovery = Some(self.liveness());
+            self.safety(&mut faults)?;
+            recovery = Some(self.liveness()?);
         }
-        self.read_logs();
+        self.read_logs()?;
+        // What the observer read last was told before it said that it has read all.
+        self.stage.settle(self.deployment.as_ref())?;
         let at_rest = recovery.as_ref().is_some_and(|recovery| recovery.at_rest);
         self.look(Occasion::End { at_rest });
         self.announce();
@@ -209,39 +224,39 @@ impl<'a> Run<'a> {
     }
 
     /// Brings up the cluster and the services. False, with a finding, if that did not come to its end.
-    fn start(&mut self) -> bool {
+    fn start(&mut self) -> Result<bool, RunError> {
         let partitions = i32::try_from(self.scenario.cluster.partitions).expect("a topic's partitions fit");
         let topics = self.topics.iter().map(|topic| NewTopic::new(topic, partitions)).collect();
         self.observer.create_topics(topics);
-        if !self.wait(START, |run| run.observer.created()) {
+        if !self.wait(START, |run| run.observer.created())? {
             let trouble = self.observer.trouble().unwrap_or_else(|| "no answer".to_owned());
             self.no_progress("start", format!("the topics were not created within {START:?}"), vec![trouble]);
-            return false;
+            return Ok(false);
         }
         self.note(format_args!("the services may start"));
-        self.services_may_start.send_replace(true);
-        if !self.wait(START, Run::groups_are_stable) {
-            let unstable = |group: &&Group| !self.cluster.group_is_stable(&group.id);
+        self.stage.open(Gate::Services);
+        if !self.wait(START, Run::groups_are_stable)? {
+            let unstable = |group: &&Group| !self.stage.group_is_stable(&group.id);
             let evidence: Vec<String> = self.groups.iter().filter(unstable).map(unsettled).collect();
             self.no_progress(
                 "start",
                 format!("the consumer groups did not settle within {START:?}"),
                 evidence,
             );
-            return false;
+            return Ok(false);
         }
-        true
+        Ok(true)
     }
 
     fn groups_are_stable(&self) -> bool {
-        self.groups.iter().all(|group| self.cluster.group_is_stable(&group.id))
+        self.groups.iter().all(|group| self.stage.group_is_stable(&group.id))
     }
 
     /// Sends the workload and lets things go wrong.
-    fn safety(&mut self, faults: &mut Faults<'_>) {
+    fn safety(&mut self, faults: &mut Faults<'_>) -> Result<(), RunError> {
         let began = self.now();
         self.note(format_args!("the workload starts"));
-        self.workload_may_start.send_replace(true);
+        self.stage.open(Gate::Workload);
         // A workload that cannot be sent is stuck like anything else: heal, and see whether it goes on.
         let orders = self.scenario.run.arrival.gap() * self.scenario.run.orders;
         let probed = self.scenario.probe.as_ref().map(|probe| probe.arrival.gap() * probe.count);
@@ -252,15 +267,15 @@ impl<'a> Run<'a> {
                 break;
             }
             let step = self.now() + STEP;
-            self.run_until(faults.next().map_or(step, |due| due.min(step)));
+            self.run_until(faults.next().map_or(step, |due| due.min(step)))?;
             self.bring(faults, Faults::advance);
         }
         self.bring(faults, Faults::heal_all);
-        for host in &self.hosts {
-            let stats = self.world.host(host).expect("a run's hosts are in its world");
-            assert!(stats.running && !stats.paused, "{host} is not up although all is healed");
+        if let Some(host) = self.stage.lame_host() {
+            panic!("{host} is not up although all is healed");
         }
         self.note(format_args!("all is healed"));
+        Ok(())
     }
 
     /// The probe has written all, if there is one.
@@ -274,14 +289,13 @@ impl<'a> Run<'a> {
         what: impl Fn(&mut Faults<'f>, Duration, &mut Scene<'_>),
     ) {
         let now = self.now();
-        let Run { world, hosts, cluster, observer, recorder, .. } = self;
-        let mut scene =
-            Scene { world: world.as_mut(), hosts, cluster, observer, recorder: recorder.as_ref() };
+        let Run { stage, observer, recorder, .. } = self;
+        let mut scene = Scene { stage: stage.as_mut(), observer, recorder: recorder.as_ref() };
         what(faults, now, &mut scene);
     }
 
     /// Waits until the system has been quiet for [`REST`].
-    fn liveness(&mut self) -> Recovery {
+    fn liveness(&mut self) -> Result<Recovery, RunError> {
         let healed = self.now();
         let watched_until = healed + self.scenario.expect.recovers_within + GRACE;
         let mut quiet_since = None;
@@ -295,13 +309,13 @@ impl<'a> Run<'a> {
             if quiet_since.is_none() && self.now() >= watched_until {
                 break;
             }
-            self.run_until(self.now() + STEP);
+            self.run_until(self.now() + STEP)?;
         }
         let at_rest = quiet_since.is_some();
         let open = self.open();
         self.note(format_args!("{}", open.as_deref().unwrap_or("the system is at rest")));
         let unfinished = if at_rest { Vec::new() } else { self.deployment.unfinished() };
-        Recovery { at_rest, took: quiet_since.map(|since| since - healed), open, unfinished }
+        Ok(Recovery { at_rest, took: quiet_since.map(|since| since - healed), open, unfinished })
     }
 
     /// What is left to do, in a few words; `None` if the system is quiet.
@@ -316,9 +330,13 @@ impl<'a> Run<'a> {
             return Some("the probe still writes".to_owned());
         }
         // What a hanging transaction keeps from readers has a check of its own.
-        let ends = self.cluster.last_stable_offsets();
+        let Some(ends) = self.stage.last_stable_offsets() else {
+            return Some("the cluster does not tell the ends of its logs".to_owned());
+        };
         for group in &self.groups {
-            let committed = self.cluster.committed_offsets(&group.id);
+            let Some(committed) = self.stage.committed_offsets(&group.id) else {
+                return Some(format!("the cluster does not tell what group {} has committed", group.id));
+            };
             for (partition, end) in ends.iter().filter(|((topic, _), _)| group.topics.contains(topic)) {
                 let at = committed.get(partition).copied().unwrap_or(0);
                 if at < *end {
@@ -330,13 +348,14 @@ impl<'a> Run<'a> {
         None
     }
 
-    fn read_logs(&mut self) {
+    fn read_logs(&mut self) -> Result<(), RunError> {
         self.observer.read_all(self.topics.clone());
-        if !self.wait(READING, |run| run.observer.has_read()) {
+        if !self.wait(READING, |run| run.observer.has_read())? {
             let trouble = self.observer.trouble().unwrap_or_else(|| "no answer".to_owned());
             let says = format!("the observer could not read the logs within {READING:?}");
             self.no_progress("final_read", says, vec![trouble]);
         }
+        Ok(())
     }
 
     fn judge(mut self, faults: Faults<'_>, recovery: Option<Recovery>) -> Result<SeedResult, RunError> {
@@ -348,13 +367,14 @@ impl<'a> Run<'a> {
             findings.extend(verdict::expectations(&self.scenario.expect, &measured));
         }
         let simulated = self.now();
+        self.stage.close()?;
         let digest = self.recorder.digest();
         self.recorder.finish().map_err(RunError::Trace)?;
         Ok(SeedResult {
             scenario: self.scenario.name.clone(),
             seed: self.plan.seed.0,
-            engine: self.plan.engine.to_string(),
-            hash: digest.hash,
+            engine: self.plan.engine.clone(),
+            hash: self.replays.then_some(digest.hash),
             events: digest.events,
             simulated,
             recovered_in: recovery.and_then(|recovery| recovery.took),
@@ -368,21 +388,22 @@ impl<'a> Run<'a> {
     }
 
     /// Lets time pass until `done`, for at most `patience`; whether it was.
-    fn wait(&mut self, patience: Duration, done: impl Fn(&Run<'a>) -> bool) -> bool {
+    fn wait(&mut self, patience: Duration, done: impl Fn(&Run<'a>) -> bool) -> Result<bool, RunError> {
         let until = self.now() + patience;
         while !done(self) {
             if self.now() >= until {
-                return false;
+                return Ok(false);
             }
-            self.run_until(self.now() + STEP);
+            self.run_until(self.now() + STEP)?;
         }
-        true
+        Ok(true)
     }
 
-    fn run_until(&mut self, until: Duration) {
-        self.world.run_until(world::EPOCH + until);
+    fn run_until(&mut self, until: Duration) -> Result<(), RunError> {
+        self.stage.run_until(self.began + until, self.deployment.as_ref())?;
         self.look(Occasion::Step);
         self.announce();
+        Ok(())
     }
 
     fn look(&self, occasion: Occasion<'_>) {
@@ -399,11 +420,11 @@ impl<'a> Run<'a> {
 
     /// From the start of the run.
     fn now(&self) -> Duration {
-        self.world.now().since(world::EPOCH)
+        self.stage.now().since(self.began)
     }
 
     fn note(&self, text: fmt::Arguments<'_>) {
-        let at: Timestamp = self.world.now();
+        let at: Timestamp = self.stage.now();
         self.recorder.record(Event { at, host: "", kind: EventKind::Note, text, bytes: &[] });
     }
 
@@ -423,44 +444,12 @@ fn unsettled(group: &Group) -> String {
     format!("group {} of {} is not stable", group.id, group.topics.join(", "))
 }
 
-fn cluster_config(scenario: &Scenario) -> ClusterConfig {
-    let cluster = &scenario.cluster;
-    let config = ClusterConfig::simulated(cluster.brokers)
-        .with("default.replication.factor", cluster.replication_factor)
-        .with("offsets.topic.replication.factor", cluster.replication_factor)
-        .with("transaction.state.log.replication.factor", cluster.replication_factor)
-        .with("min.insync.replicas", cluster.min_insync_replicas);
-    let config = cluster.config.iter().fold(config, |config, (name, value)| config.with(name, value));
-    cluster.features.iter().fold(config, |config, (name, level)| config.with_feature(name, *level))
+/// The consumer groups of a run: the system's, and the probe's if there is one.
+pub fn groups(system: &dyn System, scenario: &Scenario) -> Vec<Group> {
+    system.groups(scenario).into_iter().chain(of_probe(scenario, probe::group())).collect()
 }
 
 /// Something that is there only if the scenario has a probe.
 fn of_probe<T>(scenario: &Scenario, thing: T) -> Option<T> {
     scenario.probe.as_ref().map(|_| thing)
-}
-
-/// Makes the clients of a host, each of them watched.
-fn watched_clients(
-    cluster: &Cluster,
-    desk: Arc<Desk>,
-) -> impl Fn(&Context) -> ObservedBroker + Clone + Send + Sync + 'static {
-    let properties = Properties::new().set("bootstrap.servers", cluster.bootstrap_servers());
-    move |context: &Context| {
-        let wire = Arc::new(WireBroker::new(context.clone(), properties.clone()));
-        ObservedBroker::new(wire, context.clone(), desk.clone())
-    }
-}
-
-/// A program that waits for a gate before it begins. Once the gate is open, a restarted host goes right through.
-fn behind(gate: &watch::Sender<bool>, program: Program) -> Program {
-    let gate = gate.clone();
-    context::program(move |context| {
-        let (mut gate, program) = (gate.subscribe(), program.clone());
-        async move {
-            // The sender lives as long as the run; should it be gone, so is the world.
-            if gate.wait_for(|open| *open).await.is_ok() {
-                program(context).await;
-            }
-        }
-    })
 }

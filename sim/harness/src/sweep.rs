@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use reports::{FailedSeed, ScenarioResult, SeedResult};
 use world::Engine;
 
-use crate::run::{RunError, run};
+use crate::recorder::Trace;
+use crate::run::{RunError, run, run_on};
 use crate::scenario::Scenario;
+use crate::stage::Backend;
 use crate::system::System;
 use crate::verdict::over_all_seeds;
 
@@ -50,12 +52,39 @@ pub fn sweep(
         result
     })
     .into_iter();
-    work.iter().map(|work| judged(*work, engine, results.by_ref())).collect()
+    work.iter().map(|work| judged(*work, engine.name(), results.by_ref())).collect()
+}
+
+/// Runs all of the work on one backend, one run after the other, for backends that cannot have several at once. `trace`
+/// gives each run its trace, `done` hears how it ended. A run that was interrupted, or found no cluster, is the last.
+pub fn one_by_one(
+    backend: &mut dyn Backend,
+    system: &dyn System,
+    work: &[Work<'_>],
+    trace: &mut dyn FnMut(&Scenario, u64) -> Option<Trace>,
+    done: &mut dyn FnMut(&Scenario, u64, &Result<SeedResult, RunError>),
+) -> Vec<Swept> {
+    let (mut swept, mut is_over) = (Vec::new(), false);
+    for work in work {
+        let mut results = Vec::new();
+        for seed in work.seeds {
+            if is_over {
+                break;
+            }
+            let trace = trace(work.scenario, *seed);
+            let result = run_on(backend, system, work.scenario, *seed, trace);
+            is_over = matches!(result, Err(RunError::Interrupted | RunError::Unavailable(_)));
+            done(work.scenario, *seed, &result);
+            results.push(result);
+        }
+        swept.push(judged(*work, &backend.name(), results.into_iter()));
+    }
+    swept
 }
 
 fn judged(
     work: Work<'_>,
-    engine: Engine,
+    engine: &str,
     results: impl Iterator<Item = Result<SeedResult, RunError>>,
 ) -> Swept {
     let (mut seeds, mut failed, mut errors) = (Vec::new(), Vec::new(), Vec::new());
@@ -63,7 +92,7 @@ fn judged(
         match result {
             Ok(result) => seeds.push(result),
             Err(error) => {
-                failed.push(FailedSeed { seed: *seed, engine: engine.to_string(), why: error.to_string() });
+                failed.push(FailedSeed { seed: *seed, engine: engine.to_owned(), why: error.to_string() });
                 errors.push(error);
             }
         }

@@ -7,14 +7,18 @@
 //!
 //! What outlives a host (a store, a ledger) is an `Arc` made in [`System::start`], shared between the host's program
 //! and the deployment's windows. A window must not wait for anything: it is opened between two events of the world.
+//!
+//! On a real stage services and outside systems are processes of their own ([`System::process`]); what they keep is then
+//! mirrored in the deployment ([`Deployment::mirror`]), so that windows and checks are the same.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker::Broker;
-use context::{Context, Program, Seed};
+use context::{Context, Program, Seed, Timestamp};
 use reports::{Durations, Evidence, Hop, Sagas};
 
 use crate::check::Check;
@@ -52,6 +56,53 @@ pub trait System: Send + Sync + 'static {
 
     /// The system of one run.
     fn start(&self, setup: &Setup<'_>) -> Box<dyn Deployment>;
+
+    /// What a host of the system runs when it is a process of its own, apart from [`Deployment`]. It keeps what outlives
+    /// it in `home`, and tells its deployment of all that it finds there before it begins.
+    ///
+    /// # Errors
+    /// Why it cannot be one, in words; by default because the system has not said how.
+    fn process(&self, setup: &Setup<'_>, host: &str, home: Home) -> Result<Program, String> {
+        let _ = (setup, home);
+        Err(format!("`{host}` cannot run as a process of its own: its system does not say how"))
+    }
+}
+
+/// Where a host lives that is a process of its own.
+#[derive(Clone)]
+pub struct Home {
+    /// A folder of this host alone. It is there at every start, with what earlier processes left.
+    pub folder: PathBuf,
+    tell: Arc<Tell>,
+}
+
+type Tell = dyn Fn(&[u8]) + Send + Sync;
+
+impl Home {
+    /// A home in `folder` whose news go to `tell`.
+    pub fn new(folder: PathBuf, tell: impl Fn(&[u8]) + Send + Sync + 'static) -> Home {
+        Home { folder, tell: Arc::new(tell) }
+    }
+
+    /// Tells the host's deployment something ([`News::Told`]). What the host does after that is seen after that.
+    pub fn tell(&self, news: &[u8]) {
+        (self.tell)(news);
+    }
+}
+
+impl fmt::Debug for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Home({})", self.folder.display())
+    }
+}
+
+/// What a host in a process of its own let be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News<'a> {
+    /// Its store committed: the bytes of that event.
+    Committed(&'a [u8]),
+    /// What it told by [`Home::tell`].
+    Told(&'a [u8]),
 }
 
 /// A consumer group and what it reads.
@@ -81,6 +132,8 @@ pub struct Setup<'a> {
     pub scenario: &'a Scenario,
     /// The run's seed. Draw from streams named after the part that draws.
     pub seed: Seed,
+    /// The instant from which the run's times count.
+    pub began: Timestamp,
     /// How a program reaches Kafka.
     pub clients: Clients,
 }
@@ -148,6 +201,17 @@ pub trait Deployment {
 
     /// What it measured. Called once, when the run is over.
     fn measurements(&self) -> Measurements;
+
+    /// A host in a process of its own has news: the windows show it from now on. Gives what is to be shown as a commit
+    /// that nobody has heard of, if that is what the news come to: a process that is killed may have committed and not
+    /// said so, and its successor finds it.
+    ///
+    /// # Errors
+    /// If the news cannot be read.
+    fn mirror(&self, host: &str, news: News<'_>) -> Result<Option<String>, String> {
+        let _ = news;
+        Err(format!("nobody mirrors `{host}`"))
+    }
 }
 
 /// How far a system is. It is quiet when the workload is sent and nothing is open.
@@ -183,7 +247,7 @@ impl fmt::Display for Progress {
     }
 }
 
-/// What a system measured, in simulated time.
+/// What a system measured, in the run's time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Measurements {
     /// What became of the sagas.

@@ -310,7 +310,7 @@ mod tests {
             scenario: "x".into(),
             seed,
             engine: "jump".into(),
-            hash: 0,
+            hash: Some(0),
             events: 0,
             simulated: Duration::ZERO,
             recovered_in: None,

@@ -13,7 +13,7 @@ use context::real::RealHost;
 use context::{Seed, Timestamp};
 use shakedown_harness::check::client::{ClientAct, ClientEvent};
 use shakedown_harness::check::{Breaches, Check, Moment, Occasion, Watch};
-use shakedown_harness::observed::{Desk, ObservedBroker};
+use shakedown_harness::observed::{Desk, ObservedBroker, Onlookers};
 use shakedown_harness::recorder::RunRecorder;
 
 fn partition() -> TopicPartition {
@@ -227,9 +227,10 @@ impl Check for Page {
 fn observed() -> (ObservedBroker, Page) {
     let (page, watch) = (Page::default(), Arc::new(Watch::new(true)));
     watch.add(Box::new(page.clone()));
-    let recorder = Arc::new(RunRecorder::new(watch.clone(), None));
+    let recorder = Arc::new(RunRecorder::new(watch, None, world::EPOCH));
     let context = RealHost::new("a", Seed(1)).into_context();
-    (ObservedBroker::new(Arc::new(Scripted), context, Arc::new(Desk::new(watch, recorder))), page)
+    let desk = Desk::new(Arc::new(Onlookers::new(recorder)));
+    (ObservedBroker::new(Arc::new(Scripted), context, Arc::new(desk)), page)
 }
 
 fn lines(page: &Page) -> Vec<String> {

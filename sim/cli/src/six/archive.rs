@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use broker::{ConsumerRecord, Offset, TopicPartition};
 use harness::check::Occasion;
@@ -74,9 +73,4 @@ impl Archive {
 /// Where a record is, as people read it: `payment.commands/0@17`.
 pub fn place(record: &ConsumerRecord) -> String {
     format!("{}@{}", record.partition, record.offset)
-}
-
-/// When a record was made, from the start of the run.
-pub fn made_at(record: &ConsumerRecord) -> Duration {
-    record.timestamp.since(world::EPOCH)
 }

@@ -1,4 +1,4 @@
-//! How long sagas, orders and hops took, in simulated time.
+//! How long sagas, orders and hops took, in the run's time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use kit::{StoreError, StoreExt, inbox};
 use proto::SagaId;
 use reports::{Durations, Evidence, Hop, Sagas};
 
-use super::archive::{Shared, made_at};
+use super::archive::Shared;
 use super::parts::Parts;
 
 /// All sagas of a run, by id.
@@ -68,9 +68,9 @@ fn hops(parts: &Parts, archive: &Shared) -> Vec<Hop> {
         for ((group, _), entry) in entries.expect("a store in memory can be read") {
             let partition = TopicPartition::new(entry.topic.as_str(), entry.partition);
             let Some(record) = archive.at(&partition, entry.offset) else { continue };
-            let handled = Timestamp::from_millis(entry.at_ms).since(world::EPOCH);
+            let handled = Timestamp::from_millis(entry.at_ms);
             let hop = hops.entry(format!("{} > {group}", entry.topic)).or_default();
-            hop.push(handled.saturating_sub(made_at(record)));
+            hop.push(handled.since(record.timestamp));
         }
     }
     hops.into_iter().map(|(name, spans)| Hop { name, latencies: spans.into_iter().collect() }).collect()
@@ -85,12 +85,12 @@ pub fn unfinished(parts: &Parts) -> Vec<Evidence> {
     }
     let sagas = sagas(parts);
     for (id, saga) in sagas.iter().filter(|(_, saga)| !saga.status.is_terminal()) {
-        let started = Timestamp::from_millis(saga.started_at_ms).since(world::EPOCH);
+        let started = Timestamp::from_millis(saga.started_at_ms).since(parts.began);
         evidence.push(Evidence { at: Some(started), ..found(format!("{id} started: {saga}")) });
     }
     for (order, at) in accepted.iter() {
         if !sagas.iter().any(|(_, saga)| saga.key == order.as_str()) {
-            let at = Some(at.since(world::EPOCH));
+            let at = Some(at.since(parts.began));
             evidence.push(Evidence { at, ..found(format!("order {order} was placed, and has no saga")) });
         }
     }

@@ -3,7 +3,7 @@
 //! [`system`] is what the program `shakedown` tests. Start reading at [`parts`], which is everything that outlives a
 //! host (stores, ledgers, what the customers want), then [`checks`], the claims. [`plan`] draws the workload from the
 //! seed, [`customers`] sends it, [`archive`] keeps what the harness read from the topics at the end, [`measure`] times
-//! sagas and hops.
+//! sagas and hops. [`process`] is a host in a process of its own, and how its store and ledger are seen from here.
 //!
 //! Absent on purpose: anything about faults, time or Kafka, which is the harness's.
 
@@ -13,6 +13,7 @@ pub mod customers;
 pub mod measure;
 pub mod parts;
 pub mod plan;
+mod process;
 
 #[cfg(test)]
 mod tests;
@@ -21,10 +22,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use context::Program;
 use harness::check::Check;
 use harness::scenario::{Scenario, ServiceWords};
 use harness::system::{
-    CheckWords, Deployment, Group, Measurements, Progress, Role, Setup, System, SystemHost,
+    CheckWords, Deployment, Group, Home, Measurements, News, Progress, Role, Setup, System, SystemHost,
 };
 use kit::NaiveSwitch;
 use proto::topics;
@@ -107,6 +109,10 @@ impl System for Six {
         kit::router::SESSION_TIMEOUT
     }
 
+    fn process(&self, setup: &Setup<'_>, host: &str, home: Home) -> Result<Program, String> {
+        process::program(setup, host, &home)
+    }
+
     fn start(&self, setup: &Setup<'_>) -> Box<dyn Deployment> {
         Box::new(Shop {
             parts: Arc::new(Parts::new(setup)),
@@ -143,7 +149,8 @@ impl Deployment for Shop {
         }
         for (service, replicas) in &self.replicas {
             for replica in 1..=*replicas {
-                let program = self.parts.service_program(service, &self.clients);
+                let store = self.parts.store(service);
+                let program = self.parts.service_program(service, &self.clients, store);
                 let name = format!("{service}-{replica}");
                 hosts.push(SystemHost { name, role: Role::Service, program });
             }
@@ -167,5 +174,9 @@ impl Deployment for Shop {
 
     fn measurements(&self) -> Measurements {
         measure::all(&self.parts, &self.archive)
+    }
+
+    fn mirror(&self, host: &str, news: News<'_>) -> Result<Option<String>, String> {
+        self.parts.mirror.hear(&self.parts, host, news)
     }
 }

@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
-use context::Program;
+use context::{Program, Timestamp};
 use harness::scenario::ServiceSettings;
 use harness::system::{Clients, Progress, Setup};
-use kit::{MemStore, Naive, NaiveSwitch, ServiceConfig, StoreError, StoreExt, outbox};
+use kit::{MemStore, Naive, NaiveSwitch, ServiceConfig, Store, StoreError, StoreExt, outbox};
 use outside::{Carrier, Gateway, Mail, Provider};
 
 use super::customers::Desk;
 use super::plan::Plan;
+use super::process::Mirror;
 
 /// Everything of a run that is not a host.
 #[derive(Debug)]
 pub struct Parts {
+    /// The run's beginning, from which its times count.
+    pub began: Timestamp,
     /// What the customers want.
     pub plan: Plan,
     /// What they have sent and heard.
@@ -26,6 +29,8 @@ pub struct Parts {
     pub mail: Arc<Provider<Mail>>,
     /// The stores.
     pub stores: Stores,
+    /// What processes of their own keep beside these.
+    pub(super) mirror: Mirror,
     settings: Settings,
 }
 
@@ -94,16 +99,18 @@ impl Parts {
     pub fn new(setup: &Setup<'_>) -> Parts {
         let plan = Plan::draw(setup.scenario, setup.seed);
         let settings = Settings::of(setup, &plan);
-        Parts::made(plan, settings)
+        Parts::made(setup.began, plan, settings)
     }
 
-    fn made(plan: Plan, settings: Settings) -> Parts {
+    fn made(began: Timestamp, plan: Plan, settings: Settings) -> Parts {
         Parts {
+            began,
             desk: Desk::default(),
             gateway: Arc::new(Provider::new(Gateway::new())),
             carrier: Arc::new(Provider::new(Carrier::new())),
             mail: Arc::new(Provider::new(Mail::new())),
             stores: Stores::new(),
+            mirror: Mirror::new(),
             plan,
             settings,
         }
@@ -120,7 +127,7 @@ impl Parts {
             shipping: shipping::Config::default(),
             analytics: ServiceConfig::default(),
         };
-        Parts::made(plan, settings)
+        Parts::made(world::EPOCH, plan, settings)
     }
 
     /// The hosts of the outside systems.
@@ -132,43 +139,47 @@ impl Parts {
         ]
     }
 
-    /// What a replica of a service runs.
+    /// A service's store.
     ///
     /// # Panics
     /// If there is no such service.
-    pub fn service_program(&self, service: &str, clients: &Clients) -> Program {
+    pub fn store(&self, service: &str) -> Arc<dyn Store> {
+        let store = self.stores.all().into_iter().find(|(name, _)| *name == service);
+        let (_, store) = store.unwrap_or_else(|| panic!("there is no service `{service}`"));
+        Arc::new(store.clone())
+    }
+
+    /// What a replica of a service runs, on a store.
+    ///
+    /// # Panics
+    /// If there is no such service.
+    pub fn service_program(&self, service: &str, clients: &Clients, store: Arc<dyn Store>) -> Program {
         let Settings { order, payment, inventory, notification, shipping, analytics } = self.settings.clone();
         let clients = clients.clone();
-        let stores = self.stores.clone();
         match service {
             "order" => context::program(move |context| {
                 let broker = clients.broker(&context);
-                order::run(context, broker, Arc::new(stores.order.clone()), order.clone())
+                order::run(context, broker, store.clone(), order.clone())
             }),
             "payment" => context::program(move |context| {
                 let broker = clients.broker(&context);
-                payment::run(context, broker, Arc::new(stores.payment.clone()), payment.clone())
+                payment::run(context, broker, store.clone(), payment.clone())
             }),
             "inventory" => context::program(move |context| {
                 let broker = clients.broker(&context);
-                inventory::run(context, broker, Arc::new(stores.inventory.clone()), inventory.clone())
+                inventory::run(context, broker, store.clone(), inventory.clone())
             }),
             "notification" => context::program(move |context| {
                 let broker = clients.broker(&context);
-                notification::run(
-                    context,
-                    broker,
-                    Arc::new(stores.notification.clone()),
-                    notification.clone(),
-                )
+                notification::run(context, broker, store.clone(), notification.clone())
             }),
             "shipping" => context::program(move |context| {
                 let broker = clients.broker(&context);
-                shipping::run(context, broker, Arc::new(stores.shipping.clone()), shipping.clone())
+                shipping::run(context, broker, store.clone(), shipping.clone())
             }),
             "analytics" => context::program(move |context| {
                 let broker = clients.broker(&context);
-                analytics::run(context, broker, Arc::new(stores.analytics.clone()), analytics.clone())
+                analytics::run(context, broker, store.clone(), analytics.clone())
             }),
             other => panic!("there is no service `{other}`"),
         }
@@ -188,7 +199,7 @@ impl Parts {
             sagas_started,
             sagas_open,
             outbox_rows: self.stores.all().iter().map(|(_, store)| depth(*store)).sum(),
-            calls_open: calls as u64,
+            calls_open: calls as u64 + self.mirror.calls_open(),
         }
     }
 }

@@ -11,7 +11,7 @@ mod driver;
 mod plan;
 mod wounds;
 
-pub use driver::{Faults, RECORDS_LOST, Scene};
+pub use driver::{Faults, RECORDS_LOST, Scene, wounds_of};
 pub use plan::{Occurrence, Plan};
 pub use wounds::{Wound, Wounds};
 
@@ -21,18 +21,25 @@ use world::{Change, Engine, Refusal};
 
 use crate::scenario::{BrokerChoice, FaultKind, Scenario};
 
-/// A fault that an engine cannot bring, and where the file asks for it.
+/// Something that a backend cannot bring, and where the file asks for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{refusal} (`{word}` in {}, line {line})", file.display())]
+#[error("{why} ({}{})", fault.as_ref().map(|(word, _)| format!("`{word}` in ")).unwrap_or_default(), self.place())]
 pub struct Unsupported {
     /// The scenario's file.
     pub file: PathBuf,
-    /// The line of the fault.
-    pub line: usize,
-    /// The fault as files name it.
-    pub word: &'static str,
-    /// What the engine says.
-    pub refusal: Refusal,
+    /// The fault as files name it, and its line; `None` if it is not a fault that is asked for.
+    pub fault: Option<(&'static str, usize)>,
+    /// What the backend says.
+    pub why: String,
+}
+
+impl Unsupported {
+    fn place(&self) -> String {
+        match self.fault {
+            Some((_, line)) => format!("{}, line {line}", self.file.display()),
+            None => self.file.display().to_string(),
+        }
+    }
 }
 
 /// Whether an engine can bring every fault of a scenario; known before anything runs.
@@ -41,11 +48,10 @@ pub struct Unsupported {
 /// [`Unsupported`] names the first fault, and of that the first change, that it cannot make.
 pub fn supported(scenario: &Scenario, engine: Engine) -> Result<(), Unsupported> {
     for fault in &scenario.faults {
-        let unsupported = |refusal| Unsupported {
+        let unsupported = |refusal: Refusal| Unsupported {
             file: scenario.file.clone(),
-            line: fault.line,
-            word: fault.kind.word(),
-            refusal,
+            fault: Some((fault.kind.word(), fault.line)),
+            why: refusal.to_string(),
         };
         let wounds = match &fault.kind {
             // Which broker it is does not matter to an engine.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use context::Seed;
 use rand::RngExt as _;
-use world::{Engine, LatencyRange};
+use world::LatencyRange;
 
 use super::describe::{describe, span};
 use crate::scenario::{ELECTION, Fault, FaultKind, STOPS_WITHIN, Scenario, Start};
@@ -20,8 +20,8 @@ pub struct Plan {
     pub scenario: String,
     /// The seed.
     pub seed: Seed,
-    /// The engine.
-    pub engine: Engine,
+    /// The engine, or `kafka`.
+    pub engine: String,
     /// The latency of a link that no fault has changed.
     pub latency: LatencyRange,
     /// When each fault begins, in the order of time, then of the file.
@@ -47,8 +47,8 @@ pub struct Occurrence {
 
 impl Plan {
     /// Draws what the seed decides.
-    pub fn draw(scenario: &Scenario, seed: u64, engine: Engine) -> Plan {
-        let seed = Seed(seed);
+    pub fn draw(scenario: &Scenario, seed: u64, engine: impl fmt::Display) -> Plan {
+        let (seed, engine) = (Seed(seed), engine.to_string());
         let mut occurrences = Vec::new();
         for (number, fault) in scenario.faults.iter().enumerate() {
             let begins = beginnings(number, fault, seed);

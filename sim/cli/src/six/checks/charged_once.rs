@@ -42,11 +42,11 @@ impl Check for ChargedExactlyOnce {
         if !matches!(occasion, Occasion::Step | Occasion::End { .. }) {
             return;
         }
-        let ledger = self.parts.gateway.ledger();
+        let (began, ledger) = (self.parts.began, self.parts.gateway.ledger());
         let order = |charge: &Charge| charge.order_id.clone();
         self.charges.read_on(ledger.charges(), order, |charge, charges| {
             let says = format!("order {} was charged {} times", charge.order_id, charges.len());
-            breaches.report(says, charges.iter().map(captured).collect());
+            breaches.report(says, charges.iter().map(|entry| captured(began, entry)).collect());
         });
     }
 }

@@ -1,7 +1,6 @@
 //! What really happened for an order: at the gateway, the carrier and the mail provider, and in the stock.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use context::Timestamp;
 use inventory::reservation::{Reservation, Status};
@@ -19,6 +18,8 @@ use crate::six::parts::Parts;
 /// Everything that happened for one order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Effects {
+    /// The run's beginning, from which evidence counts its times.
+    pub(crate) began: Timestamp,
     pub(crate) charges: Vec<Charge>,
     pub(crate) refunds: Vec<Refund>,
     pub(crate) shipments: Vec<Shipment>,
@@ -53,21 +54,22 @@ impl Effects {
     pub(crate) fn evidence(&self) -> Vec<Evidence> {
         let mut evidence = Vec::new();
         for charge in &self.charges {
-            evidence.push(captured(charge));
+            evidence.push(captured(self.began, charge));
         }
         for refund in &self.refunds {
             let Refund { refund_id, charge_id, order_id, amount_minor, .. } = refund;
             let what = format!("{refund_id}: {amount_minor} of {charge_id} given back for {order_id}");
-            evidence.push(at(refund.at, what));
+            evidence.push(at(self.began, refund.at, what));
         }
         for shipment in &self.shipments {
-            evidence.push(booked(shipment));
+            evidence.push(booked(self.began, shipment));
             if let Some(cancelled) = shipment.cancelled_at {
-                evidence.push(at(cancelled, format!("{} called off", shipment.tracking_number)));
+                let what = format!("{} called off", shipment.tracking_number);
+                evidence.push(at(self.began, cancelled, what));
             }
         }
         for notice in &self.notices {
-            evidence.push(told(notice));
+            evidence.push(told(self.began, notice));
         }
         evidence.sort_by_key(|evidence| evidence.at);
         evidence.extend(self.reservation.as_ref().map(|reservation| {
@@ -82,28 +84,28 @@ impl Effects {
 }
 
 /// A charge as evidence.
-pub(crate) fn captured(charge: &Charge) -> Evidence {
+pub(crate) fn captured(began: Timestamp, charge: &Charge) -> Evidence {
     let Charge { charge_id, key, payment_id, order_id, amount_minor, currency, .. } = charge;
     let what =
         format!("{charge_id}: {amount_minor} {currency} captured for {order_id}, {payment_id}, key `{key}`");
-    at(charge.at, what)
+    at(began, charge.at, what)
 }
 
 /// A booking as evidence.
-pub(crate) fn booked(shipment: &Shipment) -> Evidence {
+pub(crate) fn booked(began: Timestamp, shipment: &Shipment) -> Evidence {
     let Shipment { key, order_id, tracking_number, .. } = shipment;
-    at(shipment.at, format!("{tracking_number} booked for {order_id}, key `{key}`"))
+    at(began, shipment.at, format!("{tracking_number} booked for {order_id}, key `{key}`"))
 }
 
 /// A notice as evidence.
-pub(crate) fn told(notice: &Notice) -> Evidence {
+pub(crate) fn told(began: Timestamp, notice: &Notice) -> Evidence {
     let Notice { notice_id, key, order_id, kind, to, .. } = notice;
-    at(notice.at, format!("{notice_id}: {to} told `{kind}` of {order_id}, key `{key}`"))
+    at(began, notice.at, format!("{notice_id}: {to} told `{kind}` of {order_id}, key `{key}`"))
 }
 
-/// Evidence with a time of the simulated clock.
-pub(crate) fn at(time: Timestamp, what: String) -> Evidence {
-    Evidence { at: Some(since_start(time)), ..found(what) }
+/// Evidence with a time of the run's clock.
+pub(crate) fn at(began: Timestamp, time: Timestamp, what: String) -> Evidence {
+    Evidence { at: Some(time.since(began)), ..found(what) }
 }
 
 /// Evidence of a state that was found.
@@ -111,29 +113,25 @@ pub(crate) fn found(what: String) -> Evidence {
     Evidence { at: None, event: None, place: None, what }
 }
 
-/// From the start of the run.
-pub(crate) fn since_start(time: Timestamp) -> Duration {
-    time.since(world::EPOCH)
-}
-
 /// What happened for each order, by order id.
 pub(crate) fn by_order(parts: &Parts) -> BTreeMap<String, Effects> {
     let mut all = BTreeMap::<String, Effects>::new();
+    let nothing = || Effects { began: parts.began, ..Effects::default() };
     let gateway = parts.gateway.ledger();
     for charge in gateway.charges() {
-        all.entry(charge.order_id.clone()).or_default().charges.push(charge.clone());
+        all.entry(charge.order_id.clone()).or_insert_with(nothing).charges.push(charge.clone());
     }
     for refund in gateway.refunds() {
-        all.entry(refund.order_id.clone()).or_default().refunds.push(refund.clone());
+        all.entry(refund.order_id.clone()).or_insert_with(nothing).refunds.push(refund.clone());
     }
     for shipment in parts.carrier.ledger().shipments() {
-        all.entry(shipment.order_id.clone()).or_default().shipments.push(shipment.clone());
+        all.entry(shipment.order_id.clone()).or_insert_with(nothing).shipments.push(shipment.clone());
     }
     for notice in parts.mail.ledger().notices() {
-        all.entry(notice.order_id.clone()).or_default().notices.push(notice.clone());
+        all.entry(notice.order_id.clone()).or_insert_with(nothing).notices.push(notice.clone());
     }
     for (order, reservation) in read(&parts.stores.inventory, |tables| inventory::RESERVATIONS.all(tables)) {
-        all.entry(order.into()).or_default().reservation = Some(reservation);
+        all.entry(order.into()).or_insert_with(nothing).reservation = Some(reservation);
     }
     all
 }

@@ -40,7 +40,11 @@ impl Check for EveryOrderEnds {
         let orders = orders(&self.parts);
         for (id, acknowledged) in self.parts.desk.accepted().iter() {
             if !orders.contains_key(id) {
-                let placed = at(*acknowledged, format!("order {id} was acknowledged to its customer"));
+                let placed = at(
+                    self.parts.began,
+                    *acknowledged,
+                    format!("order {id} was acknowledged to its customer"),
+                );
                 breaches.report(format!("order {id} was placed, and never taken"), vec![placed]);
             }
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use broker::ConsumerRecord;
+use context::Timestamp;
 use harness::check::{Breaches, Check, Moment, Occasion};
 use harness::system::CheckWords;
 use kit::middleware::headers;
@@ -14,7 +15,7 @@ use proto::topics;
 use reports::Evidence;
 
 use super::effects::{by_order, found, orders};
-use crate::six::archive::{Shared, made_at, place};
+use crate::six::archive::{Shared, place};
 use crate::six::parts::Parts;
 use crate::six::plan::Refusal;
 
@@ -83,7 +84,7 @@ impl RefusalsAccountedFor {
             }
             let ended = order.map_or("unknown", |order| word(order.status()));
             let says = format!("a dead letter of class `{class}` is about order {key}, which is {ended}");
-            breaches.report(says, vec![shown(letter)]);
+            breaches.report(says, vec![shown(self.parts.began, letter)]);
         }
     }
 }
@@ -116,7 +117,7 @@ fn asked_for(refusal: Refusal) -> &'static str {
     }
 }
 
-fn shown(letter: &ConsumerRecord) -> Evidence {
+fn shown(began: Timestamp, letter: &ConsumerRecord) -> Evidence {
     let header = |name| letter.headers.text(name).unwrap_or("?");
     let what = format!(
         "{}/{}@{} could not be handled by {}: {}",
@@ -126,7 +127,7 @@ fn shown(letter: &ConsumerRecord) -> Evidence {
         header(headers::GROUP),
         header(headers::ERROR)
     );
-    Evidence { at: Some(made_at(letter)), event: None, place: Some(place(letter)), what }
+    Evidence { at: Some(letter.timestamp.since(began)), event: None, place: Some(place(letter)), what }
 }
 
 #[cfg(test)]

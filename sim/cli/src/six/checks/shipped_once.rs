@@ -41,11 +41,11 @@ impl Check for ShippedAtMostOnce {
         if !matches!(occasion, Occasion::Step | Occasion::End { .. }) {
             return;
         }
-        let ledger = self.parts.carrier.ledger();
+        let (began, ledger) = (self.parts.began, self.parts.carrier.ledger());
         let order = |shipment: &Shipment| shipment.order_id.clone();
         self.shipments.read_on(ledger.shipments(), order, |shipment, shipments| {
             let says = format!("order {} was booked {} times", shipment.order_id, shipments.len());
-            breaches.report(says, shipments.iter().map(booked).collect());
+            breaches.report(says, shipments.iter().map(|entry| booked(began, entry)).collect());
         });
     }
 }

@@ -31,11 +31,11 @@ impl ToldOnce {
 
     /// At any time: no kind twice.
     fn read_on(&mut self, breaches: &mut Breaches) {
-        let ledger = self.parts.mail.ledger();
+        let (began, ledger) = (self.parts.began, self.parts.mail.ledger());
         let key = |notice: &Notice| (notice.order_id.clone(), notice.kind.clone());
         self.notices.read_on(ledger.notices(), key, |Notice { to, kind, order_id, .. }, notices| {
             let says = format!("{to} was told {} times `{kind}` of order {order_id}", notices.len());
-            breaches.report(says, notices.iter().map(told).collect());
+            breaches.report(says, notices.iter().map(|entry| told(began, entry)).collect());
         });
     }
 
@@ -53,7 +53,9 @@ impl ToldOnce {
             let kinds: Vec<&str> = of_order.clone().map(|((_, kind), _)| kind.as_str()).collect();
             if kinds != [ended] {
                 let says = format!("order {id} is {ended}, and its customer was told {kinds:?}");
-                breaches.report(says, of_order.flat_map(|(_, notices)| notices.iter().map(told)).collect());
+                let notices = of_order.flat_map(|(_, notices)| notices);
+                let told = notices.map(|notice| told(self.parts.began, notice));
+                breaches.report(says, told.collect());
             }
         }
     }
