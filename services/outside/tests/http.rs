@@ -6,6 +6,7 @@ use std::time::Duration;
 use context::real::RealHost;
 use context::{Context, Seed};
 use kit::http::{Client, StatusCode};
+use kit::store::journal::Write;
 use kit::{MemStore, Store, StoreError, StoreExt as _};
 use serde_json::{Value, json};
 use shakedown_outside::{Carrier, Gateway, Ledger, Mail, Provider};
@@ -181,6 +182,15 @@ async fn a_system_that_keeps_a_journal_forgets_nothing_with_its_program() {
         assert_eq!(after.refunds(), before.refunds());
         assert_eq!(after.declines(), before.declines());
     }
+    // Another process that hears of the journal's commits has the same ledger.
+    let follower = Provider::new(Gateway::new());
+    let commits =
+        store.dump().into_iter().map(|(table, key, value)| Write { table, key, value: Some(value) });
+    commits.for_each(|write| follower.follow(&[write]).expect("the journal reads"));
+    assert_eq!(follower.ledger().charges(), gateway.ledger().charges());
+    assert_eq!(follower.ledger().refunds(), gateway.ledger().refunds());
+    assert_eq!(follower.ledger().declines(), gateway.ledger().declines());
+
     let (client, _host) = serve(&again).await;
     assert_eq!(
         post(&client, "/charges", Some("k-1"), charge("tok_visa", 1999)).await.1["charge"],

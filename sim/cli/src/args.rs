@@ -21,7 +21,8 @@ const EXIT_CODES: &str = "Exit codes:
   100  safety broken: exactly_once, or any check
   102  not deterministic
   103  no progress: stuck_sagas, recovers_within
-  104  an expectation missed: a rate, a latency, a fault that never took effect";
+  104  an expectation missed: a rate, a latency, a fault that never took effect
+  130  interrupted, on real Kafka";
 
 /// Deterministic simulation testing for event-driven services on Kafka.
 #[derive(Debug, Parser)]
@@ -51,6 +52,13 @@ pub enum Command {
     /// One run whose hashes or events go to standard output: a child of `check-determinism`
     #[command(hide = true)]
     Child(ChildArgs),
+    /// A host of a run on real Kafka: a child of `run --backend kafka`, which is on the other side of standard input
+    #[cfg(feature = "kafka")]
+    #[command(hide = true)]
+    Host {
+        /// The host, for lists of processes: what it is it hears from its parent
+        name: String,
+    },
 }
 
 /// `run`.
@@ -62,15 +70,18 @@ pub struct RunArgs {
     /// `N` for the seeds 0 to N-1, or `A..B` without B [default: what each file says]
     #[arg(long, value_name = "SEEDS")]
     pub seeds: Option<Seeds>,
-    /// How many seeds run side by side [default: one for each processor]
+    /// How many seeds run side by side [default: one for each processor; on real Kafka always one]
     #[arg(long, value_name = "J")]
     pub jobs: Option<NonZeroUsize>,
     /// Run only this part of the seeds: `2/4` on the second of four machines
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
-    /// What Kafka is
+    /// What Kafka is. `kafka` takes the cluster that KAFKA_BOOTSTRAP_SERVERS names, or starts one
     #[arg(long, value_enum, default_value_t = Backend::Sim)]
     pub backend: Backend,
+    /// On real Kafka: run the same seeds on the simulated one, too, and show both side by side
+    #[arg(long)]
+    pub side_by_side: bool,
     /// What moves the simulated world
     #[arg(long, default_value = "jump", value_name = "jump|turmoil")]
     pub engine: Engine,

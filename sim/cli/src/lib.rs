@@ -4,7 +4,8 @@
 //! reading at [`args`], then [`exit`], then a file for each command. What may be said of a scenario, how a seed is run
 //! and how results are shown are the harness's and the reports' business; here they are put together.
 //!
-//! Absent on purpose: `shrink`, which comes later, and real Kafka, which this build does not have.
+//! Real Kafka is behind the feature `kafka`, so that the simulator builds without a C client. Absent on purpose: `shrink`,
+//! which comes later.
 
 pub mod args;
 pub mod exit;
@@ -13,6 +14,8 @@ pub mod six;
 
 mod determinism;
 mod files;
+#[cfg(feature = "kafka")]
+mod kafka_backend;
 mod list;
 mod replay;
 mod run;
@@ -45,6 +48,8 @@ pub fn main(args: &Args, system: &dyn System) -> u8 {
         Command::Replay(args) => replay::replay(args, system),
         Command::CheckDeterminism(args) => determinism::check(args, system),
         Command::Child(args) => determinism::child(args, system),
+        #[cfg(feature = "kafka")]
+        Command::Host { name } => kafka_backend::host(name, system),
         Command::Serve(args) => serve::serve(args),
         Command::List { what } => match list::list(*what, system) {
             Ok(lines) => terminal::say(&lines),

@@ -18,13 +18,14 @@ use crate::args::{Backend, Format, RunArgs};
 use crate::files::{SeedFolder, scenario_folders};
 use crate::{cannot_bring, exit, invalid, terminal};
 
-const NO_KAFKA: &str = "error: this build has no backend `kafka`: real clusters come later\n  \
-    = help: leave `--backend` out to run on the simulated Kafka";
+#[cfg(not(feature = "kafka"))]
+const NO_KAFKA: &str = "error: this build has no backend `kafka`: it was built without librdkafka\n  \
+    = help: build it in with `cargo run --release --features kafka -- run …`, or leave `--backend` out to run on the \
+    simulated Kafka";
 
 pub(crate) fn run(args: &RunArgs, system: &dyn System) -> u8 {
     if args.backend == Backend::Kafka {
-        terminal::complain(NO_KAFKA);
-        return exit::UNAVAILABLE;
+        return on_kafka(args, system);
     }
     let scenarios = match Scenario::load_all(&args.paths, &harness::vocabulary(system)) {
         Ok(scenarios) => scenarios,
@@ -58,13 +59,22 @@ pub(crate) fn run(args: &RunArgs, system: &dyn System) -> u8 {
     exit::worst(codes)
 }
 
+#[cfg(feature = "kafka")]
+use crate::kafka_backend::run as on_kafka;
+
+#[cfg(not(feature = "kafka"))]
+fn on_kafka(_: &RunArgs, _: &dyn System) -> u8 {
+    terminal::complain(NO_KAFKA);
+    exit::UNAVAILABLE
+}
+
 /// The seeds of one scenario on this machine.
-fn seeds(scenario: &Scenario, args: &RunArgs) -> Vec<u64> {
+pub(crate) fn seeds(scenario: &Scenario, args: &RunArgs) -> Vec<u64> {
     let seeds = args.seeds.as_ref().map_or(0..scenario.run.seeds, |seeds| seeds.0.clone());
     seeds.filter(|seed| args.shard.is_none_or(|shard| shard.has(*seed))).collect()
 }
 
-fn shown(format: Format, swept: Vec<Swept>, files: &[Vec<String>]) -> String {
+pub(crate) fn shown(format: Format, swept: Vec<Swept>, files: &[Vec<String>]) -> String {
     let results: Vec<ScenarioResult> = swept.into_iter().map(|swept| swept.result).collect();
     match format {
         Format::Json => format!("{:#}\n", json::results(&results)),

@@ -73,6 +73,7 @@ fn commands_that_later_work_brings_are_unknown() {
     refused(2, &shakedown(["shrink"]));
 }
 
+#[cfg(not(feature = "kafka"))]
 #[test]
 fn real_kafka_is_refused_with_what_to_do_instead() {
     let outcome = shakedown(["run", "scenarios/calm-sea.toml", "--backend", "kafka"]);

@@ -170,14 +170,13 @@ fn missed(store: &MemStore, contents: Vec<Write>) -> Vec<Write> {
 mod tests {
     use super::*;
     use crate::six::plan::Plan;
-    use bytes::Bytes;
 
     fn nothing() -> Plan {
         Plan { orders: Vec::new(), initial_stock: BTreeMap::new() }
     }
 
     fn write(table: &str, key: &'static str, value: Option<&'static str>) -> Write {
-        Write { table: table.into(), key: key.into(), value: value.map(Bytes::from) }
+        Write { table: table.into(), key: key.into(), value: value.map(Into::into) }
     }
 
     fn told(contents: &[Write]) -> Vec<u8> {

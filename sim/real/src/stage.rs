@@ -1,0 +1,595 @@
+//! The stage of one run on real Kafka.
+//!
+//! The runner's thread is the only one that shows checks anything: at every step it takes what all hosts told, in order
+//! ([`Inbox`]), mirrors what they keep, and shows it. Customers, observer and probe live in this process, on the backend's
+//! runtime; services and outside systems are processes of their own ([`Process`]).
+
+#![expect(clippy::disallowed_methods, reason = "real processes, files and time")]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use cluster::{CONTROLLER, RealKafka};
+use context::real::RealHost;
+use context::{Event, EventKind, Program, Recorder as _, Seed, Timestamp};
+use harness::RunError;
+use harness::check::client::{ClientEvent, ClientId};
+use harness::fault::Wound;
+use harness::observed::Desk;
+use harness::recorder::RunRecorder;
+use harness::run::Panic;
+use harness::stage::{Ask, Gate, MakeClients, Offsets, Part, Stage, StageHost};
+use harness::system::{Deployment, News, Role};
+use tempfile::TempDir;
+use tokio::runtime::Handle;
+use world::Change;
+
+use crate::able::{Kind, broker};
+use crate::grounds::Grounds;
+use crate::host::{clients, topic_defaults};
+use crate::inbox::{Inbox, Mail, Posting};
+use crate::names::Prefix;
+use crate::process::{HostCommand, Process, free_port};
+use crate::telegram::{Engagement, Kind as TelegramKind, Telegram};
+use crate::watcher::{Sights, Watcher};
+
+/// How often what hosts told is taken. Their sockets hold some thousand telegrams; who finds one full waits.
+const TAKES_EVERY: Duration = Duration::from_millis(5);
+/// The longest that the cluster is asked who leads a partition.
+const LEADER_WITHIN: Duration = Duration::from_secs(5);
+/// How long groups may take to be deleted: as long as a member that was killed counts as one of them, and some more.
+const CLEAN_WITHIN: Duration = Duration::from_secs(20);
+const CLEAN_AGAIN: Duration = Duration::from_millis(500);
+/// Clients and sends of each process are numbered from a multiple of this.
+const NUMBERS: u64 = 1 << 40;
+
+/// A host of the run.
+enum Host {
+    /// A process of its own, as long as it runs.
+    Process { process: Option<Process>, incarnation: u64, paused: Duration },
+    /// In this process: what it will run, then its reins.
+    Guest { program: Program, role: Option<Role>, started: Option<Arc<RealHost>> },
+}
+
+/// The stage of one run.
+pub(crate) struct RealStage<'b> {
+    grounds: &'b mut Grounds,
+    runtime: Handle,
+    command: HostCommand,
+    interrupted: Arc<AtomicBool>,
+    panicked: Arc<Mutex<Option<String>>>,
+    began: Timestamp,
+    seed: u64,
+    scenario: harness::scenario::Scenario,
+    kinds: BTreeMap<String, Kind>,
+    recorder: Arc<RunRecorder>,
+    inbox: Arc<Inbox>,
+    draining: tokio::task::JoinHandle<()>,
+    desk: Arc<Desk>,
+    prefix: Prefix,
+    /// Looks at the cluster, from a host of its own.
+    watcher: Watcher,
+    watching: Arc<RealHost>,
+    hosts: BTreeMap<String, Host>,
+    /// Where the outside systems listen.
+    ports: BTreeMap<String, u16>,
+    processes_started: u64,
+    brokers: BTreeMap<String, BrokerState>,
+    failed: Option<RunError>,
+    closed: bool,
+    // Last: what the processes keep goes when they are gone.
+    folder: TempDir,
+}
+
+/// What the run has done to a node of the cluster.
+#[derive(Debug, Default)]
+struct BrokerState {
+    down: bool,
+    paused_at: Option<Instant>,
+    paused: Duration,
+    /// A controlled shutdown under way, or done.
+    stopping: Option<Arc<AtomicBool>>,
+}
+
+/// What a stage has from its backend.
+pub(crate) struct Around {
+    pub(crate) runtime: Handle,
+    pub(crate) command: HostCommand,
+    pub(crate) interrupted: Arc<AtomicBool>,
+    pub(crate) panicked: Arc<Mutex<Option<String>>>,
+}
+
+impl<'b> RealStage<'b> {
+    pub(crate) fn new(
+        ask: &Ask<'_>,
+        grounds: &'b mut Grounds,
+        around: Around,
+        prefix: Prefix,
+    ) -> Result<RealStage<'b>, RunError> {
+        let Around { runtime, command, interrupted, panicked } = around;
+        let folder = TempDir::with_prefix("shakedown-").map_err(stage_error("a folder for the run"))?;
+        let inbox = Arc::<Inbox>::default();
+        let within = runtime.enter();
+        let (context, watching) = RealHost::new("watcher", Seed(ask.seed)).start();
+        let sights = Sights {
+            groups: harness::run::groups(ask.system, ask.scenario),
+            partitions: ask.scenario.cluster.partitions,
+            prefix: prefix.clone(),
+        };
+        let watcher = Watcher::new(context, &grounds.bootstrap("watcher"), sights);
+        drop(within);
+        let draining = runtime.spawn({
+            let inbox = inbox.clone();
+            async move {
+                loop {
+                    inbox.drain();
+                    tokio::time::sleep(TAKES_EVERY).await;
+                }
+            }
+        });
+        let mut brokers = BTreeMap::from([("controller".to_owned(), BrokerState::default())]);
+        for number in 1..=ask.scenario.cluster.brokers {
+            brokers.insert(format!("broker-{number}"), BrokerState::default());
+        }
+        let mut ports = BTreeMap::new();
+        for outside in ask.system.outside() {
+            let port = free_port().map_err(stage_error("a port for an outside system"))?;
+            grounds.place_outside(&outside, port).map_err(stage_error("a proxy of an outside system"))?;
+            ports.insert(outside, port);
+        }
+        Ok(RealStage {
+            grounds,
+            runtime,
+            command,
+            interrupted,
+            panicked,
+            began: ask.began,
+            seed: ask.seed,
+            scenario: ask.scenario.clone(),
+            kinds: BTreeMap::new(),
+            recorder: ask.recorder.clone(),
+            desk: Arc::new(Desk::new(Arc::new(Posting(inbox.clone())))),
+            inbox,
+            draining,
+            prefix,
+            watcher,
+            watching,
+            hosts: BTreeMap::new(),
+            ports,
+            processes_started: 0,
+            brokers,
+            failed: None,
+            closed: false,
+            folder,
+        })
+    }
+
+    fn kafka(&self) -> &Arc<RealKafka> {
+        self.grounds.kafka()
+    }
+
+    /// Remembers the first thing that went wrong; the next step tells it.
+    fn keep<T>(&mut self, what: &str, done: Result<T, impl std::fmt::Display>) -> Option<T> {
+        match done {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.failed.get_or_insert(RunError::Stage(format!("{what}: {error}")));
+                None
+            }
+        }
+    }
+
+    fn start_process(&mut self, host: &str, incarnation: u64) -> io::Result<Process> {
+        self.processes_started += 1;
+        let is_outside = self.kinds.get(host) == Some(&Kind::Outside);
+        // An outside system listens where the simulated one does; its callers are told of the real port.
+        let ports = self.ports.get(host).filter(|_| is_outside).map(|port| (OUTSIDE_PORT, *port));
+        let peers = self.ports.iter().map(|(outside, port)| {
+            (outside.clone(), OUTSIDE_PORT, self.grounds.way_outside(host, outside, *port))
+        });
+        let engaged = Engagement {
+            file: self.scenario.file.clone(),
+            seed: self.seed,
+            began_us: self.began.as_micros(),
+            host: host.to_owned(),
+            incarnation,
+            bootstrap: self.grounds.bootstrap(host),
+            prefix: self.prefix.as_str().to_owned(),
+            data: self.data_of(host),
+            peers: peers.collect(),
+            ports: ports.into_iter().collect(),
+            last_number: self.processes_started * NUMBERS,
+        };
+        Process::start(&self.command, &engaged, &self.inbox)
+    }
+
+    fn data_of(&self, host: &str) -> PathBuf {
+        self.folder.path().join(host)
+    }
+
+    fn start_guest(&self, name: &str, program: &Program) -> Arc<RealHost> {
+        let within = self.runtime.enter();
+        let recorder = Arc::new(Posting(self.inbox.clone()));
+        let (context, host) = RealHost::new(name, Seed(self.seed)).with_recorder(recorder).start();
+        context.spawn("program", program(context.clone()));
+        drop(within);
+        host
+    }
+
+    /// Starts what waits for a gate.
+    fn start_hosts(&mut self, is_due: impl Fn(Option<Role>) -> bool) {
+        let names: Vec<String> = self.hosts.keys().cloned().collect();
+        for name in names {
+            match &self.hosts[&name] {
+                Host::Process { process: None, .. } if is_due(Some(Role::Service)) => {
+                    let started = self.start_process(&name, 0);
+                    let process = self.keep(&format!("starting {name}"), started);
+                    self.hosts
+                        .insert(name, Host::Process { process, incarnation: 0, paused: Duration::ZERO });
+                }
+                Host::Guest { program, role, started: None } if is_due(*role) => {
+                    let (program, role) = (program.clone(), *role);
+                    let started = Some(self.start_guest(&name, &program));
+                    self.hosts.insert(name, Host::Guest { program, role, started });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Shows everything that was told up to now.
+    fn show(&mut self, deployment: &dyn Deployment) -> Result<(), RunError> {
+        let mail = self.inbox.take().map_err(stage_error("hearing of the hosts"))?;
+        for Mail { host, telegram } in mail {
+            let record = |at_us, kind, text: &str, bytes: &[u8]| {
+                let at = Timestamp::from_micros(at_us);
+                self.recorder.record(Event { at, host: &host, kind, text: format_args!("{text}"), bytes });
+            };
+            match telegram {
+                Telegram::Event { at_us, kind, text, bytes } => {
+                    if kind == TelegramKind::Commit {
+                        deployment.mirror(&host, News::Committed(&bytes)).map_err(stage_error("a commit"))?;
+                    }
+                    record(at_us, kind.as_event(), &text, &bytes);
+                }
+                Telegram::Client { at_us, client, act } => {
+                    let whole = act.whole();
+                    let event = ClientEvent { client: ClientId(client), host: &host, act: whole.as_act() };
+                    self.recorder.show_client(Timestamp::from_micros(at_us), &event);
+                }
+                Telegram::State { at_us, bytes } => {
+                    let news = deployment.mirror(&host, News::Told(&bytes));
+                    if let Some(text) = news.map_err(stage_error("the state of a host"))? {
+                        record(at_us, EventKind::Commit, &text, &bytes);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A process that ends by itself is a bug of what it runs.
+    fn all_live(&mut self) -> Result<(), RunError> {
+        for host in self.hosts.values_mut() {
+            let Host::Process { process: Some(process), .. } = host else { continue };
+            if let Some(status) = process.ended().map_err(stage_error("looking for a process"))? {
+                let message =
+                    format!("{} ended by itself, {status}:\n{}", process.host(), process.last_words());
+                return Err(self.bug(message));
+            }
+        }
+        let panicked = self.panicked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        panicked.map_or(Ok(()), |message| Err(self.bug(message)))
+    }
+
+    fn bug(&self, message: String) -> RunError {
+        let (scenario, engine) = (self.scenario.name.clone(), crate::NAME.to_owned());
+        Panic { scenario, seed: self.seed, engine, message }.into()
+    }
+
+    fn kill(&mut self, host: &str) -> u64 {
+        if let Some(node) = node_of(host) {
+            let stopped = self.has_stopped(host);
+            let killed = self.kafka().kill(node);
+            self.keep(&format!("killing {host}"), killed);
+            let state = self.brokers.get_mut(host).expect("a scenario's brokers are there");
+            if let Some(since) = state.paused_at.take() {
+                state.paused += since.elapsed();
+            }
+            return u64::from(!std::mem::replace(&mut state.down, true) && !stopped);
+        }
+        let Some(Host::Process { process, paused, .. }) = self.hosts.get_mut(host) else { return 0 };
+        let Some(process) = process.take() else { return 0 };
+        let done = process.kill().map(|was_paused| *paused += was_paused);
+        u64::from(self.keep(&format!("killing {host}"), done).is_some())
+    }
+
+    fn restart(&mut self, host: &str) {
+        if let Some(node) = node_of(host) {
+            let started = self.kafka().restart(node);
+            self.keep(&format!("starting {host}"), started);
+            let state = self.brokers.get_mut(host).expect("a scenario's brokers are there");
+            (state.down, state.stopping) = (false, None);
+            return;
+        }
+        let Some(Host::Process { incarnation, paused, .. }) = self.hosts.get(host) else { return };
+        let (incarnation, paused) = (*incarnation + 1, *paused);
+        let started = self.start_process(host, incarnation);
+        let process = self.keep(&format!("starting {host}"), started);
+        self.hosts.insert(host.to_owned(), Host::Process { process, incarnation, paused });
+    }
+
+    fn pause(&mut self, host: &str, on: bool) {
+        let what = if on { "pausing" } else { "resuming" };
+        let done = match (node_of(host), self.hosts.get_mut(host)) {
+            (Some(node), _) => {
+                let kafka = self.grounds.kafka();
+                let done = if on { kafka.pause(node) } else { kafka.resume(node) };
+                let state = self.brokers.get_mut(host).expect("a scenario's brokers are there");
+                match (on, state.paused_at.take()) {
+                    (true, _) => state.paused_at = Some(Instant::now()),
+                    (false, since) => state.paused += since.map(|since| since.elapsed()).unwrap_or_default(),
+                }
+                done.map_err(|error| error.to_string())
+            }
+            (None, Some(Host::Process { process: Some(process), paused, .. })) => {
+                let done = if on { process.pause().map(|()| Duration::ZERO) } else { process.resume() };
+                done.map(|span| *paused += span).map_err(|error| error.to_string())
+            }
+            (None, _) => Err("it does not run".to_owned()),
+        };
+        self.keep(&format!("{what} {host}"), done);
+    }
+
+    /// Ends every host, politely where it runs.
+    fn end_hosts(&mut self) -> Result<(), RunError> {
+        let hosts = std::mem::take(&mut self.hosts);
+        let (mut processes, mut guests) = (Vec::new(), Vec::new());
+        for host in hosts.into_values() {
+            match host {
+                Host::Process { process, .. } => processes.extend(process),
+                Host::Guest { started, .. } => guests.extend(started),
+            }
+        }
+        // Whoever interrupts does not wait for groups in a cluster that ends as well: they are killed where they are dropped.
+        if self.interrupted.load(Ordering::Relaxed) && self.kafka().is_ours() {
+            processes.clear();
+        }
+        for process in &mut processes {
+            if process.is_paused() {
+                process.resume().map_err(stage_error("resuming a host"))?;
+            }
+            process.ask_to_end().map_err(stage_error("ending a host"))?;
+        }
+        for process in processes {
+            process.end(|| self.inbox.drain()).map_err(stage_error("ending a host"))?;
+        }
+        self.runtime.block_on(async {
+            for guest in guests {
+                guest.stop().await;
+            }
+        });
+        Ok(())
+    }
+
+    /// Takes topics and groups out of the cluster. A group whose member was killed has it until its session is over.
+    fn clean(&mut self) -> Result<(), RunError> {
+        let deadline = Instant::now() + CLEAN_WITHIN;
+        loop {
+            let cleaned = self
+                .runtime
+                .block_on(async { tokio::time::timeout(CLEAN_WITHIN, self.watcher.clean()).await });
+            let why = match cleaned {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => error.to_string(),
+                Err(late) => late.to_string(),
+            };
+            // A cluster of ours ends soon, and takes with it what is left.
+            if self.kafka().is_ours() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let prefix = self.prefix.as_str();
+                return Err(RunError::Stage(format!(
+                    "what begins with `{prefix}` could not be taken out of the cluster: {why}"
+                )));
+            }
+            sleep(CLEAN_AGAIN);
+        }
+    }
+}
+
+/// Where outside systems listen in the simulated world, and are looked for by their callers.
+const OUTSIDE_PORT: u16 = 80;
+
+impl Stage for RealStage<'_> {
+    fn now(&self) -> Timestamp {
+        crate::now()
+    }
+
+    fn clients(&self) -> MakeClients {
+        // Observer, customers and probe may each have links of their own.
+        let topics = topic_defaults(&self.scenario);
+        let usual = self.kafka().bootstrap_servers();
+        let proxied = self.grounds.proxied();
+        let (desk, prefix) = (self.desk.clone(), self.prefix.clone());
+        Arc::new(move |context| {
+            let bootstrap = proxied.get(context.name()).unwrap_or(&usual);
+            clients(bootstrap, prefix.clone(), topics, desk.clone())(context)
+        })
+    }
+
+    fn add(&mut self, host: StageHost) {
+        let kind = match host.part {
+            Part::System(Role::Service) => Kind::Service,
+            Part::System(Role::Outside) => Kind::Outside,
+            Part::System(Role::Workload) | Part::Observer | Part::Probe(_) => Kind::Guest,
+        };
+        let role = host.part.role();
+        let new = match kind {
+            Kind::Guest => Host::Guest { program: host.program, role, started: None },
+            _ => Host::Process { process: None, incarnation: 0, paused: Duration::ZERO },
+        };
+        self.kinds.insert(host.name.clone(), kind);
+        self.hosts.insert(host.name, new);
+        self.start_hosts(|role| role.is_none());
+    }
+
+    fn open(&mut self, gate: Gate) {
+        match gate {
+            Gate::Services => self.start_hosts(|role| matches!(role, Some(Role::Service | Role::Outside))),
+            Gate::Workload => self.start_hosts(|role| role == Some(Role::Workload)),
+        }
+    }
+
+    fn run_until(&mut self, until: Timestamp, deployment: &dyn Deployment) -> Result<(), RunError> {
+        loop {
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Err(RunError::Interrupted);
+            }
+            self.all_live()?;
+            let left = until.since(self.now());
+            if left.is_zero() {
+                return self.show(deployment);
+            }
+            sleep(left.min(TAKES_EVERY));
+            self.show(deployment)?;
+        }
+    }
+
+    fn settle(&mut self, deployment: &dyn Deployment) -> Result<(), RunError> {
+        self.show(deployment)
+    }
+
+    fn change(&mut self, changes: &[Change]) -> Vec<(&'static str, u64)> {
+        let mut killed = 0;
+        for change in changes {
+            match change {
+                Change::Kill { host } => killed += self.kill(host),
+                Change::Restart { host } => self.restart(host),
+                Change::Pause { host } => self.pause(host, true),
+                Change::Resume { host } => self.pause(host, false),
+                Change::PowerOff { host } => {
+                    panic!("{host} has no power to lose; this was checked before the run")
+                }
+                Change::Hold { .. } | Change::Release { .. } | Change::Latency { .. } => {
+                    self.grounds.links().change(change);
+                }
+            }
+            let (at, kind) = (self.now(), EventKind::Fault);
+            self.recorder.record(Event { at, host: "", kind, text: format_args!("{change}"), bytes: &[] });
+        }
+        vec![("processes killed", killed)]
+    }
+
+    fn suffered(&self, wound: &Wound, effects: &mut BTreeMap<&'static str, u64>) {
+        let (name, count) = match wound {
+            Wound::Down { .. } => return,
+            Wound::Paused { host } => {
+                let paused = match (self.brokers.get(host), self.hosts.get(host)) {
+                    (Some(broker), _) => broker.paused,
+                    (None, Some(Host::Process { paused, .. })) => *paused,
+                    (None, _) => Duration::ZERO,
+                };
+                ("milliseconds paused", u64::try_from(paused.as_millis()).unwrap_or(u64::MAX))
+            }
+            Wound::Held { from, to } => ("bytes held", self.grounds.links().suffered(from, to).0),
+            Wound::Slowed { from, to, .. } => ("bytes slowed", self.grounds.links().suffered(from, to).1),
+        };
+        *effects.entry(name).or_default() += count;
+    }
+
+    fn lame_host(&self) -> Option<String> {
+        let brokers = self.brokers.iter().filter(|(_, state)| state.down || state.paused_at.is_some());
+        let brokers = brokers.map(|(name, _)| name);
+        let hosts = self.hosts.iter().filter(|(_, host)| match host {
+            Host::Process { process, .. } => process.as_ref().is_none_or(Process::is_paused),
+            Host::Guest { started, .. } => started.is_none(),
+        });
+        // A process that could not be started is told by the next step.
+        let lame = brokers.chain(hosts.map(|(name, _)| name)).next().cloned();
+        lame.filter(|_| self.failed.is_none())
+    }
+
+    fn is_broker(&self, host: &str) -> bool {
+        broker(host).is_some()
+    }
+
+    fn leader_of(&self, topic: &str, partition: i32) -> Option<String> {
+        let asked = self.watcher.leader_of(topic, partition);
+        let leader = self.runtime.block_on(async { tokio::time::timeout(LEADER_WITHIN, asked).await });
+        // Nobody answers: nobody leads, as far as anyone can tell.
+        leader.ok()?.ok()?.map(|node| format!("broker-{node}"))
+    }
+
+    fn shut_down(&mut self, host: &str) {
+        let node = node_of(host).expect("only brokers are asked to end");
+        let (kafka, done) = (self.kafka().clone(), Arc::new(AtomicBool::new(false)));
+        let state = self.brokers.get_mut(host).expect("a scenario's brokers are there");
+        if state.stopping.is_some() {
+            // It has been told, and was not started since.
+            return;
+        }
+        state.stopping = Some(done.clone());
+        self.runtime.spawn_blocking(move || {
+            // One that does not end is killed by the one who waits for it.
+            if kafka.stop(node).is_ok() {
+                done.store(true, Ordering::Relaxed);
+            }
+        });
+    }
+
+    fn has_stopped(&self, host: &str) -> bool {
+        let stopping = self.brokers.get(host).and_then(|state| state.stopping.as_ref());
+        stopping.is_some_and(|done| done.load(Ordering::Relaxed))
+    }
+
+    fn group_is_stable(&self, group: &str) -> bool {
+        self.watcher.is_stable(group)
+    }
+
+    fn last_stable_offsets(&self) -> Option<Offsets> {
+        self.watcher.ends()
+    }
+
+    fn committed_offsets(&self, group: &str) -> Option<Offsets> {
+        self.watcher.committed(group)
+    }
+
+    fn close(&mut self) -> Result<(), RunError> {
+        if self.closed {
+            return Ok(());
+        }
+        self.closed = true;
+        self.grounds.links().heal();
+        let ended = self.end_hosts();
+        let leaves_nothing = self.interrupted.load(Ordering::Relaxed) && self.kafka().is_ours();
+        let cleaned = if leaves_nothing { Ok(()) } else { self.clean() };
+        self.runtime.block_on(self.watching.stop());
+        self.draining.abort();
+        ended.and(cleaned)
+    }
+}
+
+impl Drop for RealStage<'_> {
+    fn drop(&mut self) {
+        // What went wrong before this says more than what goes wrong here.
+        self.close().ok();
+    }
+}
+
+fn node_of(host: &str) -> Option<u32> {
+    if host == "controller" { Some(CONTROLLER) } else { broker(host) }
+}
+
+fn stage_error<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> RunError {
+    move |error| RunError::Stage(format!("{what}: {error}"))
+}
