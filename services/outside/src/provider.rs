@@ -144,8 +144,8 @@ impl<L: Ledger> Provider<L> {
     pub fn follow(&self, writes: &[Write]) -> Result<(), StoreError> {
         let corrupt = |cause: String| StoreError::Corrupt { table: JOURNAL.name().to_owned(), cause };
         for write in writes.iter().filter(|write| write.table == JOURNAL.name()) {
-            let number =
-                <u64 as Key>::decode(&write.key).ok_or_else(|| corrupt("a request has no number".to_owned()))?;
+            let number = <u64 as Key>::decode(&write.key)
+                .ok_or_else(|| corrupt("a request has no number".to_owned()))?;
             // A journal only grows.
             let Some(value) = &write.value else {
                 return Err(corrupt(format!("request {number} was deleted")));

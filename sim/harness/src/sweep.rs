@@ -55,6 +55,9 @@ pub fn sweep(
     work.iter().map(|work| judged(*work, engine.name(), results.by_ref())).collect()
 }
 
+/// Hears how a run with a seed ended.
+pub type Ended<'a> = dyn FnMut(&Scenario, u64, &Result<SeedResult, RunError>) + 'a;
+
 /// Runs all of the work on one backend, one run after the other, for backends that cannot have several at once. `trace`
 /// gives each run its trace, `done` hears how it ended. A run that was interrupted, or found no cluster, is the last.
 pub fn one_by_one(
@@ -62,7 +65,7 @@ pub fn one_by_one(
     system: &dyn System,
     work: &[Work<'_>],
     trace: &mut dyn FnMut(&Scenario, u64) -> Option<Trace>,
-    done: &mut dyn FnMut(&Scenario, u64, &Result<SeedResult, RunError>),
+    done: &mut Ended<'_>,
 ) -> Vec<Swept> {
     let (mut swept, mut is_over) = (Vec::new(), false);
     for work in work {

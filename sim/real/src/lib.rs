@@ -98,7 +98,7 @@ impl<'s> RealBackend<'s> {
             let mut listening = listening.map_err(|error| RunError::Stage(format!("a signal: {error}")))?;
             let heard = heard.clone();
             runtime.spawn(async move {
-                while listening.recv().await.is_some() {
+                if listening.recv().await.is_some() {
                     heard.store(true, Ordering::Relaxed);
                     tokio::time::sleep(ENDS_WITHIN).await;
                     std::process::exit(INTERRUPTED);

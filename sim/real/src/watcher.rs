@@ -65,10 +65,9 @@ impl Watcher {
 
     async fn look_on(self) {
         loop {
-            match self.context.timeout(LOOK, self.look()).await {
-                Ok(Ok(seen)) => *self.seen() = Some(seen),
-                // A broker is down, or a topic not there yet: what was seen last grows stale, and the next look may succeed.
-                Ok(Err(_)) | Err(_) => {}
+            // Else a broker is down, or a topic not there yet: what was seen last grows stale, and the next look may succeed.
+            if let Ok(Ok(seen)) = self.context.timeout(LOOK, self.look()).await {
+                *self.seen() = Some(seen);
             }
             self.context.sleep(EVERY).await;
         }
