@@ -237,7 +237,8 @@ fn nothing_is_left_after(signal: &str) -> Result<Completion, Failed> {
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
         return judged(Outcome { code: output.status.code(), out: String::new(), err }, 130);
     };
-    // Into the workload.
+    // The claim is of any moment, so nothing has to be waited for: the span only makes it likely that groups settle or orders
+    // are under way, of which nothing is to be seen from outside.
     sleep(Duration::from_secs(2));
     let there: BTreeSet<_> = there.into_iter().chain(descendants(run.id())).collect();
     let sent = Command::new("kill").args([&format!("-{signal}"), &run.id().to_string()]).status()?;
