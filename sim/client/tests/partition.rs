@@ -76,3 +76,19 @@ fn a_follower_comes_back_after_records_were_deleted_in_mid_batch() {
     ];
     check(7, 3, operations).unwrap();
 }
+
+/// Each replica in turn is killed within a minute of the deletion.
+#[test]
+fn what_was_deleted_stays_deleted_through_every_restart() {
+    let operations = vec![
+        Operation::Send { records: 2, second: 0 },
+        Operation::Send { records: 1, second: 0 },
+        Operation::DeleteRecords(34),
+        Operation::RestartBroker(1),
+        Operation::Send { records: 1, second: 0 },
+        Operation::RestartBroker(3),
+        Operation::RestartBroker(2),
+        Operation::Earliest,
+    ];
+    check(4083305934288285370, 3, operations).unwrap();
+}

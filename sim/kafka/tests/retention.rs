@@ -64,6 +64,26 @@ fn deleted_records_are_gone_when_every_replica_has_followed() {
     assert_eq!(bench.produce_through(1, &["d"]), (0, 3));
 }
 
+/// `UnifiedLog.maybeIncrementLogStartOffset` says so: log starts are written down by the clock.
+#[test]
+fn a_deletion_is_lost_with_all_replicas_unless_it_was_written_down_by_then() {
+    for (waits, error) in [(0, 0), (60_000, 1)] {
+        let mut bench = bench(&[]);
+        assert_eq!(bench.produce_through(1, &["a", "b", "c"]), (0, 0));
+        assert_eq!(delete(&mut bench, 1, 2), Some((0, 2)));
+        bench.advance(waits);
+        for node in 1..=3 {
+            bench.kill(node);
+        }
+        for node in 1..=3 {
+            bench.start(node);
+        }
+        bench.advance(30_000);
+        let (leader, _) = bench.leader_of("orders", 0);
+        assert_eq!(bench.fetch(leader, "orders", 0, 0).0, error, "after {waits} ms");
+    }
+}
+
 #[test]
 fn a_replica_that_is_silent_holds_the_answer_up_to_its_timeout() {
     let mut bench = bench(&[]);

@@ -88,14 +88,18 @@ pub struct Features {
     pub transactions: Feature,
     /// A consumer that is dropped without a close leaves its group to notice by `session.timeout.ms`.
     pub die_without_leaving: Feature,
-    /// The cluster looks for old segments and for what can be compacted every few seconds (see
-    /// [`FREQUENT_CLEANUP`]), so that a case need not wait for Kafka's five minutes.
+    /// The cluster looks for old segments and for what can be compacted every few seconds, and writes down as often where
+    /// its logs begin (see [`FREQUENT_CLEANUP`]), so that a case need not wait for Kafka's five minutes.
     pub frequent_cleanup: Feature,
 }
 
 /// Broker settings by Kafka's names with which [`Features::frequent_cleanup`] is on.
-pub const FREQUENT_CLEANUP: &[(&str, &str)] =
-    &[("log.retention.check.interval.ms", "1000"), ("log.cleaner.backoff.ms", "1000")];
+pub const FREQUENT_CLEANUP: &[(&str, &str)] = &[
+    ("log.initial.task.delay.ms", "1000"),
+    ("log.retention.check.interval.ms", "1000"),
+    ("log.cleaner.backoff.ms", "1000"),
+    ("log.flush.start.offset.checkpoint.interval.ms", "1000"),
+];
 
 impl Features {
     /// Everything.

@@ -70,7 +70,9 @@ pub enum Operation {
     Committed,
     /// Records are deleted: hundredths of the way from the start to the end.
     DeleteRecords(u8),
-    /// The broker with this node id is killed and started again at once.
+    /// The broker with this node id is killed and started again at once. After a deletion that waits until every replica has
+    /// written down where its log begins: Kafka may lose a deletion with the processes of all replicas before that
+    /// (`UnifiedLog.maybeIncrementLogStartOffset`).
     RestartBroker(i32),
 }
 
@@ -92,6 +94,11 @@ const TIMES_BEGIN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A reader to whom nothing comes for so long has read everything, if its client does not count what it skips.
 const SILENCE: Duration = Duration::from_secs(15);
+/// A broker that was killed so long ago is known to be gone, or is back.
+const SESSION_IS_OVER: Duration = Duration::from_secs(12);
+/// So long after it came into sync a replica has heard where its leader's log begins, which may be half a second later than
+/// the leader hears of it, and has written it down ([`super::FREQUENT_CLEANUP`]).
+const START_IS_WRITTEN: Duration = Duration::from_secs(4);
 
 fn time(second: u8, number: usize) -> Timestamp {
     TIMES_BEGIN + Duration::from_millis(u64::from(second) * 1_000 + number as u64)
@@ -144,6 +151,9 @@ struct Desk {
     /// By isolation level: uncommitted, committed.
     readers: [Box<dyn Consumer>; 2],
     sent: usize,
+    deleted: bool,
+    /// When a broker was last killed.
+    killed: Option<Timestamp>,
 }
 
 impl Desk {
@@ -172,7 +182,16 @@ impl Desk {
         let readers = readers.try_into().map_err(|_| Failure("there are two isolation levels".into()))?;
         let at = TopicPartition::new(name, 0);
         let place = Place { bench, admin, at };
-        Ok(Desk { place, idempotent, transactional, open: None, readers, sent: 0 })
+        Ok(Desk {
+            place,
+            idempotent,
+            transactional,
+            open: None,
+            readers,
+            sent: 0,
+            deleted: false,
+            killed: None,
+        })
     }
 
     async fn perform(&mut self, operation: &Operation) -> Result<Answer, Failure> {
@@ -244,10 +263,15 @@ impl Desk {
                 let (start, end) = (self.place.earliest().await?, self.place.latest().await?);
                 let before = [(self.place.at.clone(), between(start, end, hundredths))];
                 let admin = self.place.admin.clone();
+                self.deleted = true;
                 let starts = self.place.bench.retried(async || admin.delete_records(&before).await).await?;
                 Answer::Offsets(starts.into_iter().map(|(_, start)| start).collect())
             }
             Operation::RestartBroker(node) => {
+                if self.deleted {
+                    self.place.start_is_written(self.killed).await?;
+                }
+                self.killed = Some(self.place.bench.context().now());
                 self.place.bench.subject().restart_broker(node).await?;
                 Answer::Done
             }
@@ -350,6 +374,25 @@ impl Place {
         let asked = [(self.at.clone(), spec)];
         let found = self.bench.retried(async || self.admin.list_offsets(&asked).await).await?;
         Ok(found.into_iter().map(|(_, offset)| offset).collect())
+    }
+
+    /// Waits until every replica has written down where its log begins.
+    async fn start_is_written(&self, killed: Option<Timestamp>) -> Result<(), Failure> {
+        let context = self.bench.context();
+        if let Some(killed) = killed {
+            context.sleep_until(killed + SESSION_IS_OVER).await;
+        }
+        self.bench
+            .eventually("all replicas are in sync", async || {
+                let Ok(described) = self.admin.describe_topics(&[&self.at.topic]).await else {
+                    return Ok(false);
+                };
+                let partition = described.first().and_then(|topic| topic.partitions.first());
+                Ok(partition.is_some_and(|partition| partition.in_sync.len() == partition.replicas.len()))
+            })
+            .await?;
+        context.sleep(START_IS_WRITTEN).await;
+        Ok(())
     }
 
     /// Waits for the marker of a transaction: it is written after the producer was answered.

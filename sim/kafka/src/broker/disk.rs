@@ -109,7 +109,8 @@ impl BrokerDisk {
     pub(super) fn shut_down(&mut self, now: Timestamp) {
         for (_, log) in self.logs.iter_mut() {
             log.flush(now);
-            log.checkpoint_offsets();
+            log.checkpoint_recovery_point();
+            log.checkpoint_start_offset();
         }
     }
 }

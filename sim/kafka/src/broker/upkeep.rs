@@ -10,16 +10,13 @@ use crate::config::millis;
 use crate::log::LogConfig;
 use crate::metadata::PartitionKey;
 
-/// How often recovery points and log starts are written down: the defaults of `log.flush.offset.checkpoint.interval.ms` and
-/// `log.flush.start.offset.checkpoint.interval.ms`.
-const OFFSET_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
-
 /// What is done by the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Chore {
     ExpireProducers,
     CheckpointHighWatermarks,
-    CheckpointOffsets,
+    CheckpointRecoveryPoints,
+    CheckpointStarts,
     Flush,
     Retain,
     Clean,
@@ -36,7 +33,8 @@ impl Broker {
             Chore::CheckpointHighWatermarks,
             every(self.settings.replica_high_watermark_checkpoint_interval_ms),
         );
-        set(Chore::CheckpointOffsets, first);
+        set(Chore::CheckpointRecoveryPoints, first);
+        set(Chore::CheckpointStarts, first);
         set(Chore::Retain, first);
         // By default Kafka's flusher never wakes.
         if self.settings.log_flush_scheduler_interval_ms != i64::MAX {
@@ -59,9 +57,13 @@ impl Broker {
                 self.checkpoint_high_watermarks(turn);
                 every(self.settings.replica_high_watermark_checkpoint_interval_ms)
             }
-            Chore::CheckpointOffsets => {
-                turn.disk.logs.iter_mut().for_each(|(_, log)| log.checkpoint_offsets());
-                OFFSET_CHECKPOINT_INTERVAL
+            Chore::CheckpointRecoveryPoints => {
+                turn.disk.logs.iter_mut().for_each(|(_, log)| log.checkpoint_recovery_point());
+                every(self.settings.log_flush_offset_checkpoint_interval_ms.into())
+            }
+            Chore::CheckpointStarts => {
+                turn.disk.logs.iter_mut().for_each(|(_, log)| log.checkpoint_start_offset());
+                every(self.settings.log_flush_start_offset_checkpoint_interval_ms.into())
             }
             Chore::Flush => {
                 self.flush_dirty(turn);

@@ -160,8 +160,13 @@ broker_settings! {
     "log.flush.interval.messages" log_flush_interval_messages: i64 = Some("9223372036854775807"), Kind::Long(1, LONG_MAX), ClusterWide;
     /// How long a record may be unflushed, in milliseconds; nothing leaves it to the kernel.
     "log.flush.interval.ms" log_flush_interval_ms: Option<i64> = None, Kind::Long(0, LONG_MAX), ClusterWide;
+    /// How often recovery points are written down, in milliseconds.
+    "log.flush.offset.checkpoint.interval.ms" log_flush_offset_checkpoint_interval_ms: i32 = Some("60000"), Kind::Int(0, MAX), ReadOnly;
     /// How often logs are looked at for records that are unflushed for too long, in milliseconds.
     "log.flush.scheduler.interval.ms" log_flush_scheduler_interval_ms: i64 = Some("9223372036854775807"), Kind::Long(1, LONG_MAX), ReadOnly;
+    /// How often the starts of logs are written down, in milliseconds. Until then a deletion of records is lost with the
+    /// processes of all replicas.
+    "log.flush.start.offset.checkpoint.interval.ms" log_flush_start_offset_checkpoint_interval_ms: i32 = Some("60000"), Kind::Int(0, MAX), ReadOnly;
     /// How long after a start logs are first looked after, in milliseconds.
     "log.initial.task.delay.ms" log_initial_task_delay_ms: i64 = Some("30000"), Kind::Long(0, LONG_MAX), ReadOnly;
     /// How far ahead of the broker's clock a record may be, in milliseconds.

@@ -95,19 +95,24 @@ impl Log {
 
     /// Writes the high watermark to `replication-offset-checkpoint`.
     pub fn checkpoint_high_watermark(&mut self, high_watermark: i64) {
-        if self.checkpoints.high_watermark != high_watermark {
-            self.checkpoints.high_watermark = high_watermark;
-            self.revision += 1;
-        }
+        self.write_checkpoints(Checkpoints { high_watermark, ..self.checkpoints });
     }
 
-    /// Writes `recovery-point-offset-checkpoint` and `log-start-offset-checkpoint`.
-    pub fn checkpoint_offsets(&mut self) {
+    /// Writes `recovery-point-offset-checkpoint`.
+    pub fn checkpoint_recovery_point(&mut self) {
+        self.write_checkpoints(Checkpoints { recovery_point: self.recovery_point(), ..self.checkpoints });
+    }
+
+    /// Writes `log-start-offset-checkpoint`.
+    pub fn checkpoint_start_offset(&mut self) {
         // The start is only written down if the first segment does not tell it.
         let first = self.segments.front().map_or(self.end_offset, |segment| segment.base_offset());
         let start_offset =
             if self.start_offset > first || self.segments.is_empty() { self.start_offset } else { 0 };
-        let written = Checkpoints { recovery_point: self.recovery_point(), start_offset, ..self.checkpoints };
+        self.write_checkpoints(Checkpoints { start_offset, ..self.checkpoints });
+    }
+
+    fn write_checkpoints(&mut self, written: Checkpoints) {
         if self.checkpoints != written {
             self.checkpoints = written;
             self.revision += 1;

@@ -249,7 +249,7 @@ fn a_start_that_was_not_written_down_is_forgotten_by_a_kill() {
         Err(retention::BeyondHighWatermark { offset: 6, high_watermark: 5 })
     );
     assert_eq!((log.raise_start_offset(2, 5), log.raise_start_offset(2, 5)), (Ok(true), Ok(false)));
-    log.checkpoint_offsets();
+    log.checkpoint_start_offset();
     log.raise_start_offset(4, 5).unwrap();
     log.load(Timestamp::from_millis(9_000));
     assert_eq!(log.start_offset(), 2);
@@ -297,7 +297,7 @@ fn a_log_that_ends_before_its_start_begins_there_anew() {
     let mut log = Log::default();
     append_at(&mut log, 9_000, 5);
     log.raise_start_offset(4, 5).unwrap();
-    log.checkpoint_offsets();
+    log.checkpoint_start_offset();
     // A power loss takes what lies in the page cache, and leaves the checkpoint.
     log.lose_power(Timestamp::from_millis(9_000), &mut Seed(1).stream("power"));
     log.load(Timestamp::from_millis(9_000));
@@ -376,7 +376,8 @@ proptest! {
                     flushed = before;
                 }
                 Step::LosePower => {
-                    log.checkpoint_offsets();
+                    log.checkpoint_recovery_point();
+                    log.checkpoint_start_offset();
                     let loss = log.lose_power(Timestamp::from_millis(now_ms), &mut rng);
                     prop_assert!(loss.end >= flushed.min(before), "what was flushed is there");
                     prop_assert!(batch_ends.contains(&loss.end) || loss.end == start, "batches are whole or gone");

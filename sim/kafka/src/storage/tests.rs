@@ -63,7 +63,8 @@ fn a_log_reads_back_as_written_through_all_that_happens_to_it() {
     let log = disk.logs.get_mut(&KEY).unwrap();
     log.raise_start_offset(3, 4).unwrap();
     log.delete_old_segments(Timestamp::from_millis(5_000), 4, &crate::log::LogConfig::default());
-    log.checkpoint_offsets();
+    log.checkpoint_recovery_point();
+    log.checkpoint_start_offset();
     storage.write(&mut disk).unwrap();
     check_same(dir.path(), &disk);
     disk.logs.get_mut(&KEY).unwrap().truncate_fully_and_start_at(90);
