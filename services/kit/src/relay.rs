@@ -98,7 +98,12 @@ pub async fn run(
         };
         let mut relay = Relay::new(&context, &store, producer, &metrics);
         let ended = relay.send_all().await;
-        context.note(format_args!("relay: stopped after {} records: {ended}", relay.landed));
+        let text = format!("relay: stopped after {} records: {ended}", relay.landed);
+        match ended {
+            // Another replica sends; that is how it should be.
+            Stop::LeaseLost(_) | Stop::Yielded(_) => context.note(format_args!("{text}")),
+            _ => context.trouble(format_args!("{text}")),
+        }
         // After progress this is a new trouble, not the old one again.
         failed = if relay.landed > 0 { 1 } else { failed + 1 };
         if !matches!(ended, Stop::LeaseLost(_) | Stop::Yielded(_)) {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use broker::{Broker, Properties};
-use context::Context;
+use context::{Context, Task};
+use futures_util::future::select_all;
 
 use crate::metrics::Metrics;
 use crate::router::{Closing, Router, Subscription, Surroundings};
@@ -62,20 +63,26 @@ pub struct ServiceHandle {
 /// Is it there, and can it work?
 #[derive(Clone, Debug, Default)]
 pub struct Health {
+    /// All its parts have been started.
     running: Arc<AtomicBool>,
+    ended: Arc<AtomicBool>,
+    closing: Closing,
     routers: Arc<std::sync::Mutex<Vec<Arc<AtomicBool>>>>,
 }
 
 impl Health {
-    /// Alive: it runs and has not closed.
+    /// Alive: it has not ended. While it starts and while it closes there is no reason to kill it.
     pub fn is_live(&self) -> bool {
-        self.running.load(Ordering::Relaxed)
+        !self.ended.load(Ordering::Relaxed)
     }
 
-    /// Ready: it is alive, and the last poll of each of its consumers went well.
+    /// Ready: it runs, is not about to close, and the last poll of each of its consumers went well.
     pub fn is_ready(&self) -> bool {
         let routers = self.routers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.is_live() && routers.iter().all(|healthy| healthy.load(Ordering::Relaxed))
+        self.is_live()
+            && self.running.load(Ordering::Relaxed)
+            && !self.closing.has_begun()
+            && routers.iter().all(|healthy| healthy.load(Ordering::Relaxed))
     }
 }
 
@@ -115,13 +122,8 @@ impl Service {
             closing: Closing::default(),
             close_within: config.close_within,
         };
-        Service {
-            around,
-            producer: config.producer,
-            subscriptions: Vec::new(),
-            timers: Vec::new(),
-            health: Health::default(),
-        }
+        let health = Health { closing: around.closing.clone(), ..Health::default() };
+        Service { around, producer: config.producer, subscriptions: Vec::new(), timers: Vec::new(), health }
     }
 
     /// With a subscription. Each has a consumer of its own.
@@ -147,12 +149,12 @@ impl Service {
         }
     }
 
-    /// Runs it until it was closed, or its host stops.
+    /// Runs it until it was closed, or its host stops. If one of its parts dies, which is a panic, it closes by itself:
+    /// with a part of it dead it would look healthy, and stand still.
     pub async fn run(self) {
         let Service { around, producer, subscriptions, timers, health } = self;
         let context = around.context.clone();
         around.naive.announce(&context);
-        health.running.store(true, Ordering::Relaxed);
 
         let relay = relay::run(
             context.clone(),
@@ -161,8 +163,8 @@ impl Service {
             producer,
             around.metrics.clone(),
         );
-        let relay = context.spawn("relay", relay);
-        let timers: Vec<_> = timers
+        let mut relay = context.spawn("relay", relay);
+        let mut timers: Vec<Task<()>> = timers
             .into_iter()
             .map(|timer| context.spawn("timer", timer::run(context.clone(), around.store.clone(), timer)))
             .collect();
@@ -173,17 +175,42 @@ impl Service {
             routers.push(context.spawn("router", router.run()));
         }
 
-        around.closing.begun().await;
+        health.running.store(true, Ordering::Relaxed);
+
+        let parts = routers.iter_mut().chain(&mut timers).chain([&mut relay]);
+        let died = tokio::select! {
+            biased;
+            () = around.closing.begun() => None,
+            (_, number, _) = select_all(parts) => Some(number),
+        };
+        if let Some(number) = died {
+            around.closing.begin();
+            let (routing, timing) = (routers.len(), timers.len());
+            let part = if number < routing {
+                drop(routers.remove(number));
+                "router"
+            } else if number < routing + timing {
+                drop(timers.remove(number - routing));
+                "timer"
+            } else {
+                "relay"
+            };
+            context.trouble(format_args!("a {part} has died: the service closes"));
+        }
         for router in routers {
             if router.await.is_none() {
                 context.trouble(format_args!("a router has died"));
             }
         }
-        timers.iter().for_each(context::Task::abort);
+        timers.iter().for_each(Task::abort);
+        for timer in timers {
+            // One that was firing ends first: what it says is said below.
+            timer.await;
+        }
         // What handlers and timers have decided to say is said before the end (or waits in the store for the next).
         empty_outbox(&around).await;
         relay.abort();
-        health.running.store(false, Ordering::Relaxed);
+        health.ended.store(true, Ordering::Relaxed);
     }
 }
 

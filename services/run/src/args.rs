@@ -74,7 +74,7 @@ pub struct PlaceArgs {
     #[arg(long, default_value_t = 0)]
     pub unserved: u32,
     /// How many a second [default: as many as Kafka takes]
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..))]
     pub per_second: Option<u32>,
 }
 

@@ -169,8 +169,14 @@ impl Books {
     /// Everything that does not agree; `orders` is how many there must be.
     pub fn disagreements(&self, orders: Option<u64>) -> Vec<String> {
         let mut found = Vec::new();
-        if let Some(wanted) = orders.filter(|wanted| *wanted != self.orders.len() as u64) {
-            found.push(format!("there are {} orders, and must be {wanted}", self.orders.len()));
+        match orders {
+            Some(wanted) if wanted != self.orders.len() as u64 => {
+                found.push(format!("there are {} orders, and must be {wanted}", self.orders.len()));
+            }
+            None if self.orders.is_empty() => {
+                found.push("no order was ever taken, so nothing was audited (`--orders 0` allows it)".into());
+            }
+            _ => {}
         }
         for (part, waiting) in self.waiting.iter().filter(|(_, waiting)| **waiting > 0) {
             found.push(format!("{part} has {waiting} records that were never sent"));
@@ -310,6 +316,9 @@ impl Books {
                 found.push(format!("{id} is {is} at {}, and the read side shows {shown:?}", order.total));
             }
         }
+        for stranger in self.views.keys().filter(|id| !self.orders.contains_key(*id)) {
+            found.push(format!("the read side shows {stranger}, which has no saga"));
+        }
     }
 
     /// Analytics sums up events; the ledgers are what happened.
@@ -341,9 +350,20 @@ impl Books {
         for notice in &self.notices {
             count(format!("notices {}", notice.kind), 1);
         }
-        for (name, expected) in &expected {
-            let says = self.totals.get(name).copied().unwrap_or(0);
-            if says != *expected {
+        let names: BTreeSet<&String> = expected.keys().chain(self.totals.keys()).collect();
+        // Analytics tells the ways to be cancelled apart; the order service knows one.
+        let is_cancelled = |name: &str| name.starts_with("orders ") && !expected.contains_key(name);
+        let (cancelled, names): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| is_cancelled(name));
+        let says: i64 = cancelled.into_iter().map(|name| self.totals[name]).sum();
+        let there =
+            self.orders.values().filter(|order| order.status == OrderStatus::Cancelled).count() as i64;
+        if says != there {
+            found.push(format!("analytics counts {says} orders that were cancelled, and there are {there}"));
+        }
+        for name in names {
+            let total = |totals: &BTreeMap<String, i64>| totals.get(name).copied().unwrap_or(0);
+            let (says, expected) = (total(&self.totals), total(&expected));
+            if says != expected {
                 found.push(format!("analytics counts {says} {name}, and there are {expected}"));
             }
         }
@@ -454,6 +474,7 @@ mod tests {
         let totals = [
             ("orders accepted", 2),
             ("orders confirmed", 1),
+            ("orders cancelled", 1),
             ("ordered EUR", 1_000),
             ("captured EUR", 1_000),
             ("refunded EUR", 500),
@@ -575,6 +596,28 @@ mod tests {
                 "analytics counts 0 shipments, and there are 1",
             ]
         );
+    }
+
+    #[test]
+    fn planted_views_and_totals_of_what_never_was_are_found() {
+        let found = planted(|books| {
+            books.views.extend([view("stranger", "confirmed")]);
+            books.totals.extend([("refunded USD".into(), 500), ("orders expired".into(), 1)]);
+        });
+        assert_eq!(
+            found,
+            [
+                "the read side shows stranger, which has no saga",
+                "analytics counts 2 orders that were cancelled, and there are 1",
+                "analytics counts 500 refunded USD, and there are 0",
+            ]
+        );
+    }
+
+    #[test]
+    fn books_in_which_nothing_is_agree_only_where_that_is_wanted() {
+        assert_eq!(Books::default().disagreements(Some(0)), [] as [&str; 0]);
+        assert_eq!(Books::default().disagreements(None).len(), 1);
     }
 
     #[test]

@@ -2,13 +2,15 @@
 //!
 //! | path | says |
 //! |---|---|
-//! | `/health/live` | 200 while it runs; restart it otherwise |
-//! | `/health/ready` | 200 while the last poll of each of its consumers went well, 503 with the reason otherwise |
+//! | `/health/live` | 200 from its start to its end; restart it otherwise |
+//! | `/health/ready` | 200 while Kafka answers and the last poll of each of its consumers went well, 503 with the reason otherwise |
 //! | `/metrics` | its numbers, for Prometheus (OpenMetrics text) |
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use broker::Admin;
 use context::Context;
 use kit::http::{Endpoint, Method, Request, Response, StatusCode};
 use kit::{ServiceHandle, Store};
@@ -16,41 +18,51 @@ use kit::{ServiceHandle, Store};
 /// What OpenMetrics 1.0 calls itself.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// How long Kafka may take to answer for the service to be ready. A consumer does not tell: while no broker can be reached
+/// its polls bring nothing, as they do when there is nothing to bring.
+const KAFKA_ANSWERS: Duration = Duration::from_secs(3);
+
 /// Answers for one service.
 pub(crate) struct Monitor {
     store: Arc<dyn Store>,
-    service: OnceLock<ServiceHandle>,
+    started: OnceLock<(ServiceHandle, Arc<dyn Admin>)>,
 }
 
 impl Monitor {
     /// Of a service that is yet to start.
     pub(crate) fn new(store: Arc<dyn Store>) -> Monitor {
-        Monitor { store, service: OnceLock::new() }
+        Monitor { store, started: OnceLock::new() }
     }
 
-    /// The service has started.
-    pub(crate) fn started(&self, service: ServiceHandle) {
-        assert!(self.service.set(service).is_ok(), "a service starts once in a process");
+    /// The service has started; `admin` asks its Kafka.
+    pub(crate) fn started(&self, service: ServiceHandle, admin: Arc<dyn Admin>) {
+        assert!(self.started.set((service, admin)).is_ok(), "a service starts once in a process");
     }
 
     fn is_live(&self) -> Response {
         // Before its start it waits for Kafka, which is no reason to restart it.
-        match self.service.get() {
-            Some(service) if !service.health().is_live() => unavailable("it is closing"),
+        match self.started.get() {
+            Some((service, _)) if !service.health().is_live() => unavailable("it has ended"),
             _ => Response::text(StatusCode::OK, "live\n"),
         }
     }
 
-    fn is_ready(&self) -> Response {
-        match self.service.get() {
-            None => unavailable("it is starting: it waits for Kafka"),
-            Some(service) if service.health().is_ready() => Response::text(StatusCode::OK, "ready\n"),
-            Some(_) => unavailable("a consumer cannot poll"),
+    async fn is_ready(&self, context: &Context) -> Response {
+        let Some((service, admin)) = self.started.get() else {
+            return unavailable("it is starting: it waits for Kafka");
+        };
+        if !service.health().is_ready() {
+            return unavailable("a consumer cannot poll, or it is closing");
+        }
+        match context.timeout(KAFKA_ANSWERS, admin.describe_topics(&[])).await {
+            Ok(Ok(_)) => Response::text(StatusCode::OK, "ready\n"),
+            Ok(Err(error)) => unavailable(&format!("Kafka: {error}")),
+            Err(_) => unavailable(&format!("Kafka has not answered within {KAFKA_ANSWERS:?}")),
         }
     }
 
     fn metrics(&self) -> Response {
-        let Some(service) = self.service.get() else {
+        let Some((service, _)) = self.started.get() else {
             return unavailable("it is starting");
         };
         match service.metrics().look(&*self.store) {
@@ -69,10 +81,10 @@ fn unavailable(why: &str) -> Response {
 
 #[async_trait]
 impl Endpoint for Monitor {
-    async fn call(&self, _: &Context, request: Request) -> Response {
+    async fn call(&self, context: &Context, request: Request) -> Response {
         match (request.method, request.path.as_str()) {
             (Method::GET, "/health/live") => self.is_live(),
-            (Method::GET, "/health/ready") => self.is_ready(),
+            (Method::GET, "/health/ready") => self.is_ready(context).await,
             (Method::GET, "/metrics") => self.metrics(),
             _ => Response::text(StatusCode::NOT_FOUND, "there is /health/live, /health/ready and /metrics\n"),
         }

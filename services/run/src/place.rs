@@ -52,32 +52,38 @@ async fn place_all(config: &Config, wanted: &PlaceArgs) -> Result<(Duration, u64
     let (mut under_way, mut again) = (FuturesUnordered::new(), 0);
     for (number, order) in (0_u32..).zip(orders(wanted)) {
         if let Some(rate) = wanted.per_second {
-            let due = Duration::from_secs(1) * number / rate.max(1);
+            let due = Duration::from_secs(1) * number / rate;
             context.sleep_until(began + due).await;
         }
         under_way.push(place(context.clone(), producer.clone(), order));
         while under_way.len() >= IN_FLIGHT {
-            again += under_way.next().await.unwrap_or(0);
+            again += under_way.next().await.unwrap_or(Ok(0))?;
         }
         // Those that are acknowledged meanwhile make room.
         while let Some(Some(tries)) = futures_util::FutureExt::now_or_never(under_way.next()) {
-            again += tries;
+            again += tries?;
         }
     }
     while let Some(tries) = under_way.next().await {
-        again += tries;
+        again += tries?;
     }
     Ok((context.now().since(began), again))
 }
 
 /// Places one order until it is acknowledged; gives 1 if it took more than one try.
-async fn place(context: Context, producer: Arc<dyn Producer>, order: CreateOrder) -> u64 {
+///
+/// # Errors
+/// What no further try would change: a refused authorization, a record that is too large, a producer that cannot go on.
+async fn place(context: Context, producer: Arc<dyn Producer>, order: CreateOrder) -> Result<u64, String> {
     let id = MessageId::derived(&format!("customers/{}", order.order_id));
     let mut again = 0;
     loop {
         let record = Outgoing::of(&order).into_record(id, id, None, context.now());
         match producer.send(record).await {
-            Ok(_) => return again,
+            Ok(_) => return Ok(again),
+            Err(error) if !error.is_retriable() => {
+                return Err(format!("{} cannot be placed: {error}", order.order_id));
+            }
             Err(error) => {
                 again = 1;
                 context

@@ -14,6 +14,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use broker::Properties;
 use context::real::RealHost;
 use context::{Context, Seed, Task};
 use futures_util::future::{FutureExt as _, join_all, select_all};
@@ -40,31 +41,19 @@ pub(crate) async fn run(config: &Config, parts: &[Part]) -> u8 {
         Ok(opened) => opened,
         Err(error) => return exit::complain(&error, exit::UNAVAILABLE),
     };
-    let mut running = Vec::new();
-    for opened in opened {
-        let started = tokio::select! {
-            started = opened.start(config) => started,
-            _ = signals.next() => return stop(running, &mut signals).await,
-        };
-        match started {
-            Ok(started) => running.push(started),
-            Err(error) => {
-                stop(running, &mut signals).await;
-                return exit::complain(&error, exit::UNAVAILABLE);
-            }
-        }
-    }
+    // All at once, so that each can be asked for its health while it waits for Kafka.
+    let mut running: Vec<Running> = opened.into_iter().map(Running::new).collect();
     let ended = tokio::select! {
         number = signals.next() => {
             tracing::info!("signal {number}: closes");
             None
         }
-        ended = select_all(running.iter_mut().map(|running| running.ended().boxed())) => Some(ended.0),
+        (ended, ..) = select_all(running.iter_mut().map(|running| running.live(config).boxed())) => Some(ended),
     };
     let code = stop(running, &mut signals).await;
     match ended {
         None => code,
-        Some(why) => exit::complain(&why, exit::WRONG),
+        Some((why, code)) => exit::complain(&why, code),
     }
 }
 
@@ -94,50 +83,95 @@ impl Opened {
         let (context, host) = host.start();
         Ok(Opened { part, store, context, host })
     }
+}
 
-    /// Starts its work. A service waits for Kafka here.
-    async fn start(self, config: &Config) -> Result<Running, String> {
-        match self.part {
-            Part::Gateway => self.provide(config, Gateway::new()),
-            Part::Carrier => self.provide(config, Carrier::new()),
-            Part::Mail => self.provide(config, Mail::new()),
-            _ => self.serve(config).await,
+/// A part from its start to its end.
+struct Running {
+    part: Part,
+    store: RedbStore,
+    context: Context,
+    host: Arc<RealHost>,
+    /// What it does, while it does it.
+    work: Option<Task<()>>,
+    service: Option<ServiceHandle>,
+}
+
+impl Running {
+    fn new(Opened { part, store, context, host }: Opened) -> Running {
+        Running { part, store, context, host, work: None, service: None }
+    }
+
+    /// Starts it and lets it live. Ends when it must not go on, with why and the exit code.
+    async fn live(&mut self, config: &Config) -> (String, u8) {
+        let (part, store) = (self.part, self.store.clone());
+        let life = async {
+            let started = match part {
+                Part::Gateway => self.provide(config, Gateway::new()),
+                Part::Carrier => self.provide(config, Carrier::new()),
+                Part::Mail => self.provide(config, Mail::new()),
+                _ => self.serve(config).await,
+            };
+            if let Err(error) = started {
+                return (format!("{part}: {error}"), exit::UNAVAILABLE);
+            }
+            if let Some(work) = &mut self.work {
+                work.await;
+            }
+            self.work = None;
+            (format!("{part}: its work has ended by itself"), exit::WRONG)
+        };
+        tokio::select! {
+            failure = store.failure() => (format!("{part}: {failure}"), exit::WRONG),
+            ended = life => ended,
         }
     }
 
-    fn provide<L: Ledger>(self, config: &Config, ledger: L) -> Result<Running, String> {
-        let Opened { part, store, context, host } = self;
-        let provider = Provider::open(ledger, Arc::new(store.clone()));
-        let provider = Arc::new(provider.map_err(|error| format!("the ledger of {part}: {error}"))?);
-        let port = config.ports[&part];
-        let serving = provider.run_on(context.clone(), port);
-        let work = context.spawn("provider", async move {
+    fn provide<L: Ledger>(&mut self, config: &Config, ledger: L) -> Result<(), String> {
+        let (part, port) = (self.part, config.ports[&self.part]);
+        let provider = Provider::open(ledger, Arc::new(self.store.clone()));
+        let provider = Arc::new(provider.map_err(|error| format!("its ledger: {error}"))?);
+        let serving = provider.run_on(self.context.clone(), port);
+        self.work = Some(self.context.spawn("provider", async move {
             if let Err(error) = serving.await {
                 tracing::error!("{part}: {error}");
             }
-        });
+        }));
         tracing::info!("{part}: serves on {}:{port}", config.host);
-        Ok(Running { part, store, host, work: Some(work), service: None })
+        Ok(())
     }
 
-    async fn serve(self, config: &Config) -> Result<Running, String> {
-        let Opened { part, store, context, host } = self;
-        let port = config.ports[&part];
-        let shared: Arc<dyn Store> = Arc::new(store.clone());
+    /// Starts a service, which waits for Kafka here.
+    async fn serve(&mut self, config: &Config) -> Result<(), String> {
+        let (part, port) = (self.part, config.ports[&self.part]);
+        let shared: Arc<dyn Store> = Arc::new(self.store.clone());
         let monitor = Arc::new(Monitor::new(shared.clone()));
-        let watching = kit::http::serve(context.clone(), port, monitor.clone());
-        context.spawn("monitor", async move {
+        let watching = kit::http::serve(self.context.clone(), port, monitor.clone());
+        self.context.spawn("monitor", async move {
             if let Err(error) = watching.await {
                 tracing::error!("{part}: nobody can ask for its health: {error}");
             }
         });
-        topics::ensure(config, &context).await.map_err(|error| format!("{part}: {error}"))?;
-        let replica = replica(part, config, &context, shared).map_err(|error| format!("{part}: {error}"))?;
+        topics::ensure(config, &self.context).await.map_err(|error| error.to_string())?;
+        let admin = crate::broker(config, &self.context).admin(&Properties::new()).await;
+        let admin = admin.map_err(|error| error.to_string())?;
+        let replica = replica(part, config, &self.context, shared).map_err(|error| error.to_string())?;
         let service = replica.handle();
-        monitor.started(service.clone());
-        let work = context.spawn("service", replica.run());
+        monitor.started(service.clone(), admin);
+        self.service = Some(service);
+        self.work = Some(self.context.spawn("service", replica.run()));
         tracing::info!("{part}: runs, health and metrics on {}:{port}", config.host);
-        Ok(Running { part, store, host, work: Some(work), service: Some(service) })
+        Ok(())
+    }
+
+    /// Closes it in order.
+    async fn stop(mut self) {
+        if let (Some(service), Some(work)) = (&self.service, self.work.take()) {
+            service.close();
+            // A panic of its own, which the log has, or the end.
+            work.await;
+        }
+        self.host.stop().await;
+        tracing::info!("{}: has ended", self.part);
     }
 }
 
@@ -187,42 +221,17 @@ fn replica(
     })
 }
 
-/// A part at work.
-struct Running {
-    part: Part,
-    store: RedbStore,
-    host: Arc<RealHost>,
-    work: Option<Task<()>>,
-    service: Option<ServiceHandle>,
-}
-
-impl Running {
-    /// Ends when it must not go on, with why.
-    async fn ended(&mut self) -> String {
-        let part = self.part;
-        let work = self.work.as_mut().expect("a part that was not stopped works");
-        tokio::select! {
-            failure = self.store.failure() => format!("{part}: {failure}"),
-            _ = work => format!("{part}: its work has ended by itself"),
-        }
-    }
-
-    /// Closes it in order.
-    async fn stop(mut self) {
-        if let (Some(service), Some(work)) = (&self.service, self.work.take()) {
-            service.close();
-            // A panic of its own, which the log has, or the end.
-            work.await;
-        }
-        self.host.stop().await;
-        tracing::info!("{}: has ended", self.part);
-    }
-}
-
-/// Closes all, side by side; a signal meanwhile ends the process.
+/// Closes all: the services side by side, then the outside systems, whom messages in work may still call. A signal meanwhile
+/// ends the process.
 async fn stop(running: Vec<Running>, signals: &mut Signals) -> u8 {
+    let (services, outside): (Vec<_>, Vec<_>) =
+        running.into_iter().partition(|running| running.service.is_some());
+    let closing = async {
+        join_all(services.into_iter().map(Running::stop)).await;
+        join_all(outside.into_iter().map(Running::stop)).await;
+    };
     tokio::select! {
-        _ = join_all(running.into_iter().map(Running::stop)) => exit::DONE,
+        () = closing => exit::DONE,
         number = signals.next() => {
             tracing::warn!("signal {number}: ends without waiting");
             128 + number

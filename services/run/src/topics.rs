@@ -13,8 +13,15 @@ use crate::{Config, exit};
 
 /// How long to wait before Kafka is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// UNKNOWN_TOPIC_OR_PARTITION: an operator has not made it yet.
+const UNKNOWN_TOPIC: ErrorCode = ErrorCode::Broker(3);
 /// TOPIC_ALREADY_EXISTS: somebody else was faster.
 const ALREADY_EXISTS: ErrorCode = ErrorCode::Broker(36);
+/// INVALID_REPLICATION_FACTOR: fewer brokers have registered than a topic shall have replicas, as while a cluster starts.
+const INVALID_REPLICATION_FACTOR: ErrorCode = ErrorCode::Broker(38);
+
+/// What is waited for, though Kafka calls it no matter of time.
+const WAITED_FOR: &[ErrorCode] = &[UNKNOWN_TOPIC, INVALID_REPLICATION_FACTOR];
 
 /// `services topics`: makes what is missing, and says so.
 pub(crate) async fn command(config: &Config) -> u8 {
@@ -47,7 +54,7 @@ pub(crate) async fn ensure(config: &Config, context: &Context) -> Result<(), Err
                 made.iter().for_each(|topic| tracing::info!("made the topic {topic}"));
                 return Ok(());
             }
-            Err(error) if error.is_retriable() || error.code == ErrorCode::Broker(3) => {
+            Err(error) if error.is_retriable() || WAITED_FOR.contains(&error.code) => {
                 context.trouble(format_args!("waits for Kafka and its topics: {error}"));
                 context.sleep(PAUSE).await;
             }
@@ -65,9 +72,8 @@ async fn make_missing(admin: &dyn Admin, settings: &Topics) -> Result<Vec<String
         return Ok(missing);
     }
     if !settings.create {
-        // UNKNOWN_TOPIC_OR_PARTITION
         let text = format!("`topics.create` is false, and there is no {}", missing.join(", "));
-        return Err(Error::new(ErrorCode::Broker(3), broker::ErrorClass::Retriable, text));
+        return Err(Error::new(UNKNOWN_TOPIC, broker::ErrorClass::Retriable, text));
     }
     for name in &missing {
         let topic = NewTopic {

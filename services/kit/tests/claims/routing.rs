@@ -1,14 +1,21 @@
 //! How messages are taken in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker::ProducerRecord;
+use context::real::RealHost;
+use context::{Context, Seed, Timestamp};
 use kit::middleware::headers;
-use kit::{Backoff, Naive, NaiveSwitch, Policy, ServiceConfig, Subscription};
+use kit::timer::Timer;
+use kit::{
+    Backoff, HandlerError, MemStore, Naive, NaiveSwitch, Policy, ReadTables, Service, ServiceConfig,
+    StoreError, Subscription, Tables,
+};
 use proto::topics;
 
 use crate::bed::{Bed, Cancelling, cancelled, cancelling, published, send_cancel};
-use crate::fake::{Trouble, partition_of};
+use crate::fake::{FakeBroker, FakeKafka, Trouble, partition_of};
 
 const COMMANDS: &str = topics::ORDER_COMMANDS;
 const DEAD: &str = "order.commands.dlq";
@@ -238,6 +245,37 @@ fn a_close_ends_what_is_in_work_commits_it_and_leaves_the_rest() {
     assert!(!bed.handle().health().is_live());
     bed.pass(Duration::from_secs(10));
     assert_eq!(cancelled(&bed, "o-1"), 2, "nothing goes on after it");
+}
+
+/// A timer that panics when it is due.
+struct Broken;
+
+impl Timer for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+
+    fn next(&self, _: &dyn ReadTables) -> Result<Option<Timestamp>, StoreError> {
+        Ok(Some(Timestamp::ZERO))
+    }
+
+    fn fire(&self, _: &Context, _: &mut dyn Tables, _: Timestamp) -> Result<(), HandlerError> {
+        panic!("planted");
+    }
+}
+
+/// On a real host: in a simulated world any panic ends the run.
+#[tokio::test]
+async fn a_service_with_a_dead_timer_closes_in_order_instead_of_looking_healthy() {
+    let context = RealHost::new("svc-1", Seed(1)).into_context();
+    let broker = Arc::new(FakeBroker::new(FakeKafka::default(), context.clone()));
+    let service = Service::new(context, broker, Arc::new(MemStore::new("svc")), plain())
+        .subscribe(Subscription::new("svc", [COMMANDS], Cancelling))
+        .timer(Arc::new(Broken));
+    let handle = service.handle();
+    assert!(handle.health().is_live() && !handle.health().is_ready());
+    service.run().await;
+    assert!(!handle.health().is_live() && !handle.health().is_ready());
 }
 
 #[test]

@@ -45,6 +45,13 @@ fn main() -> ExitCode {
             let kafka = Served::start(21_100);
             a_service_that_is_told_to_end_leaves_at_once_and_loses_nothing(&kafka.bootstrap, 22_100)
         }),
+        Trial::test("served::one_process_is_the_whole_shop_and_ends_in_order_under_load", || {
+            let kafka = Served::start(21_200);
+            one_process_is_the_whole_shop_and_ends_in_order_under_load(&kafka.bootstrap, 22_400)
+        }),
+        Trial::test("served::a_service_whose_kafka_is_gone_lives_and_is_not_ready", || {
+            a_service_whose_kafka_is_gone_lives_and_is_not_ready(Served::start(21_300), 22_500)
+        }),
         trials::trial("real::a_thousand_orders_survive_a_kill_of_each_part", &real, |kafka| {
             if !kafka.is_ours() {
                 return Ok(Completion::ignored_with("the given Kafka may have the topics of another shop"));
@@ -139,6 +146,41 @@ fn a_service_that_is_told_to_end_leaves_at_once_and_loses_nothing(
     shop.end_all()?;
     shop.command(&["audit", "--orders", "400"]).must_succeed()?;
     Ok(())
+}
+
+/// The outside systems end last: messages in work call them.
+fn one_process_is_the_whole_shop_and_ends_in_order_under_load(
+    bootstrap: &str,
+    first_port: u16,
+) -> Result<(), Failed> {
+    let mut shop = Shop::open(bootstrap, first_port, "step_timeout = \"10m\"\n");
+    for round in 0..2 {
+        shop.start_as(Part::Order, &["all", "outside"]);
+        Part::SERVICES.into_iter().try_for_each(|part| shop.until(part, "/health/ready", 200))?;
+        if round == 0 {
+            let customers = shop.begin(&["place", "300", "--per-second", "150"]);
+            sleep(Duration::from_secs(1));
+            shop.end(Part::Order)?;
+            assert!(!shop.logged(Part::Order).contains("closes with"), "something was left in work");
+            customers.must_succeed()?;
+        }
+    }
+    shop.command(&["settle", "--orders", "300", "--within", "2m"]).must_succeed()?;
+    shop.end_all()?;
+    shop.command(&["audit", "--orders", "300"]).must_succeed()?;
+    Ok(())
+}
+
+fn a_service_whose_kafka_is_gone_lives_and_is_not_ready(
+    kafka: Served,
+    first_port: u16,
+) -> Result<(), Failed> {
+    let mut shop = Shop::open(&kafka.bootstrap, first_port, "");
+    shop.start(Part::Analytics);
+    shop.until(Part::Analytics, "/health/ready", 200)?;
+    drop(kafka);
+    shop.until(Part::Analytics, "/health/ready", 503)?;
+    shop.until(Part::Analytics, "/health/live", 200)
 }
 
 /// The groups of each service.
