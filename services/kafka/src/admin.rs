@@ -27,6 +27,7 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 use crate::blocking::{blocking, drop_aside};
 use crate::error::{from_code, from_kafka, invalid_state, timed_out};
 use crate::properties::settings;
+use crate::statistics::INTERVAL;
 use crate::{native, partitions};
 
 /// The longest that one question may take: librdkafka's own default for a request.
@@ -52,6 +53,8 @@ impl RdKafkaAdmin {
     pub(crate) fn new(context: Context, properties: &Properties) -> Result<RdKafkaAdmin, Error> {
         let mut config = settings(properties)?.config;
         config.remove("group.id");
+        // Nobody would take them up.
+        config.remove(INTERVAL);
         let changes = config.create().map_err(|error| from_kafka(&error, "an admin client"))?;
         let questions = config.create().map_err(|error| from_kafka(&error, "an admin client"))?;
         let (changes, questions) = (Some(Arc::new(changes)), Some(Arc::new(questions)));
@@ -67,7 +70,13 @@ impl RdKafkaAdmin {
         question: impl FnOnce(&BaseConsumer) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let client = self.questions.clone().expect("it is there until the drop");
-        blocking(move || question(&client)).await
+        blocking(move || {
+            let answer = question(&client);
+            // Nobody polls this client for records, so lost connections would be reported to nobody and pile up.
+            while client.poll(Duration::ZERO).is_some() {}
+            answer
+        })
+        .await
     }
 
     /// Waits until every partition of the topics has a leader that answers.

@@ -10,6 +10,11 @@ pub(crate) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send 
     }
 }
 
+/// Begins `call` on one of tokio's blocking threads, beside the caller.
+pub(crate) fn aside(call: impl FnOnce() + Send + 'static) -> tokio::task::JoinHandle<()> {
+    tokio::task::spawn_blocking(call)
+}
+
 /// Drops something whose end blocks, without blocking the runtime if there is one.
 pub(crate) fn drop_aside<T: Send + 'static>(value: T) {
     match tokio::runtime::Handle::try_current() {

@@ -13,14 +13,16 @@ use bytes::Bytes;
 use context::{Context, Timestamp};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 use rdkafka::topic_partition_list::Offset as RdOffset;
 
 use crate::blocking::{blocking, drop_aside};
-use crate::error::{closed, from_kafka, invalid_state, timed_out};
+use crate::ending::Held;
+use crate::error::{closed, from_kafka, invalid_state, passes_by_itself, timed_out};
+use crate::lag::Lag;
 use crate::properties::settings;
 use crate::rebalance::{Callbacks, Change, Rebalance, give_up, take_on};
+use crate::statistics::Statistics;
 use crate::{native, partitions};
 
 /// How long librdkafka may take for what needs no broker: to move a position.
@@ -59,6 +61,7 @@ pub(crate) struct RdKafkaConsumer {
     behind: Option<Error>,
     /// One name for all records of a topic.
     names: BTreeSet<Arc<str>>,
+    lag: Lag,
 }
 
 enum Mode {
@@ -68,7 +71,11 @@ enum Mode {
 }
 
 impl RdKafkaConsumer {
-    pub(crate) fn new(context: Context, properties: &Properties) -> Result<RdKafkaConsumer, Error> {
+    pub(crate) fn new(
+        context: Context,
+        statistics: &Statistics,
+        properties: &Properties,
+    ) -> Result<RdKafkaConsumer, Error> {
         let mut settings = settings(properties)?;
         let has_group = properties.get("group.id").is_some_and(|group| !group.is_empty());
         if !has_group {
@@ -104,6 +111,7 @@ impl RdKafkaConsumer {
             seeks: BTreeMap::new(),
             behind: None,
             names: BTreeSet::new(),
+            lag: Lag::new(statistics, properties),
         })
     }
 
@@ -111,12 +119,12 @@ impl RdKafkaConsumer {
         self.base.as_ref().ok_or_else(|| closed("a consumer"))
     }
 
-    /// Runs a call that blocks in librdkafka.
+    /// Runs a call that blocks in librdkafka. If nobody waits for it any more, it may be the last that holds the consumer.
     async fn call<T: Send + 'static>(
         &mut self,
         call: impl FnOnce(&BaseConsumer<Callbacks>) -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let base = self.base()?.clone();
+        let base = Held::new(self.base()?.clone());
         Ok(blocking(move || call(&base)).await)
     }
 
@@ -133,6 +141,7 @@ impl RdKafkaConsumer {
         let list = partitions::positions(offsets)?;
         let committed = self.call(move |base| base.commit(&list, CommitMode::Sync).map(|()| list)).await?;
         let list = committed.map_err(|error| from_kafka(&error, "a commit"))?;
+        self.callbacks.committed().extend(partitions::with_offset(&list));
         partitions::first_error(&list, "the commit of")
     }
 
@@ -191,6 +200,7 @@ impl RdKafkaConsumer {
         if self.has_group {
             let asked = partitions::list(partitions);
             if let Ok(found) = self.call(move |base| base.committed_offsets(asked, STARTS)).await? {
+                self.callbacks.committed().extend(partitions::with_offset(&found));
                 list = found;
             }
         }
@@ -219,6 +229,7 @@ impl RdKafkaConsumer {
             self.held.remove(at);
             self.positions.remove(at);
             self.seeks.remove(at);
+            self.callbacks.committed().remove(at);
         }
     }
 
@@ -269,6 +280,13 @@ impl RdKafkaConsumer {
         Ok(records)
     }
 
+    /// Passes statistics on, if there are some.
+    fn speak(&mut self) {
+        if let (Some(said), Some(base)) = (self.callbacks.said(), &self.base) {
+            self.lag.say(base, &said, &self.held, &self.positions, &self.callbacks.committed());
+        }
+    }
+
     fn record(&mut self, message: &BorrowedMessage<'_>) -> ConsumerRecord {
         let headers = message.headers().map(|headers| {
             let header = |header: rdkafka::message::Header<'_, &[u8]>| Header {
@@ -308,18 +326,9 @@ impl RdKafkaConsumer {
         self.mode = Mode::Idle;
         self.positions.clear();
         self.seeks.clear();
+        self.callbacks.committed().clear();
         self.commit_positions(&returned).await
     }
-}
-
-/// librdkafka reconnects by itself and says so as an error.
-fn passes_by_itself(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode as Rd;
-    matches!(
-        error,
-        KafkaError::PartitionEOF(_)
-            | KafkaError::MessageConsumption(Rd::BrokerTransportFailure | Rd::AllBrokersDown | Rd::Resolve)
-    )
 }
 
 #[async_trait]
@@ -389,6 +398,7 @@ impl Consumer for RdKafkaConsumer {
             self.rebalance(late).await?;
             self.pass_seeks_on().await?;
             let records = self.take()?;
+            self.speak();
             if !records.is_empty() {
                 return Ok(records);
             }
@@ -463,16 +473,20 @@ impl Consumer for RdKafkaConsumer {
 
     async fn close(mut self: Box<Self>) -> Result<(), Error> {
         let committed = self.give_all_up().await;
-        self.callbacks.end();
+        self.lag.end().await;
+        self.callbacks.leave();
         let Some(base) = self.base.take() else { return committed };
         // Rebalances that nobody took up would hold the close back.
         while let Some(rebalance) = self.callbacks.next() {
             give_up(&base, &rebalance).map_err(|error| from_kafka(&error, "a close"))?;
         }
-        let base =
-            Arc::into_inner(base).ok_or_else(|| timed_out("a call of the consumer is still under way"))?;
-        // The drop commits what auto-commit owes, leaves the group and waits for the answer.
-        blocking(move || drop(base)).await;
+        let alone = Arc::strong_count(&base) == 1;
+        blocking(move || drop(Held::new(base))).await;
+        if !alone {
+            return Err(timed_out(
+                "a call of the consumer is still under way: the group is left when it ends",
+            ));
+        }
         committed
     }
 }
@@ -481,19 +495,7 @@ impl Drop for RdKafkaConsumer {
     fn drop(&mut self) {
         self.callbacks.end();
         if let Some(base) = self.base.take() {
-            drop_aside(Crashed(Some(base)));
-        }
-    }
-}
-
-/// A consumer that nobody closed. When it is dropped, it stops as a crashed process does.
-struct Crashed(Option<Arc<BaseConsumer<Callbacks>>>);
-
-impl Drop for Crashed {
-    fn drop(&mut self) {
-        // Another holder is a call under way whose caller was dropped, too; then librdkafka leaves in its own way.
-        if let Some(base) = self.0.take().and_then(Arc::into_inner) {
-            native::abandon(base);
+            drop_aside(Held::new(base));
         }
     }
 }

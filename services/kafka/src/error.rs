@@ -23,7 +23,10 @@ pub(crate) fn from_kafka(error: &KafkaError, what: impl std::fmt::Display) -> Er
         }
         KafkaError::ClientCreation(text) => invalid_config(text.trim_end_matches('\0')),
         KafkaError::Canceled => closed(what),
-        KafkaError::AdminOp(code) | KafkaError::MessageConsumptionFatal(code) => from_code(*code, what),
+        KafkaError::AdminOp(code) => from_code(*code, what),
+        KafkaError::MessageConsumptionFatal(code) => {
+            from_flags(*code, Flags { fatal: true, ..Flags::default() }, what.to_string())
+        }
         error => match error.rdkafka_error_code() {
             Some(code) => from_code(code, what),
             None => Error::new(ErrorCode::InvalidState, ErrorClass::Failed, format!("{what}: {error}")),
@@ -125,6 +128,16 @@ fn is_fencing(code: RDKafkaErrorCode) -> bool {
             | Rd::TransactionCoordinatorFenced
             | Rd::FencedInstanceId
             | Rd::ProducerFenced
+    )
+}
+
+/// librdkafka reconnects by itself and says so as an error of a poll.
+pub(crate) fn passes_by_itself(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Rd;
+    matches!(
+        error,
+        KafkaError::PartitionEOF(_)
+            | KafkaError::MessageConsumption(Rd::BrokerTransportFailure | Rd::AllBrokersDown | Rd::Resolve)
     )
 }
 

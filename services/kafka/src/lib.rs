@@ -8,18 +8,23 @@
 //! crate `rdkafka` does not wrap, and all of the unsafe code. Calls that block in librdkafka run on tokio's blocking
 //! threads (`blocking`), so a current-thread runtime serves as well.
 //!
-//! Absent on purpose: TLS and SASL (the build leaves OpenSSL out), statistics, KIP-848 groups. Nothing below the program
-//! `shakedown` may depend on this crate: the simulator builds without a C client.
+//! With `statistics.interval.ms` set, [`RdKafkaBroker::statistics`] shows lag, queues and round trips of all clients.
+//!
+//! Absent on purpose: TLS and SASL (the build leaves OpenSSL out), KIP-848 groups. Nothing below the program `shakedown` may depend on this
+//! crate unless its feature `kafka` is on: the simulator builds without a C client.
 
 mod admin;
 mod blocking;
 mod consumer;
+mod ending;
 mod error;
+mod lag;
 mod native;
 mod partitions;
 mod producer;
 mod properties;
 mod rebalance;
+mod statistics;
 
 use std::sync::Arc;
 
@@ -30,19 +35,28 @@ use context::Context;
 use crate::admin::RdKafkaAdmin;
 use crate::consumer::RdKafkaConsumer;
 use crate::producer::RdKafkaProducer;
+pub use crate::statistics::{
+    BrokerStatistics, ClientKind, ClientStatistics, PartitionStatistics, Queue, RoundTrip, Statistics,
+};
 
 /// A Kafka cluster reached by librdkafka.
 #[derive(Clone, Debug)]
 pub struct RdKafkaBroker {
     context: Context,
     properties: Properties,
+    statistics: Statistics,
 }
 
 impl RdKafkaBroker {
     /// Clients of one process. `properties` are the defaults of every client made here and must hold
     /// `bootstrap.servers`; what a client is given on top wins. `context` gives their timers, on tokio.
     pub fn new(context: Context, properties: Properties) -> RdKafkaBroker {
-        RdKafkaBroker { context, properties }
+        RdKafkaBroker { context, properties, statistics: Statistics::default() }
+    }
+
+    /// What its producers and consumers say of themselves. None says anything unless `statistics.interval.ms` is set.
+    pub fn statistics(&self) -> Statistics {
+        self.statistics.clone()
     }
 
     fn with(&self, properties: &Properties) -> Properties {
@@ -53,11 +67,11 @@ impl RdKafkaBroker {
 #[async_trait]
 impl Broker for RdKafkaBroker {
     async fn producer(&self, properties: &Properties) -> Result<Arc<dyn Producer>, Error> {
-        Ok(Arc::new(RdKafkaProducer::new(&self.with(properties))?))
+        Ok(Arc::new(RdKafkaProducer::new(&self.statistics, &self.with(properties))?))
     }
 
     async fn consumer(&self, properties: &Properties) -> Result<Box<dyn Consumer>, Error> {
-        Ok(Box::new(RdKafkaConsumer::new(self.context.clone(), &self.with(properties))?))
+        Ok(Box::new(RdKafkaConsumer::new(self.context.clone(), &self.statistics, &self.with(properties))?))
     }
 
     async fn admin(&self, properties: &Properties) -> Result<Arc<dyn Admin>, Error> {

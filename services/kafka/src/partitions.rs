@@ -79,10 +79,10 @@ pub(crate) fn without_offset(list: &TopicPartitionList) -> Vec<TopicPartition> {
     list.elements().iter().filter(none).map(name).collect()
 }
 
-/// The partitions of a list that have an offset, with it, whatever became of the others.
+/// The partitions of a list that have an offset and no error, with it, whatever became of the others.
 pub(crate) fn with_offset(list: &TopicPartitionList) -> Vec<(TopicPartition, Offset)> {
     let known = |entry: &TopicPartitionListElem<'_>| match entry.offset() {
-        RdOffset::Offset(offset) => Some((name(entry), offset)),
+        RdOffset::Offset(offset) if entry.error().is_ok() => Some((name(entry), offset)),
         _ => None,
     };
     list.elements().iter().filter_map(known).collect()

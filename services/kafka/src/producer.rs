@@ -1,6 +1,6 @@
 //! The producer: records go into librdkafka's queue, deliveries come back through one polling thread.
 
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,21 +13,27 @@ use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::statistics::Statistics as Said;
 use tokio::sync::oneshot;
 
 use crate::blocking::{blocking, drop_aside};
 use crate::error::{Flags, closed, from_code, from_flags, from_kafka};
 use crate::properties::settings;
+use crate::statistics::{self, Place, Registered, Statistics};
 use crate::{native, partitions};
 
 /// A producer on librdkafka.
 pub(crate) struct RdKafkaProducer {
     /// `None` once closed. Sends share it, so they do not wait for one another.
     inner: RwLock<Option<Arc<ThreadedProducer<Deliveries>>>>,
+    /// Until the close.
+    registered: Mutex<Option<Registered>>,
 }
 
-/// Carries each delivery report to the one who waits for it.
-struct Deliveries;
+/// Carries each delivery report to the one who waits for it, and statistics to where they are looked at.
+struct Deliveries {
+    statistics: Place,
+}
 
 /// What a record in flight keeps: where it goes, and who waits.
 struct InFlight {
@@ -35,7 +41,11 @@ struct InFlight {
     fate: oneshot::Sender<Result<RecordMetadata, Error>>,
 }
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    fn stats(&self, said: Said) {
+        self.statistics.put(statistics::producer(&said));
+    }
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<InFlight>;
@@ -81,11 +91,13 @@ fn millis(since_epoch: i64) -> Timestamp {
 }
 
 impl RdKafkaProducer {
-    pub(crate) fn new(properties: &Properties) -> Result<RdKafkaProducer, Error> {
+    pub(crate) fn new(all: &Statistics, properties: &Properties) -> Result<RdKafkaProducer, Error> {
         let settings = settings(properties)?;
-        let inner = settings.config.create_with_context(Deliveries);
+        let registered = all.register();
+        let inner = settings.config.create_with_context(Deliveries { statistics: registered.place() });
         let inner: ThreadedProducer<_> = inner.map_err(|error| from_kafka(&error, "a producer"))?;
-        Ok(RdKafkaProducer { inner: RwLock::new(Some(Arc::new(inner))) })
+        let inner = RwLock::new(Some(Arc::new(inner)));
+        Ok(RdKafkaProducer { inner, registered: Mutex::new(Some(registered)) })
     }
 
     fn inner(&self, what: &str) -> Result<Arc<ThreadedProducer<Deliveries>>, Error> {
@@ -183,7 +195,9 @@ impl Producer for RdKafkaProducer {
             drop(inner);
             flushed
         });
-        flushed.await.map_err(|error| match error {
+        let flushed = flushed.await;
+        drop(self.registered.lock().unwrap_or_else(PoisonError::into_inner).take());
+        flushed.map_err(|error| match error {
             KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut) => from_code(
                 RDKafkaErrorCode::OperationTimedOut,
                 format_args!("records are in flight still, {timeout:?} after the close"),

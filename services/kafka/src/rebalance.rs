@@ -3,13 +3,14 @@
 //! The callback only notes what librdkafka wants. The consumer takes it up in its poll, where it can wait for commits,
 //! and then tells librdkafka to go on; until it does, librdkafka waits.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use broker::TopicPartition;
+use broker::{Offset, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::statistics::Statistics as Said;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
 use tokio::sync::Notify;
@@ -42,6 +43,12 @@ struct Shared {
     rebalances: Mutex<VecDeque<Rebalance>>,
     /// Nobody will take rebalances up any more: they are agreed to at once.
     ended: AtomicBool,
+    /// It was closed, so that the group is to be left.
+    leaves: AtomicBool,
+    /// What was committed, by commits of the consumer's own and by librdkafka's.
+    committed: Mutex<BTreeMap<TopicPartition, Offset>>,
+    /// The last statistics, until they are taken up.
+    said: Mutex<Option<Box<Said>>>,
     /// Counts what a poll served that was no record.
     served: AtomicU64,
     /// Something is there to poll.
@@ -59,6 +66,23 @@ impl Callbacks {
 
     pub(crate) fn end(&self) {
         self.0.ended.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn leave(&self) {
+        self.0.leaves.store(true, Ordering::Release);
+        self.end();
+    }
+
+    pub(crate) fn leaves(&self) -> bool {
+        self.0.leaves.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn committed(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Offset>> {
+        self.0.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn said(&self) -> Option<Box<Said>> {
+        self.0.said.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(crate) fn served(&self) -> u64 {
@@ -84,7 +108,8 @@ impl ClientContext for Callbacks {
         self.serve();
     }
 
-    fn stats_raw(&self, _: &[u8]) {
+    fn stats(&self, said: Said) {
+        *self.0.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(said));
         self.serve();
     }
 
@@ -111,7 +136,10 @@ impl ConsumerContext for Callbacks {
         self.0.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push_back(rebalance);
     }
 
-    fn commit_callback(&self, _: KafkaResult<()>, _: &TopicPartitionList) {
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        if result.is_ok() {
+            self.committed().extend(partitions::with_offset(offsets));
+        }
         self.serve();
     }
 }
