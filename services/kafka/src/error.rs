@@ -19,7 +19,11 @@ pub(crate) fn from_kafka(error: &KafkaError, what: impl std::fmt::Display) -> Er
     match error {
         KafkaError::Transaction(error) => from_transaction(error, what),
         KafkaError::ClientConfig(_, description, name, value) => {
-            invalid_config(format!("`{name}` = `{value}`: {}", description.trim_end_matches('\0')))
+            let description = description.trim_end_matches('\0');
+            if ["password", "secret", ".pem"].iter().any(|secret| name.contains(secret)) {
+                return invalid_config(format!("`{name}`: {description}"));
+            }
+            invalid_config(format!("`{name}` = `{value}`: {description}"))
         }
         KafkaError::ClientCreation(text) => invalid_config(text.trim_end_matches('\0')),
         KafkaError::Canceled => closed(what),

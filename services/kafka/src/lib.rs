@@ -10,7 +10,10 @@
 //!
 //! With `statistics.interval.ms` set, [`RdKafkaBroker::statistics`] shows lag, queues and round trips of all clients.
 //!
-//! Absent on purpose: TLS and SASL (the build leaves OpenSSL out), KIP-848 groups. Nothing below the program `shakedown` may depend on this
+//! Authentication by SASL PLAIN is always there. The cargo feature `tls` adds TLS and SCRAM; it builds OpenSSL from source, which
+//! takes Perl beside the compiler. Off by default: without it a client that is told of TLS says what to build.
+//!
+//! Absent on purpose: Kerberos, tokens for OAUTHBEARER, KIP-848 groups. Nothing below the program `shakedown` may depend on this
 //! crate unless its feature `kafka` is on: the simulator builds without a C client.
 
 mod admin;
@@ -24,6 +27,7 @@ mod partitions;
 mod producer;
 mod properties;
 mod rebalance;
+mod security;
 mod statistics;
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
 use crate::error::invalid_config;
+use crate::security::secure;
 
 /// Ours, by Java's name: librdkafka has no such property.
 const MAX_POLL_RECORDS: &str = "max.poll.records";
@@ -28,6 +29,7 @@ pub(crate) fn settings(properties: &Properties) -> Result<Settings, Error> {
     for (name, value) in properties.iter().filter(|(name, _)| *name != MAX_POLL_RECORDS) {
         config.set(name, value);
     }
+    secure(properties, &mut config)?;
     let max_poll_records = match properties.get(MAX_POLL_RECORDS) {
         None => MAX_POLL_RECORDS_DEFAULT,
         Some(text) => match text.parse() {
