@@ -37,7 +37,8 @@ pub struct Spec {
 pub struct Listener {
     /// Whose it is.
     pub broker: u32,
-    /// Kafka's name for it: capital letters, digits, `_`.
+    /// Kafka's name for it: capital letters, digits, `_`. One that is called `SSL`, `SASL_PLAINTEXT` or `SASL_SSL` speaks that, as in
+    /// Kafka's own default map, with keys and users from the settings; every other is plain text.
     pub name: String,
     /// The port of loopback on which the broker listens; 0 for one that is free. See [`Processes::listener`](crate::Processes::listener).
     pub port: u16,
@@ -110,7 +111,7 @@ impl Spec {
         set("controller.listener.names", CONTROLLERS.into());
         let names = [DIRECT, node.inter_broker, CONTROLLERS].into_iter();
         let names = names.chain(self.listeners.iter().map(|listener| listener.name.as_str()));
-        let map: BTreeSet<_> = names.map(|name| format!("{name}:PLAINTEXT")).collect();
+        let map: BTreeSet<_> = names.map(|name| format!("{name}:{}", protocol(name))).collect();
         set("listener.security.protocol.map", map.into_iter().collect::<Vec<_>>().join(","));
         let joined = |listeners: &[(String, String, u16)]| {
             let listeners = listeners.iter().map(|(name, host, port)| format!("{name}://{host}:{port}"));
@@ -139,6 +140,13 @@ pub(crate) struct NodeSpec {
     pub(crate) inter_broker: &'static str,
     pub(crate) listeners: Vec<(String, String, u16)>,
     pub(crate) advertised: Vec<(String, String, u16)>,
+}
+
+fn protocol(listener: &str) -> &str {
+    match listener {
+        "SSL" | "SASL_PLAINTEXT" | "SASL_SSL" => listener,
+        _ => "PLAINTEXT",
+    }
 }
 
 /// Loopback, as Kafka's settings and clients write it.
@@ -185,6 +193,7 @@ mod tests {
     fn a_nodes_own_settings_win_over_the_clusters_and_what_makes_it_a_node_over_both() {
         let mut spec = Spec::for_tests(1).with([("num.partitions", 3), ("node.id", 77)]);
         spec.node_config.insert(1, [("num.partitions".to_owned(), "5".to_owned())].into());
+        spec.listeners = vec![listener(1, "SASL_SSL"), listener(1, "PROXIED")];
         let node = NodeSpec {
             id: 1,
             roles: "broker",
@@ -197,5 +206,7 @@ mod tests {
         let of = |name: &str| properties[name].as_str();
         assert_eq!((of("num.partitions"), of("node.id")), ("5", "1"));
         assert_eq!((of("listeners"), of("advertised.listeners")), ("PLAINTEXT://h:2", "PLAINTEXT://g:3"));
+        let map = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL_SSL:SASL_SSL";
+        assert_eq!(of("listener.security.protocol.map"), map);
     }
 }
