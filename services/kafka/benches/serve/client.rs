@@ -12,10 +12,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 
-/// The topic, which is there before the client.
-pub(crate) const TOPIC: &str = "bench";
-/// Its partitions.
-pub(crate) const PARTITIONS: i32 = 6;
+use crate::support::clusters::{PARTITIONS, TOPIC};
 
 const RECORD: [u8; 64] = [b'x'; 64];
 /// Sends between two looks at what came back.

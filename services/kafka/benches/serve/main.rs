@@ -9,7 +9,8 @@
 //! Without Java and Maven the third kind is skipped, and says so; with `SHAKEDOWN_REQUIRE_KAFKA=1` that is a failure.
 
 mod client;
-mod clusters;
+#[path = "../support/mod.rs"]
+mod support;
 mod table;
 
 use std::process::ExitCode;
@@ -18,7 +19,9 @@ use std::time::Duration;
 use criterion::{Criterion, SamplingMode, Throughput};
 
 use client::Client;
-use clusters::{Cluster, Kind};
+use rdkafka::mocking::MockCluster;
+use support::clusters::{Cluster, Kind, PARTITIONS, Started, TOPIC};
+use support::real_kafka_is_required;
 use table::{Row, Table};
 
 /// As in the program.
@@ -28,12 +31,21 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Records in one iteration of the stream.
 const RECORDS: u64 = 100_000;
 
+/// librdkafka's mock cluster.
+const MOCK: Kind = Kind::Other("librdkafka's mock", mock);
+
+fn mock(brokers: u32) -> Started {
+    let mock = MockCluster::new(brokers as i32).map_err(|error| error.to_string())?;
+    mock.create_topic(TOPIC, PARTITIONS, brokers as i32).map_err(|error| error.to_string())?;
+    Ok((mock.bootstrap_servers(), Box::new(mock)))
+}
+
 fn main() -> ExitCode {
     let mut criterion = Criterion::default().configure_from_args();
     let mut table = Table::default();
     let mut missing = None;
     for brokers in [1, 3] {
-        for kind in [Kind::Served, Kind::Mock, Kind::Real] {
+        for kind in [Kind::Served, MOCK, Kind::Real] {
             match Cluster::start(kind, brokers) {
                 Ok(cluster) => table.rows.push(measure(&mut criterion, &cluster)),
                 Err(reason) => {
@@ -52,11 +64,6 @@ fn main() -> ExitCode {
         }
         _ => ExitCode::SUCCESS,
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "whether real Kafka must be there is for the caller to say")]
-fn real_kafka_is_required() -> bool {
-    std::env::var("SHAKEDOWN_REQUIRE_KAFKA").is_ok_and(|value| value == "1")
 }
 
 fn measure(criterion: &mut Criterion, cluster: &Cluster) -> Row {

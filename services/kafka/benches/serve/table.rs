@@ -1,51 +1,9 @@
 //! What was measured, side by side, with ratios to the simulated Kafka of as many brokers.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
-/// Wall time of `work`.
-#[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
-pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let before = Instant::now();
-    let result = work();
-    (result, before.elapsed())
-}
-
-/// CPU time of this process, all threads.
-fn cpu_time() -> Duration {
-    let spent = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(spent.tv_sec as u64, spent.tv_nsec as u32)
-}
-
-/// What something took, summed over all of its iterations.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
-    units: u64,
-    wall: Duration,
-    cpu: Duration,
-}
-
-impl Tally {
-    /// Does `work`, which is so many units; gives its wall time.
-    pub(crate) fn add(&mut self, units: u64, work: impl FnOnce()) -> Duration {
-        let before = cpu_time();
-        let ((), wall) = timed(work);
-        self.units += units;
-        self.wall += wall;
-        self.cpu += cpu_time() - before;
-        wall
-    }
-
-    fn per_second(&self) -> f64 {
-        self.units as f64 / self.wall.as_secs_f64()
-    }
-
-    fn micros_each(&self, of: Duration) -> f64 {
-        of.as_secs_f64() * 1e6 / self.units as f64
-    }
-}
+use crate::support::Tally;
 
 /// One cluster.
 #[derive(Clone, Debug)]

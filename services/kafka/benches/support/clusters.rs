@@ -11,32 +11,36 @@ use kafka::loopback::{Loopback, own_address};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::mocking::MockCluster;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::client::{PARTITIONS, TOPIC};
-use crate::table::timed;
+use super::timed;
+
+/// The topic, which is there before the client.
+pub(crate) const TOPIC: &str = "bench";
+/// Its partitions.
+pub(crate) const PARTITIONS: i32 = 6;
 
 /// How long a broker may take until it is unfenced.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// What a cluster is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     /// The simulated Kafka over TCP: the cores and the shell of `shakedown serve`.
     Served,
-    /// librdkafka's mock cluster.
-    Mock,
     /// Kafka itself.
     Real,
+    /// Something else: its name, and how it is started.
+    #[allow(dead_code, reason = "not every bench compares with something else")]
+    Other(&'static str, fn(u32) -> Started),
 }
 
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Served => "shakedown serve",
-            Kind::Mock => "librdkafka's mock",
             Kind::Real => "Kafka 4.1",
+            Kind::Other(name, _) => name,
         }
     }
 }
@@ -60,8 +64,8 @@ impl Cluster {
         let runtime = Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
         let (started, ready_after) = timed(|| match kind {
             Kind::Served => serve(&runtime, brokers),
-            Kind::Mock => mock(brokers),
             Kind::Real => real(&runtime, brokers),
+            Kind::Other(_, start) => start(brokers),
         });
         let (bootstrap, running) = started?;
         // The served cluster's tasks are on this runtime.
@@ -69,7 +73,8 @@ impl Cluster {
     }
 }
 
-type Started = Result<(String, Box<dyn Any>), String>;
+/// What to bootstrap from, and what runs until it is dropped.
+pub(crate) type Started = Result<(String, Box<dyn Any>), String>;
 
 fn serve(runtime: &Runtime, brokers: u32) -> Started {
     let config = ClusterConfig::simulated(brokers).with("group.initial.rebalance.delay.ms", 0);
@@ -86,12 +91,6 @@ fn serve(runtime: &Runtime, brokers: u32) -> Started {
     let bootstrap = nodes.cluster().bootstrap_servers();
     create_topic(runtime, &bootstrap, brokers)?;
     Ok((bootstrap, Box::new(nodes)))
-}
-
-fn mock(brokers: u32) -> Started {
-    let mock = MockCluster::new(brokers as i32).map_err(|error| error.to_string())?;
-    mock.create_topic(TOPIC, PARTITIONS, brokers as i32).map_err(|error| error.to_string())?;
-    Ok((mock.bootstrap_servers(), Box::new(mock)))
 }
 
 fn real(runtime: &Runtime, brokers: u32) -> Started {
