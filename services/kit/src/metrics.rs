@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -126,8 +126,17 @@ impl Metrics {
 
     /// All numbers in Prometheus's text format (OpenMetrics); those of the store as [`Metrics::look`] found them last.
     pub fn text(&self) -> String {
+        self.text_with(&Registry::default())
+    }
+
+    /// The same, and those of `more` behind them: what the service's host knows and the service does not. Their names must be
+    /// others.
+    pub fn text_with(&self, more: &Registry) -> String {
         let mut text = String::new();
-        encode(&mut text, &self.inner.registry).expect("text is written to memory");
+        let written = encode_registry(&mut text, &self.inner.registry)
+            .and_then(|()| encode_registry(&mut text, more))
+            .and_then(|()| encode_eof(&mut text));
+        written.expect("text is written to memory");
         text
     }
 

@@ -7,7 +7,8 @@
 //! close_within = "30s"                # how long a stop waits for work in hand, and again for the outbox
 //! step_timeout = "30s"                # how long a saga waits for an answer to a step
 //!
-//! [kafka]                             # every client's properties, by Kafka's names (librdkafka's CONFIGURATION.md)
+//! [kafka]                             # every client's properties, by Kafka's names (librdkafka's CONFIGURATION.md); TLS and SCRAM
+//!                                     # need a build with `--features tls`
 //! "bootstrap.servers" = "127.0.0.1:9092"
 //! [consumer]                          # over [kafka], of the services' consumers
 //! "session.timeout.ms" = 10000

@@ -17,6 +17,7 @@
 
 pub mod args;
 pub mod audit;
+mod clients;
 pub mod config;
 pub mod exit;
 pub mod log;
@@ -30,7 +31,7 @@ pub mod topics;
 
 use std::sync::Arc;
 
-use broker::{Broker, Properties};
+use broker::Properties;
 use context::real::RealHost;
 use context::{Context, Seed};
 use rdkafka_broker::RdKafkaBroker;
@@ -93,7 +94,8 @@ fn errand(name: &str) -> Result<Context, String> {
 }
 
 /// The Kafka of the configuration, for a host.
-fn broker(config: &Config, context: &Context) -> Arc<dyn Broker> {
+fn broker(config: &Config, context: &Context) -> RdKafkaBroker {
     let named = Properties::new().set("client.id", context.name());
-    Arc::new(RdKafkaBroker::new(context.clone(), named.with(&config.kafka)))
+    let properties = named.set("statistics.interval.ms", clients::EVERY.as_millis()).with(&config.kafka);
+    RdKafkaBroker::new(context.clone(), properties)
 }

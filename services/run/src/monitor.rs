@@ -4,16 +4,19 @@
 //! |---|---|
 //! | `/health/live` | 200 from its start to its end; restart it otherwise |
 //! | `/health/ready` | 200 while Kafka answers and the last poll of each of its consumers went well, 503 with the reason otherwise |
-//! | `/metrics` | its numbers, for Prometheus (OpenMetrics text) |
+//! | `/metrics` | its numbers and those of its Kafka clients, for Prometheus (OpenMetrics text) |
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::Admin;
-use context::Context;
+use context::{Context, Timestamp};
 use kit::http::{Endpoint, Method, Request, Response, StatusCode};
 use kit::{ServiceHandle, Store};
+use rdkafka_broker::Statistics;
+
+use crate::clients;
 
 /// What OpenMetrics 1.0 calls itself.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -25,13 +28,14 @@ const KAFKA_ANSWERS: Duration = Duration::from_secs(3);
 /// Answers for one service.
 pub(crate) struct Monitor {
     store: Arc<dyn Store>,
+    statistics: Statistics,
     started: OnceLock<(ServiceHandle, Arc<dyn Admin>)>,
 }
 
 impl Monitor {
     /// Of a service that is yet to start.
-    pub(crate) fn new(store: Arc<dyn Store>) -> Monitor {
-        Monitor { store, started: OnceLock::new() }
+    pub(crate) fn new(store: Arc<dyn Store>, statistics: Statistics) -> Monitor {
+        Monitor { store, statistics, started: OnceLock::new() }
     }
 
     /// The service has started; `admin` asks its Kafka.
@@ -61,14 +65,15 @@ impl Monitor {
         }
     }
 
-    fn metrics(&self) -> Response {
+    fn metrics(&self, now: Timestamp) -> Response {
         let Some((service, _)) = self.started.get() else {
             return unavailable("it is starting");
         };
+        let clients = clients::registry(&self.statistics.clients(), now);
         match service.metrics().look(&*self.store) {
             Ok(()) => Response {
                 content_type: Some(OPEN_METRICS),
-                ..Response::text(StatusCode::OK, service.metrics().text())
+                ..Response::text(StatusCode::OK, service.metrics().text_with(&clients))
             },
             Err(error) => Response::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
@@ -85,7 +90,7 @@ impl Endpoint for Monitor {
         match (request.method, request.path.as_str()) {
             (Method::GET, "/health/live") => self.is_live(),
             (Method::GET, "/health/ready") => self.is_ready(context).await,
-            (Method::GET, "/metrics") => self.metrics(),
+            (Method::GET, "/metrics") => self.metrics(context.now()),
             _ => Response::text(StatusCode::NOT_FOUND, "there is /health/live, /health/ready and /metrics\n"),
         }
     }

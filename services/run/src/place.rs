@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Producer, Properties};
+use broker::{Broker as _, Producer, Properties};
 use context::{Context, Seed};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;

@@ -14,7 +14,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use broker::Properties;
+use broker::{Broker, Properties};
 use context::real::RealHost;
 use context::{Context, Seed, Task};
 use futures_util::future::{FutureExt as _, join_all, select_all};
@@ -144,7 +144,8 @@ impl Running {
     async fn serve(&mut self, config: &Config) -> Result<(), String> {
         let (part, port) = (self.part, config.ports[&self.part]);
         let shared: Arc<dyn Store> = Arc::new(self.store.clone());
-        let monitor = Arc::new(Monitor::new(shared.clone()));
+        let kafka = crate::broker(config, &self.context);
+        let monitor = Arc::new(Monitor::new(shared.clone(), kafka.statistics()));
         let watching = kit::http::serve(self.context.clone(), port, monitor.clone());
         self.context.spawn("monitor", async move {
             if let Err(error) = watching.await {
@@ -152,9 +153,9 @@ impl Running {
             }
         });
         topics::ensure(config, &self.context).await.map_err(|error| error.to_string())?;
-        let admin = crate::broker(config, &self.context).admin(&Properties::new()).await;
-        let admin = admin.map_err(|error| error.to_string())?;
-        let replica = replica(part, config, &self.context, shared).map_err(|error| error.to_string())?;
+        let admin = kafka.admin(&Properties::new()).await.map_err(|error| error.to_string())?;
+        let replica = replica(part, config, &self.context, Arc::new(kafka), shared);
+        let replica = replica.map_err(|error| error.to_string())?;
         let service = replica.handle();
         monitor.started(service.clone(), admin);
         self.service = Some(service);
@@ -180,6 +181,7 @@ fn replica(
     part: Part,
     config: &Config,
     context: &Context,
+    broker: Arc<dyn Broker>,
     store: Arc<dyn Store>,
 ) -> Result<Service, kit::StoreError> {
     let service = ServiceConfig {
@@ -188,7 +190,7 @@ fn replica(
         close_within: config.close_within,
         ..ServiceConfig::default()
     };
-    let (context, broker) = (context.clone(), crate::broker(config, context));
+    let context = context.clone();
     let at = |part: Part| (config.outside[&part].host.clone(), config.outside[&part].port);
     Ok(match part {
         Part::Order => {

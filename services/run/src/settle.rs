@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use broker::{Admin, Properties};
+use broker::{Admin, Broker as _, Properties};
 use context::Context;
 use kit::http::Client;
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use broker::{Admin, Error, ErrorCode, NewTopic, Properties};
+use broker::{Admin, Broker as _, Error, ErrorCode, NewTopic, Properties};
 use context::Context;
 
 use crate::config::Topics;
