@@ -45,6 +45,9 @@ mod validation;
 
 mod admin;
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
 mod attempts;
 mod backoff;
 mod error;

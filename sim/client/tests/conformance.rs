@@ -9,11 +9,9 @@
 
 #[path = "claims/mod.rs"]
 mod claims;
-#[path = "stand/mod.rs"]
-mod stand;
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,7 +25,7 @@ use kafka::ClusterConfig;
 use kafka::loopback::{Loopback, own_address};
 use libtest_mimic::{Arguments, Trial};
 use shakedown_client::WireBroker;
-use stand::{cluster, lock};
+use shakedown_client::conformance::{bed, cluster, in_the_world};
 use world::{Engine, LatencyRange, WorldConfig};
 
 fn main() -> ExitCode {
@@ -44,8 +42,9 @@ fn main() -> ExitCode {
     let real = Stand::new(shared.clone(), client);
     let mut trials = Vec::new();
     for (case, first_port) in cases().into_iter().zip((20_000..).step_by(10)) {
-        trials
-            .push(Trial::test(format!("world::{}", case.name), move || Ok(in_the_world(case).must_pass()?)));
+        trials.push(Trial::test(format!("world::{}", case.name), move || {
+            Ok(in_the_world(7, move |subject| async move { case.run(subject).await }).must_pass()?)
+        }));
         trials.push(Trial::test(format!("tcp::{}", case.name), move || {
             Ok(over_tcp(case, first_port).must_pass()?)
         }));
@@ -102,8 +101,8 @@ fn hold_in_the_world(habits: &'static str, claim: fn(claims::Desk) -> BoxFuture<
     }
 }
 
-fn in_the_world(case: Case) -> Outcome {
-    stand::in_the_world(7, move |subject| async move { case.run(subject).await })
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Brokers of this process. The conformance tests of services/kafka have the same: of `broker` and `kafka`, where its halves
@@ -132,6 +131,6 @@ fn over_tcp(case: Case, first_port: u16) -> Outcome {
         let bootstrap = cluster.bootstrap_servers();
         let nodes = Arc::new(Ours(Loopback::start(cluster, Seed(first_port.into()))));
         let context = RealHost::new("tester", Seed(7)).into_context();
-        case.run(stand::bed(context, &bootstrap, nodes)).await
+        case.run(bed(context, &bootstrap, nodes)).await
     })
 }

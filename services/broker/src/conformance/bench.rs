@@ -194,7 +194,7 @@ impl Bench {
     }
 
     /// Calls again while the error says so, for a minute: the interface leaves that to its users.
-    pub(super) async fn retried<T, F>(&self, call: impl Fn() -> F) -> Result<T, Failure>
+    pub(super) async fn retried<T, F>(&self, call: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
@@ -204,7 +204,7 @@ impl Bench {
                 Err(error) if error.is_retriable() && self.context().now() < deadline => {
                     self.context().sleep(Duration::from_millis(100)).await;
                 }
-                result => return Ok(result?),
+                result => return result,
             }
         }
     }

@@ -1,28 +1,33 @@
 //! Random operations of clients on one partition.
 //!
 //! [`perform`] does a list of [`Operation`]s one after the other through a Broker and writes down the [`Answer`] of each;
-//! [`expected`] tells the answers of a [model](Partition). A property test draws the lists and holds the two against each
-//! other; brokers may be killed and started on the way, and no answer may change for it.
+//! [`expected`] tells the answers of a [model](Partition). A property test draws the lists ([`lists`], with the cargo feature
+//! `lists`) and holds two such accounts against each other with [`first_difference`]: a cluster's against the model's, or the
+//! simulated cluster's against real Kafka's. Brokers may be killed and started on the way, and no answer may change for it.
 //!
-//! There is one idempotent producer, one holder of a transactional id, and a reader for each isolation level. An
-//! operation begins when the one before it was answered, so that each has one right answer. Absent: what several clients
-//! do at once (the checks of a running scenario judge that), and time, which is why records carry times of their own.
+//! There is one idempotent producer, one holder of a transactional id and the one from whom it took it, a reader for each
+//! isolation level, and one that refuses to be reset. An operation begins when the one before it was answered, so that each
+//! has one right answer. Ids are said by what they are of, never as numbers. Absent: what several clients do at once (the
+//! checks of a running scenario judge that), several partitions, and time, which is why records carry times of their own.
 
+mod desk;
+#[cfg(feature = "lists")]
+pub mod lists;
 mod model;
+mod place;
+mod reader;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use context::Timestamp;
 
+use desk::Desk;
 pub use model::{Partition, expected};
 
-use super::bench::text;
 use super::{Bench, Failure, Subject};
-use crate::{
-    Admin, Consumer, NewTopic, Offset, OffsetAndMetadata, OffsetSpec, Producer, ProducerRecord, Properties,
-    TopicPartition,
-};
+use crate::{Error, ErrorClass, ErrorCode, Offset};
 
 /// What a client does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,13 +40,19 @@ pub enum Operation {
         /// The second of the first, after the times' beginning; seconds need not go up.
         second: u8,
     },
-    /// The same in a transaction, which begins with it unless one is open.
+    /// The idempotent producer sends a record that is larger than the topic's `max.message.bytes`.
+    SendTooLarge,
+    /// As [`Operation::Send`], in a transaction, which begins with it unless one is open. If a record is refused so that
+    /// the transaction must be aborted, it is; how the client says so is its own.
     SendInTransaction {
         /// How many.
         records: u8,
         /// As in [`Operation::Send`].
         second: u8,
     },
+    /// A record too large goes into the transaction, which begins with it unless one is open; then a commit is tried, and
+    /// then the abort.
+    SpoilTransaction,
     /// The group's position becomes part of the open transaction; nothing happens without one.
     SendOffset(Offset),
     /// The open transaction is committed; nothing happens without one.
@@ -50,30 +61,70 @@ pub enum Operation {
     Abort,
     /// Another producer takes the transactional id, which ends the open transaction.
     TakeOver,
-    /// A reader reads to the end of what it may see.
-    Read {
-        /// With `isolation.level=read_committed`.
+    /// The producer from whom the transactional id was taken goes on as if it held it; nothing happens without one.
+    Former(Attempt),
+    /// A reader's position moves: hundredths of the way from offset 0 to the end, or beyond it.
+    Seek {
+        /// Of the reader with `isolation.level=read_committed`.
         committed: bool,
-        /// From where: hundredths of the way from offset 0 to the end. What is deleted by then is skipped, as
-        /// `auto.offset.reset=earliest` says.
-        from: u8,
+        /// How far.
+        to: u8,
     },
+    /// A reader reads from its position to the end of what it may see. From outside of the log it starts at the log's start,
+    /// as `auto.offset.reset=earliest` says.
+    Read {
+        /// The reader with `isolation.level=read_committed`.
+        committed: bool,
+    },
+    /// A reader with `auto.offset.reset=error` and `isolation.level=read_committed` reads from here to the end of what it
+    /// may see.
+    FetchFrom(Offset),
     /// The first offset that is kept.
     Earliest,
-    /// The high watermark.
-    Latest,
+    /// The high watermark, or the last stable offset.
+    Latest {
+        /// Asked with `isolation.level=read_committed`.
+        committed: bool,
+    },
     /// The first offset of this second or later.
-    AtTime(u8),
-    /// The group commits this offset.
+    AtTime {
+        /// Asked with `isolation.level=read_committed`.
+        committed: bool,
+        /// As in [`Operation::Send`].
+        second: u8,
+    },
+    /// The group commits this offset, and a text of its own with it.
     CommitOffset(Offset),
     /// What the group has committed.
     Committed,
     /// Records are deleted: hundredths of the way from the start to the end.
     DeleteRecords(u8),
+    /// Records before this offset are deleted: there may be none, and it may lie beyond the end.
+    DeleteRecordsBefore(Offset),
+    /// What the partition's leader knows of those who wrote to it.
+    Producers,
+    /// What the coordinator knows of the transactional id.
+    Transaction,
     /// The broker with this node id is killed and started again at once. After a deletion that waits until every replica has
     /// written down where its log begins: Kafka may lose a deletion with the processes of all replicas before that
     /// (`UnifiedLog.maybeIncrementLogStartOffset`).
     RestartBroker(i32),
+    /// The broker with this node id is killed and stays away. As with [`Operation::RestartBroker`]; one that is away already
+    /// is started first.
+    KillBroker(i32),
+    /// The broker that is away is started; nothing happens without one.
+    StartBroker,
+}
+
+/// What a producer tries that no longer holds its transactional id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// To send a record, in a new transaction unless it thinks that one is open.
+    Send,
+    /// To commit the transaction that it thinks is open.
+    Commit,
+    /// To abort it.
+    Abort,
 }
 
 /// What came of an operation.
@@ -81,24 +132,48 @@ pub enum Operation {
 pub enum Answer {
     /// There was nothing to answer.
     Done,
-    /// The offset asked for, if there is one; the offset of each record sent; the position committed.
+    /// The offset asked for, if there is one; the offset of each record sent.
     Offsets(Vec<Offset>),
-    /// What was read: offsets and values.
+    /// What was read: offsets, and all that a record holds.
     Records(Vec<(Offset, String)>),
+    /// The position committed, if there is one, and the text with it.
+    Position(Option<(Offset, String)>),
     /// The coordinator keeps the position back while a transaction that may change it is open.
     Unstable,
+    /// It was refused, each time that it was tried.
+    Refused(Vec<(ErrorCode, ErrorClass)>),
+    /// Those who wrote to the partition: the idempotent producer first.
+    Producers(Vec<Writer>),
+    /// How the transactional id stands.
+    Transaction {
+        /// Kafka's name of the state.
+        state: String,
+        /// The epoch of its holder.
+        epoch: i16,
+        /// Whether the partition is in the open transaction.
+        holds: bool,
+    },
+    /// The client has no such call.
+    Unknown,
+}
+
+/// A producer as the partition's leader knows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Writer {
+    /// Whether it is that of the transactional id.
+    pub transactional: bool,
+    /// Its epoch.
+    pub epoch: i32,
+    /// The sequence of its last record; -1 without one.
+    pub last_sequence: i32,
+    /// Where its open transaction begins.
+    pub transaction_start: Option<Offset>,
 }
 
 /// When the times of records begin: some time ago on any clock, and later than nothing.
 const TIMES_BEGIN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-const PATIENCE: Duration = Duration::from_secs(30);
-/// A reader to whom nothing comes for so long has read everything, if its client does not count what it skips.
-const SILENCE: Duration = Duration::from_secs(15);
-/// A broker that was killed so long ago is known to be gone, or is back.
-const SESSION_IS_OVER: Duration = Duration::from_secs(12);
-/// So long after it came into sync a replica has heard where its leader's log begins, which may be half a second later than
-/// the leader hears of it, and has written it down ([`super::FREQUENT_CLEANUP`]).
-const START_IS_WRITTEN: Duration = Duration::from_secs(4);
+/// The topic's `max.message.bytes`. A batch of the records that are sent has a tenth of it.
+const LARGEST: usize = 20_000;
 
 fn time(second: u8, number: usize) -> Timestamp {
     TIMES_BEGIN + Duration::from_millis(u64::from(second) * 1_000 + number as u64)
@@ -106,7 +181,22 @@ fn time(second: u8, number: usize) -> Timestamp {
 
 /// A percentage of the way from `start` to `end`.
 fn between(start: Offset, end: Offset, hundredths: u8) -> Offset {
-    start + (end - start) * Offset::from(hundredths.min(100)) / 100
+    start + (end - start) * Offset::from(hundredths) / 100
+}
+
+/// The value of the record that was sent after so many others.
+fn value(number: usize) -> String {
+    format!("r-{number}")
+}
+
+/// All that a record holds, as [`Answer::Records`] has it.
+fn shown(key: &str, value: &str, header: &str, time: Timestamp) -> String {
+    format!("{key}={value} h={header} at {}", time.since(TIMES_BEGIN).as_millis())
+}
+
+/// The text that is committed with a position.
+fn text_with(offset: Offset) -> String {
+    format!("at {offset}")
 }
 
 /// Performs the operations on a topic of its own, with `name` in its name and so many replicas.
@@ -121,300 +211,100 @@ pub async fn perform(
 ) -> Result<Vec<Answer>, Failure> {
     let mut desk = Desk::open(Bench::new(subject, name), replicas).await?;
     let mut answers = Vec::new();
-    for operation in operations {
+    for (number, operation) in operations.iter().enumerate() {
         let answer = desk.perform(operation).await;
-        answers.push(answer.map_err(|failure| Failure(format!("{operation:?}: {}", failure.0)))?);
+        answers.push(
+            answer.map_err(|failure| Failure(format!("operation {number}, {operation:?}: {}", failure.0)))?,
+        );
     }
+    desk.close().await?;
     Ok(answers)
 }
 
-/// An open transaction, as its client knows it.
-#[derive(Default)]
-struct Open {
-    first: Option<Offset>,
-    last: Option<Offset>,
-    offsets: bool,
+/// Where two accounts of the same operations part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The operation's number, from 0.
+    pub number: usize,
+    /// The operation; `None` if an account has more answers than there are operations.
+    pub operation: Option<Operation>,
+    /// What each account says; `None` where it ends too early.
+    pub answers: [Option<Answer>; 2],
 }
 
-/// The partition, and who asks for its offsets.
-struct Place {
-    bench: Bench,
-    admin: Arc<dyn Admin>,
-    at: TopicPartition,
-}
-
-struct Desk {
-    place: Place,
-    idempotent: Arc<dyn Producer>,
-    transactional: Arc<dyn Producer>,
-    open: Option<Open>,
-    /// By isolation level: uncommitted, committed.
-    readers: [Box<dyn Consumer>; 2],
-    sent: usize,
-    deleted: bool,
-    /// When a broker was last killed.
-    killed: Option<Timestamp>,
-}
-
-impl Desk {
-    async fn open(bench: Bench, replicas: i16) -> Result<Desk, Failure> {
-        let name = bench.name("t");
-        let minimum = if replicas > 2 { "2" } else { "1" };
-        // The records' times are old: they are kept all the same, and in one segment with the markers, which are new. In
-        // several, a time is looked for only in the first that has it, whatever the log's start.
-        let config =
-            [("min.insync.replicas", minimum), ("retention.ms", "-1"), ("segment.ms", "315360000000")];
-        let config = config.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let topic = NewTopic { replication_factor: Some(replicas), config, ..NewTopic::new(name.clone(), 1) };
-        // The end is asked for as the high watermark is; by default it would be the last stable offset.
-        let uncommitted = Properties::new().set("isolation.level", "read_uncommitted");
-        let admin = bench.broker().admin(&uncommitted).await?;
-        admin.create_topics(&[topic]).await?;
-        let idempotent = bench.producer_with(Properties::new().set("message.timeout.ms", 300_000)).await?;
-        let transactional = holder(&bench).await?;
-        let mut readers = Vec::new();
-        for isolation in ["read_uncommitted", "read_committed"] {
-            let properties = Properties::new().set("isolation.level", isolation);
-            let mut reader = bench.consumer_with("g", properties).await?;
-            reader.assign(&[TopicPartition::new(name.clone(), 0)]).await?;
-            readers.push(reader);
-        }
-        let readers = readers.try_into().map_err(|_| Failure("there are two isolation levels".into()))?;
-        let at = TopicPartition::new(name, 0);
-        let place = Place { bench, admin, at };
-        Ok(Desk {
-            place,
-            idempotent,
-            transactional,
-            open: None,
-            readers,
-            sent: 0,
-            deleted: false,
-            killed: None,
+/// The first operation that two accounts answer differently. What one of the clients cannot ask is not compared.
+pub fn first_difference(operations: &[Operation], one: &[Answer], other: &[Answer]) -> Option<Difference> {
+    let longest = operations.len().max(one.len()).max(other.len());
+    (0..longest).find_map(|number| {
+        let operation = operations.get(number);
+        let answers = [one.get(number), other.get(number)];
+        let same = match answers {
+            [Some(one), Some(other)] => [one, other].contains(&&Answer::Unknown) || one == other,
+            _ => false,
+        };
+        (!same || operation.is_none()).then(|| Difference {
+            number,
+            operation: operation.cloned(),
+            answers: answers.map(Option::<&Answer>::cloned),
         })
-    }
+    })
+}
 
-    async fn perform(&mut self, operation: &Operation) -> Result<Answer, Failure> {
-        Ok(match *operation {
-            Operation::Send { records, second } => {
-                Answer::Offsets(self.send(self.idempotent.clone(), records, second).await?)
-            }
-            Operation::SendInTransaction { records, second } => {
-                let mut open = self.begun().await?;
-                let offsets = self.send(self.transactional.clone(), records, second).await?;
-                open.first = open.first.or(offsets.first().copied());
-                open.last = offsets.last().copied().or(open.last);
-                self.open = Some(open);
-                Answer::Offsets(offsets)
-            }
-            Operation::SendOffset(offset) => {
-                if let Some(open) = &mut self.open {
-                    let position = [(self.place.at.clone(), OffsetAndMetadata::new(offset))];
-                    let group = self.readers[1].group_metadata();
-                    let producer = self.transactional.clone();
-                    self.place
-                        .bench
-                        .retried(async || {
-                            producer.send_offsets_to_transaction(&position, &group, PATIENCE).await
-                        })
-                        .await?;
-                    open.offsets = true;
-                }
-                Answer::Done
-            }
-            Operation::Commit | Operation::Abort => {
-                if let Some(open) = self.open.take() {
-                    let producer = self.transactional.clone();
-                    let end = async || match operation {
-                        Operation::Commit => producer.commit_transaction(PATIENCE).await,
-                        _ => producer.abort_transaction(PATIENCE).await,
-                    };
-                    self.place.bench.retried(end).await?;
-                    self.place.ended(&open).await?;
-                }
-                Answer::Done
-            }
-            Operation::TakeOver => {
-                self.transactional = holder(&self.place.bench).await?;
-                if let Some(open) = self.open.take() {
-                    self.place.ended(&open).await?;
-                }
-                Answer::Done
-            }
-            Operation::Read { committed, from } => self.read(committed, from).await?,
-            Operation::Earliest => Answer::Offsets(self.place.offsets(OffsetSpec::Earliest).await?),
-            Operation::Latest => Answer::Offsets(self.place.offsets(OffsetSpec::Latest).await?),
-            Operation::AtTime(second) => {
-                Answer::Offsets(self.place.offsets(OffsetSpec::At(time(second, 0))).await?)
-            }
-            Operation::CommitOffset(offset) => {
-                let position = [(self.place.at.clone(), OffsetAndMetadata::new(offset))];
-                let deadline = self.place.bench.context().now() + PATIENCE * 2;
-                while let Err(error) = self.readers[1].commit(&position).await {
-                    if !error.is_retriable() || self.place.bench.context().now() > deadline {
-                        return Err(error.into());
-                    }
-                    self.place.bench.context().sleep(Duration::from_millis(100)).await;
-                }
-                Answer::Done
-            }
-            Operation::Committed => self.committed().await?,
-            Operation::DeleteRecords(hundredths) => {
-                let (start, end) = (self.place.earliest().await?, self.place.latest().await?);
-                let before = [(self.place.at.clone(), between(start, end, hundredths))];
-                let admin = self.place.admin.clone();
-                self.deleted = true;
-                let starts = self.place.bench.retried(async || admin.delete_records(&before).await).await?;
-                Answer::Offsets(starts.into_iter().map(|(_, start)| start).collect())
-            }
-            Operation::RestartBroker(node) => {
-                if self.deleted {
-                    self.place.start_is_written(self.killed).await?;
-                }
-                self.killed = Some(self.place.bench.context().now());
-                self.place.bench.subject().restart_broker(node).await?;
-                Answer::Done
-            }
-        })
-    }
-
-    async fn begun(&mut self) -> Result<Open, Failure> {
-        if let Some(open) = self.open.take() {
-            return Ok(open);
-        }
-        self.transactional.begin_transaction().await?;
-        Ok(Open::default())
-    }
-
-    async fn send(
-        &mut self,
-        producer: Arc<dyn Producer>,
-        records: u8,
-        second: u8,
-    ) -> Result<Vec<Offset>, Failure> {
-        let mut deliveries = Vec::new();
-        for number in 0..usize::from(records) {
-            let record = ProducerRecord {
-                partition: Some(self.place.at.partition),
-                timestamp: Some(time(second, number)),
-                ..ProducerRecord::new(self.place.at.topic.clone(), "k", value(self.sent))
-            };
-            self.sent += 1;
-            deliveries.push(producer.send(record));
-        }
-        let mut offsets = Vec::new();
-        for delivery in deliveries {
-            let offset = delivery.await?.offset;
-            offsets.push(offset.ok_or_else(|| Failure("an acknowledgement without an offset".into()))?);
-        }
-        Ok(offsets)
-    }
-
-    async fn read(&mut self, committed: bool, from: u8) -> Result<Answer, Failure> {
-        let latest = self.place.latest().await?;
-        let first_open = self.open.as_ref().and_then(|open| open.first).filter(|_| committed);
-        let end = first_open.unwrap_or(latest);
-        let reader = &mut self.readers[usize::from(committed)];
-        reader.seek(&self.place.at, between(0, end, from))?;
-        let mut records = Vec::new();
-        let mut heard = self.place.bench.context().now();
-        while reader.position(&self.place.at).is_none_or(|position| position < end) {
-            match reader.poll(Duration::from_millis(200)).await {
-                Ok(more) if more.is_empty() => {}
-                Ok(more) => {
-                    heard = self.place.bench.context().now();
-                    records.extend(more);
-                }
-                Err(error) if error.is_fatal() => return Err(error.into()),
-                // The next poll goes on, as the interface says.
-                Err(_) => {}
-            }
-            if self.place.bench.context().now() > heard + SILENCE {
-                break;
-            }
-        }
-        let seen = records.iter().map(|record| (record.offset, text(record.value.as_deref())));
-        Ok(Answer::Records(seen.collect()))
-    }
-
-    async fn committed(&mut self) -> Result<Answer, Failure> {
-        let unstable = self.open.as_ref().is_some_and(|open| open.offsets);
-        let patience = if unstable { Duration::from_secs(2) } else { PATIENCE };
-        let deadline = self.place.bench.context().now() + PATIENCE * 2;
-        let at = std::slice::from_ref(&self.place.at);
-        loop {
-            match self.readers[1].committed(at, patience).await {
-                Ok(positions) => {
-                    let offsets = positions.into_iter().map(|(_, position)| position.offset);
-                    return Ok(Answer::Offsets(offsets.collect()));
-                }
-                Err(error) if error.is_retriable() && unstable => return Ok(Answer::Unstable),
-                Err(error) if error.is_retriable() && self.place.bench.context().now() < deadline => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [one, other] = &self.answers;
+        write!(f, "operation {}, {:?}: {one:?} here, {other:?} there", self.number, self.operation)
     }
 }
 
-impl Place {
-    async fn earliest(&self) -> Result<Offset, Failure> {
-        self.one(OffsetSpec::Earliest).await
-    }
-
-    async fn latest(&self) -> Result<Offset, Failure> {
-        self.one(OffsetSpec::Latest).await
-    }
-
-    async fn one(&self, spec: OffsetSpec) -> Result<Offset, Failure> {
-        let found = self.offsets(spec).await?;
-        found.first().copied().ok_or_else(|| Failure("every partition has a start and an end".into()))
-    }
-
-    async fn offsets(&self, spec: OffsetSpec) -> Result<Vec<Offset>, Failure> {
-        let asked = [(self.at.clone(), spec)];
-        let found = self.bench.retried(async || self.admin.list_offsets(&asked).await).await?;
-        Ok(found.into_iter().map(|(_, offset)| offset).collect())
-    }
-
-    /// Waits until every replica has written down where its log begins.
-    async fn start_is_written(&self, killed: Option<Timestamp>) -> Result<(), Failure> {
-        let context = self.bench.context();
-        if let Some(killed) = killed {
-            context.sleep_until(killed + SESSION_IS_OVER).await;
-        }
-        self.bench
-            .eventually("all replicas are in sync", async || {
-                let Ok(described) = self.admin.describe_topics(&[&self.at.topic]).await else {
-                    return Ok(false);
-                };
-                let partition = described.first().and_then(|topic| topic.partitions.first());
-                Ok(partition.is_some_and(|partition| partition.in_sync.len() == partition.replicas.len()))
-            })
-            .await?;
-        context.sleep(START_IS_WRITTEN).await;
-        Ok(())
-    }
-
-    /// Waits for the marker of a transaction: it is written after the producer was answered.
-    async fn ended(&self, open: &Open) -> Result<(), Failure> {
-        let Some(last) = open.last else { return Ok(()) };
-        self.bench
-            .eventually("the transaction's marker is there", async || Ok(self.latest().await? > last + 1))
-            .await
-    }
+/// A producer that is fenced is told so as INVALID_PRODUCER_EPOCH or PRODUCER_FENCED, by who tells it (KIP-588), and remembers
+/// it under either: librdkafka under the second. Here that is one.
+fn refused(errors: impl IntoIterator<Item = Error>) -> Answer {
+    let code = |error: &Error| match (error.code, error.class) {
+        (ErrorCode::Broker(47), ErrorClass::Fenced) => ErrorCode::Broker(90),
+        (code, _) => code,
+    };
+    Answer::Refused(errors.into_iter().map(|error| (code(&error), error.class)).collect())
 }
 
-/// A producer that has just taken the transactional id.
-async fn holder(bench: &Bench) -> Result<Arc<dyn Producer>, Failure> {
-    let properties = Properties::new()
-        .set("transactional.id", bench.name("p"))
-        .set("transaction.timeout.ms", 600_000)
-        .set("message.timeout.ms", 300_000);
-    let producer = bench.producer_with(properties).await?;
-    bench.retried(async || producer.init_transactions(PATIENCE).await).await?;
-    Ok(producer)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn value(number: usize) -> String {
-    format!("r-{number}")
+    const OPERATIONS: [Operation; 3] = [Operation::Earliest, Operation::Producers, Operation::Committed];
+
+    fn account(start: Offset, producers: Answer) -> Vec<Answer> {
+        vec![Answer::Offsets(vec![start]), producers, Answer::Unstable]
+    }
+
+    #[test]
+    fn equal_accounts_do_not_differ() {
+        let one = account(3, Answer::Producers(Vec::new()));
+        assert_eq!(first_difference(&OPERATIONS, &one, &one.clone()), None);
+    }
+
+    #[test]
+    fn the_first_answer_that_differs_is_named() {
+        let (one, other) = (account(3, Answer::Done), account(4, Answer::Unstable));
+        let found = first_difference(&OPERATIONS, &one, &other).unwrap();
+        assert_eq!((found.number, found.operation), (0, Some(Operation::Earliest)));
+        assert_eq!(found.answers, [Some(Answer::Offsets(vec![3])), Some(Answer::Offsets(vec![4]))]);
+    }
+
+    #[test]
+    fn what_a_client_cannot_ask_is_not_compared_and_what_follows_is() {
+        let (one, mut other) = (account(3, Answer::Producers(Vec::new())), account(3, Answer::Unknown));
+        assert_eq!(first_difference(&OPERATIONS, &one, &other), None);
+        other[2] = Answer::Position(None);
+        assert_eq!(first_difference(&OPERATIONS, &one, &other).map(|found| found.number), Some(2));
+    }
+
+    #[test]
+    fn an_account_that_ends_early_or_late_differs() {
+        let whole = account(3, Answer::Done);
+        let early = first_difference(&OPERATIONS, &whole, &whole[..1]).unwrap();
+        assert_eq!((early.number, &early.answers[1]), (1, &None));
+        let late = first_difference(&OPERATIONS[..2], &whole, &whole).unwrap();
+        assert_eq!((late.number, late.operation), (2, None));
+    }
 }

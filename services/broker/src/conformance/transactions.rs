@@ -37,11 +37,11 @@ async fn transactional(bench: &Bench, name: &str, more: Properties) -> Result<Ar
 }
 
 async fn commit(bench: &Bench, producer: &dyn Producer) -> Result<(), Failure> {
-    bench.retried(async || producer.commit_transaction(TIMEOUT).await).await
+    Ok(bench.retried(async || producer.commit_transaction(TIMEOUT).await).await?)
 }
 
 async fn abort(bench: &Bench, producer: &dyn Producer) -> Result<(), Failure> {
-    bench.retried(async || producer.abort_transaction(TIMEOUT).await).await
+    Ok(bench.retried(async || producer.abort_transaction(TIMEOUT).await).await?)
 }
 
 /// One transaction with these values.

@@ -1,4 +1,7 @@
-//! Where the conformance suite and the operations on a partition run: a simulated cluster, and our client beside it.
+//! Where tests put this client beside a simulated cluster: the conformance suite, and operations on a partition.
+//!
+//! [`in_the_world`] runs a program on a host beside three brokers in the simulated world, who can be killed and started. Absent:
+//! simulated brokers on TCP, which the tests start by themselves.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,8 +11,9 @@ use broker::conformance::{Bed, FREQUENT_CLEANUP, Features, Nodes, Subject};
 use broker::{Error, Properties};
 use context::{Context, NoRecorder, Seed};
 use kafka::{Cluster, ClusterConfig};
-use shakedown_client::WireBroker;
 use world::{Change, Engine, LatencyRange, WorldConfig};
+
+use crate::WireBroker;
 
 /// What a case asks of the one who runs its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,18 +53,21 @@ impl Nodes for Ordered {
 }
 
 /// Our client, and a cluster that somebody runs.
-pub(crate) fn bed(context: Context, bootstrap: &str, nodes: Arc<dyn Nodes>) -> Arc<dyn Subject> {
+pub fn bed(context: Context, bootstrap: &str, nodes: Arc<dyn Nodes>) -> Arc<dyn Subject> {
     let properties = Properties::new().set("bootstrap.servers", bootstrap);
     let broker = Arc::new(WireBroker::new(context.clone(), properties));
     Arc::new(Bed { context, broker, features: Features::all(), nodes, run_id: "conformance".into() })
 }
 
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A cluster as the cases want it.
-pub(crate) fn cluster(config: ClusterConfig) -> Cluster {
+///
+/// # Panics
+/// If the configuration is not sound.
+pub fn cluster(config: ClusterConfig) -> Cluster {
     let config = FREQUENT_CLEANUP.iter().fold(config, |config, (name, value)| config.with(*name, value));
     Cluster::new(config).expect("the configuration is sound")
 }
@@ -70,10 +77,10 @@ fn host(cluster: &Cluster, node: i32) -> String {
 }
 
 /// Runs a program beside three brokers in the simulated world, and gives what came of it.
-pub(crate) fn in_the_world<T, F>(
-    seed: u64,
-    program: impl Fn(Arc<dyn Subject>) -> F + Send + Sync + 'static,
-) -> T
+///
+/// # Panics
+/// If it has not ended within an hour of simulated time, or kills a broker twice without a start between.
+pub fn in_the_world<T, F>(seed: u64, program: impl Fn(Arc<dyn Subject>) -> F + Send + Sync + 'static) -> T
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
