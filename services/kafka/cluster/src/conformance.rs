@@ -1,4 +1,5 @@
-//! The conformance suite of `services/broker` on real Kafka, whatever client it is for: one cluster for all cases.
+//! The conformance suite of `services/broker` on real Kafka, whatever client it is for, and tests of one's own: one cluster for
+//! all.
 //!
 //! Cases run side by side, each under names of its own, but for those that break brokers: such a case has the cluster for
 //! itself, and leaves it whole. What the cluster cannot do is a reason to skip, and shows.
@@ -7,14 +8,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker::conformance::{Bed, Case, FREQUENT_CLEANUP, Feature, Features, Need, Nodes, Outcome};
+use broker::conformance::{Bed, Case, FREQUENT_CLEANUP, Feature, Features, Need, Nodes, Subject};
 use broker::{Broker, Error, ErrorClass, ErrorCode};
 use context::real::RealHost;
 use context::{BoxFuture, Context, Seed};
 use libtest_mimic::{Completion, Failed, Trial};
 
 use crate::trials::trial;
-use crate::{NoKafka, RealKafka, Shared, Spec, Wanted};
+use crate::{NoKafka, RealKafka, Shared, Spec, Wanted, unlike_others};
 
 /// How long a cluster may take to be whole again after a case.
 const WHOLE_WITHIN: Duration = Duration::from_secs(120);
@@ -54,11 +55,10 @@ impl Stand {
         name: String,
         hold: impl FnOnce(Context, Arc<dyn Broker>, String) -> BoxFuture<'static, ()> + Send + 'static,
     ) -> Trial {
-        let stand = self.clone();
-        trial(name, &self.shared, move |kafka| {
-            let _shared = stand.whole.read().unwrap_or_else(PoisonError::into_inner);
-            stand.block_on(kafka, hold);
-            Ok(Completion::Completed)
+        let client = self.client;
+        self.turn(name, false, move |turn| {
+            turn.block_on(client, |subject| hold(subject.context(), subject.broker(), subject.run_id()));
+            Ok(())
         })
     }
 
@@ -68,51 +68,100 @@ impl Stand {
         trial(name, &self.shared, move |kafka| stand.run(&case, kafka))
     }
 
+    /// A test of one's own. It has the cluster for itself if it kills brokers, as `breaks` says; the reason to skip it then is
+    /// the cluster's.
+    pub fn turn(
+        self: &Arc<Stand>,
+        name: String,
+        breaks: bool,
+        take: impl FnOnce(&Turn<'_>) -> Result<(), Failed> + Send + 'static,
+    ) -> Trial {
+        let stand = self.clone();
+        trial(name, &self.shared, move |kafka| match features(kafka).restart_broker {
+            Feature::Off(reason) if breaks => Ok(Completion::ignored_with(reason)),
+            _ => {
+                stand.in_turn(kafka, breaks, take)??;
+                Ok(Completion::Completed)
+            }
+        })
+    }
+
     fn run(&self, case: &Case, kafka: &Arc<RealKafka>) -> Result<Completion, Failed> {
-        let features = features(kafka);
-        if let Some(Feature::Off(reason)) = features.lacking(case) {
+        if let Some(Feature::Off(reason)) = features(kafka).lacking(case) {
             return Ok(Completion::ignored_with(reason));
         }
-        let outcome = if case.needs.contains(&Need::RestartBroker) {
-            // A case that panicked left it whole or not, which the next one sees by itself.
-            let _alone = self.whole.write().unwrap_or_else(PoisonError::into_inner);
-            kafka.await_ready(WHOLE_WITHIN)?;
-            let outcome = self.outcome(case, kafka, features);
-            for broker in 1..=kafka.brokers().unwrap_or(0) {
-                kafka.restart(broker)?;
-            }
-            kafka.await_ready(WHOLE_WITHIN)?;
-            outcome
-        } else {
-            let _shared = self.whole.read().unwrap_or_else(PoisonError::into_inner);
-            self.outcome(case, kafka, features)
-        };
+        let (case, client) = (*case, self.client);
+        let breaks = case.needs.contains(&Need::RestartBroker);
+        let outcome = self.in_turn(kafka, breaks, |turn| {
+            turn.block_on(client, |subject| Box::pin(async move { case.run(subject).await }))
+        })?;
         outcome.must_pass()?;
         Ok(Completion::Completed)
     }
 
-    fn outcome(&self, case: &Case, kafka: &Arc<RealKafka>, features: Features) -> Outcome {
-        let (case, nodes) = (*case, Arc::new(Ours(kafka.clone())));
-        self.block_on(kafka, |context, broker, run_id| {
-            Box::pin(
-                async move { case.run(Arc::new(Bed { context, broker, features, nodes, run_id })).await },
-            )
-        })
-    }
-
-    /// On a runtime of its own, with a client of its own.
-    fn block_on<T>(
+    /// Beside others, or alone and with the cluster whole before and after it.
+    fn in_turn<T>(
         &self,
-        kafka: &RealKafka,
-        run: impl FnOnce(Context, Arc<dyn Broker>, String) -> BoxFuture<'static, T>,
+        kafka: &Arc<RealKafka>,
+        breaks: bool,
+        take: impl FnOnce(&Turn<'_>) -> T,
+    ) -> Result<T, Failed> {
+        if !breaks {
+            let _shared = self.whole.read().unwrap_or_else(PoisonError::into_inner);
+            return Ok(take(&Turn { kafka }));
+        }
+        // A test that panicked left it whole or not, which the next one sees by itself.
+        let _alone = self.whole.write().unwrap_or_else(PoisonError::into_inner);
+        let turn = Turn { kafka };
+        turn.make_whole()?;
+        let taken = take(&turn);
+        turn.make_whole()?;
+        Ok(taken)
+    }
+}
+
+/// A test's turn on the cluster.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    kafka: &'a Arc<RealKafka>,
+}
+
+impl Turn<'_> {
+    /// Runs something with a subject of its own, whose client is this one, on a runtime of its own. No two subjects share
+    /// names.
+    ///
+    /// # Panics
+    /// If there can be no runtime.
+    pub fn block_on<T>(
+        &self,
+        client: Client,
+        run: impl FnOnce(Arc<dyn Subject>) -> BoxFuture<'static, T>,
     ) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let context = RealHost::new("tester", Seed(7)).into_context();
-            let broker = (self.client)(context.clone(), &kafka.bootstrap_servers());
-            let run_id = format!("conformance.{}", context.now().as_millis());
-            run(context, broker, run_id).await
+            let broker = client(context.clone(), &self.kafka.bootstrap_servers());
+            let run_id = format!("conformance.{}", unlike_others());
+            let (features, nodes) = (features(self.kafka), Arc::new(Ours(self.kafka.clone())));
+            run(Arc::new(Bed { context, broker, features, nodes, run_id })).await
         })
+    }
+
+    /// How many replicas a partition can have, up to three.
+    pub fn replicas(&self) -> i16 {
+        // A cluster that is someone else's has one broker at least.
+        self.kafka.brokers().map_or(1, |brokers| brokers.min(3) as i16)
+    }
+
+    /// Starts the brokers that are dead, and waits until all serve.
+    ///
+    /// # Errors
+    /// If they do not within two minutes.
+    pub fn make_whole(&self) -> Result<(), crate::ClusterError> {
+        for broker in 1..=self.kafka.brokers().unwrap_or(0) {
+            self.kafka.restart(broker)?;
+        }
+        self.kafka.await_ready(WHOLE_WITHIN)
     }
 }
 
