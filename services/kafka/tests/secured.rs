@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     // They share one small broker.
     arguments.test_threads = Some(1);
     let broker = Arc::new(OnceLock::new());
-    let mut claims: Vec<(&str, fn(&Secured))> = vec![
+    let mut claims: Vec<(&str, Claim)> = vec![
         ("a_user_with_a_password_writes_and_reads", a_user_with_a_password_writes_and_reads),
         ("a_wrong_password_reaches_nothing", a_wrong_password_reaches_nothing),
     ];
@@ -46,9 +46,11 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+/// Panics where it does not hold.
+type Claim = fn(&Secured);
 type Started = Arc<OnceLock<Result<Secured, Missing>>>;
 
-fn trial(name: &str, broker: &Started, claim: fn(&Secured)) -> Trial {
+fn trial(name: &str, broker: &Started, claim: Claim) -> Trial {
     let broker = broker.clone();
     Trial::ignorable_test(name, move || match broker.get_or_init(Secured::start) {
         Ok(secured) => {
