@@ -181,7 +181,7 @@ struct Ours(Arc<RealKafka>);
 #[async_trait]
 impl Nodes for Ours {
     async fn kill(&self, node_id: i32) -> Result<(), Error> {
-        self.0.kill(node_id as u32).map_err(failed)
+        self.0.kill(node_id as u32).map(|_| ()).map_err(failed)
     }
 
     async fn start(&self, node_id: i32) -> Result<(), Error> {

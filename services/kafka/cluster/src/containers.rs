@@ -24,7 +24,7 @@ use tokio::runtime::Runtime;
 
 use crate::folder::Folder;
 use crate::guardian::Guardian;
-use crate::nodes::{self, Nodes, READY_WITHIN};
+use crate::nodes::{self, Nodes, READY_WITHIN, killed_meanwhile};
 use crate::spec::{CONTROLLER, CONTROLLERS, DIRECT, INTERNAL, NodeSpec, Spec};
 use crate::{ClusterError, io_error, new_cluster_id, ports, unlike_others};
 
@@ -51,6 +51,8 @@ const DATA: &str = "/tmp/kraft-data";
 const STARTED_WITHIN: Duration = Duration::from_secs(60);
 /// How long a controlled shutdown may take, in seconds.
 const STOPS_WITHIN_S: i32 = 60;
+/// The exit code of a container that SIGKILL ended: 128 and its number.
+const KILLED: i64 = 137;
 
 /// Kafka's image, as the public one is configured: each setting is a variable of its environment.
 #[derive(Clone, Debug)]
@@ -247,6 +249,19 @@ impl Containers {
         wait(&self.runtime, question).map_err(|error| refused(node.id, what, &error.to_string()))
     }
 
+    fn signal(&self, node: &Node, signal: &str) -> Result<(), ClusterError> {
+        let options = KillContainerOptionsBuilder::new().signal(signal).build();
+        let sent = wait(&self.runtime, self.engine.kill_container(node.container.id(), Some(options)));
+        sent.map_err(|error| refused(node.id, &format!("sent {signal}"), &error.to_string()))
+    }
+
+    /// It is about to be asked to end. A paused process hears nothing else until it goes on.
+    fn let_it_hear(&self, node: &Node) {
+        *lock(&node.wanted) = false;
+        // An error says that it is not paused.
+        wait(&self.runtime, node.container.unpause()).ok();
+    }
+
     fn container_name(&self, node: u32) -> &str {
         self.node(node).container.id()
     }
@@ -265,20 +280,25 @@ impl Nodes for Containers {
         self.spec.listeners_of(broker).find(|listener| listener.name == name).map(|listener| listener.port)
     }
 
-    fn kill(&self, node: u32) -> Result<(), ClusterError> {
+    fn is_running(&self, node: u32) -> Result<bool, ClusterError> {
+        self.runs(self.node(node))
+    }
+
+    fn kill(&self, node: u32) -> Result<bool, ClusterError> {
         let node = self.node(node);
         *lock(&node.wanted) = false;
         if !self.runs(node)? {
-            return Ok(());
+            return Ok(false);
         }
-        let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
-        let killed = wait(&self.runtime, self.engine.kill_container(node.container.id(), Some(options)));
-        killed.map_err(|error| refused(node.id, "killed", &error.to_string()))?;
+        if let Err(error) = self.signal(node, "SIGKILL") {
+            // It may have ended a moment before.
+            return if self.runs(node)? { Err(error) } else { Ok(false) };
+        }
         // The engine answers when the signal is sent.
         while self.runs(node)? {
             crate::rest(Duration::from_millis(10));
         }
-        Ok(())
+        Ok(true)
     }
 
     fn restart(&self, node: u32) -> Result<(), ClusterError> {
@@ -290,12 +310,28 @@ impl Nodes for Containers {
         self.ask(node, "started", node.container.start())
     }
 
+    fn terminate(&self, node: u32) -> Result<(), ClusterError> {
+        let node = self.node(node);
+        self.let_it_hear(node);
+        if !self.runs(node)? {
+            return Ok(());
+        }
+        match self.signal(node, "SIGTERM") {
+            Err(error) if self.runs(node)? => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn stop(&self, node: u32) -> Result<(), ClusterError> {
         let node = self.node(node);
-        *lock(&node.wanted) = false;
-        // A paused process hears nothing else until it goes on; an error says that it is not paused.
-        wait(&self.runtime, node.container.unpause()).ok();
-        self.ask(node, "stopped", node.container.stop_with_timeout(Some(STOPS_WITHIN_S)))
+        let ran = self.runs(node)?;
+        self.let_it_hear(node);
+        self.ask(node, "stopped", node.container.stop_with_timeout(Some(STOPS_WITHIN_S)))?;
+        // The engine is content when it is gone, whoever did it; and it runs again if it was started meanwhile.
+        match self.ask(node, "looked for", node.container.exit_code())? {
+            None | Some(KILLED) if ran => Err(killed_meanwhile(node.id)),
+            _ => Ok(()),
+        }
     }
 
     fn pause(&self, node: u32) -> Result<(), ClusterError> {

@@ -90,11 +90,28 @@ impl RealKafka {
         self.nodes()?.listener(broker, name)
     }
 
+    /// As [`Processes::is_running`].
+    ///
+    /// # Errors
+    /// [`ClusterError::NotOurs`], or as there.
+    pub fn is_running(&self, node: u32) -> Result<bool, ClusterError> {
+        self.ours("look for a node of")?.is_running(node)
+    }
+
+    /// A node that has ended without being told to, how, and the end of its log; `None` if there is none, and of a given
+    /// cluster. Milliseconds, where nodes are containers.
+    ///
+    /// # Errors
+    /// If a node cannot be looked for.
+    pub fn dead_by_itself(&self) -> Result<Option<String>, ClusterError> {
+        self.nodes().map_or(Ok(None), nodes::dead_by_itself)
+    }
+
     /// As [`Processes::kill`].
     ///
     /// # Errors
     /// [`ClusterError::NotOurs`], or as there.
-    pub fn kill(&self, node: u32) -> Result<(), ClusterError> {
+    pub fn kill(&self, node: u32) -> Result<bool, ClusterError> {
         self.ours("kill a node of")?.kill(node)
     }
 
@@ -104,6 +121,14 @@ impl RealKafka {
     /// [`ClusterError::NotOurs`], or as there.
     pub fn restart(&self, node: u32) -> Result<(), ClusterError> {
         self.ours("restart a node of")?.restart(node)
+    }
+
+    /// As [`Processes::terminate`].
+    ///
+    /// # Errors
+    /// [`ClusterError::NotOurs`], or as there.
+    pub fn terminate(&self, node: u32) -> Result<(), ClusterError> {
+        self.ours("stop a node of")?.terminate(node)
     }
 
     /// As [`Processes::stop`].

@@ -32,7 +32,7 @@ mod guardian;
 mod jars;
 mod metadata;
 mod nodes;
-mod ports;
+pub mod ports;
 mod process;
 mod processes;
 mod spec;

@@ -11,6 +11,8 @@ use crate::{ClusterError, metadata, now, rest};
 /// How long a cluster may take until every broker serves. Three take six seconds on an idle laptop.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// So much of a log stands in an error.
+const LAST_LINES: usize = 10;
 
 /// The nodes of a cluster that was started here; see [`Processes`](crate::Processes) for what each call means.
 pub(crate) trait Nodes: Debug + Send + Sync {
@@ -19,13 +21,15 @@ pub(crate) trait Nodes: Debug + Send + Sync {
     /// The brokers, and the port of loopback on which each is reached without any proxy.
     fn ports(&self) -> Vec<(u32, u16)>;
     fn listener(&self, broker: u32, name: &str) -> Option<u16>;
-    fn kill(&self, node: u32) -> Result<(), ClusterError>;
+    fn is_running(&self, node: u32) -> Result<bool, ClusterError>;
+    fn kill(&self, node: u32) -> Result<bool, ClusterError>;
     fn restart(&self, node: u32) -> Result<(), ClusterError>;
+    fn terminate(&self, node: u32) -> Result<(), ClusterError>;
     fn stop(&self, node: u32) -> Result<(), ClusterError>;
     fn pause(&self, node: u32) -> Result<(), ClusterError>;
     fn resume(&self, node: u32) -> Result<(), ClusterError>;
     fn keep_logs(&self) -> Result<PathBuf, ClusterError>;
-    /// A node that should run and does not, and how it ended.
+    /// A node that should run and does not, and how it ended. One that was asked to end is not meant.
     fn ended_by_itself(&self) -> Result<Option<(u32, String)>, ClusterError>;
     /// What a node said last.
     fn log(&self, node: u32) -> String;
@@ -50,6 +54,23 @@ pub(crate) fn not_ready(nodes: &dyn Nodes) -> Option<(u32, String)> {
     })
 }
 
+/// A node that has ended by itself, with the end of its log.
+pub(crate) fn dead_by_itself(nodes: &dyn Nodes) -> Result<Option<String>, ClusterError> {
+    let dead = nodes.ended_by_itself()?;
+    Ok(dead.map(|(id, how)| format!("node {id} is not there: {how}; {}", end_of_log(nodes, id))))
+}
+
+fn end_of_log(nodes: &dyn Nodes, id: u32) -> String {
+    let log = nodes.log(id);
+    let lines: Vec<_> = log.lines().collect();
+    let tail = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+    format!("its log ends with:\n{tail}")
+}
+
+pub(crate) fn killed_meanwhile(node: u32) -> ClusterError {
+    ClusterError::NotReady(format!("node {node} was killed before it had ended as it was asked to"))
+}
+
 /// Waits until every broker lists them all.
 pub(crate) fn await_ready(nodes: &dyn Nodes, limit: Duration) -> Result<(), ClusterError> {
     let deadline = now() + limit;
@@ -57,13 +78,8 @@ pub(crate) fn await_ready(nodes: &dyn Nodes, limit: Duration) -> Result<(), Clus
         let dead = nodes.ended_by_itself()?;
         if dead.is_some() || now() > deadline {
             let (id, why) = dead.unwrap_or((id, format!("{why} after {limit:?}")));
-            let log = nodes.log(id);
-            let tail: Vec<_> = log.lines().rev().take(10).collect();
-            let tail: Vec<_> = tail.into_iter().rev().collect();
-            return Err(ClusterError::NotReady(format!(
-                "node {id} is not ready: {why}; its log ends with:\n{}",
-                tail.join("\n")
-            )));
+            let says = format!("node {id} is not ready: {why}; {}", end_of_log(nodes, id));
+            return Err(ClusterError::NotReady(says));
         }
         rest(LOOK_AGAIN);
     }

@@ -11,8 +11,12 @@ use crate::unlike_others;
 const FIRST: u16 = 24_000;
 const COUNT: u16 = 8_000;
 
-/// So many ports that nobody listens on, all different.
-pub(crate) fn free(count: usize) -> io::Result<Vec<u16>> {
+/// So many ports of loopback that nobody listens on, all different, for servers that will be killed and started again: no
+/// client is given one of them for a connection of its own.
+///
+/// # Errors
+/// If so many are not to be had.
+pub fn free(count: usize) -> io::Result<Vec<u16>> {
     // Held together, so that no port comes twice.
     let mut held: Vec<(u16, TcpListener)> = Vec::new();
     let start = (unlike_others() % u128::from(COUNT)) as u16;

@@ -39,11 +39,16 @@ impl Process {
         Ok(Process { id, guardian })
     }
 
+    /// Its number, which is nobody else's as long as this is there.
+    pub(crate) fn id(&self) -> Pid {
+        self.id
+    }
+
     /// Sends a signal, without waiting for what comes of it.
     pub(crate) fn signal(&mut self, signal: Signal) -> Result<(), ClusterError> {
         // The guardian waits for its charge, so while it lives the id is nobody else's.
         if self.ended()?.is_some() {
-            return Err(ClusterError::NotReady(format!("process {} has ended by itself", self.id)));
+            return Err(ClusterError::NotReady(format!("process {} has ended", self.id)));
         }
         let what = format!("sending {signal:?} to process {}", self.id);
         kill_process(self.id, signal).map_err(|error| io_error(what)(error.into()))

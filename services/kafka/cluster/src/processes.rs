@@ -6,23 +6,33 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use crate::folder::Folder;
-use crate::nodes::{self, Nodes, READY_WITHIN};
+use crate::nodes::{self, Nodes, READY_WITHIN, killed_meanwhile};
 use crate::process::Process;
 use crate::spec::{CONTROLLER, DIRECT, NodeSpec, Spec, loopback};
-use crate::{ClusterError, Jars, KAFKA_VERSION, io_error, new_cluster_id, now, ports};
+use crate::{ClusterError, Jars, KAFKA_VERSION, io_error, new_cluster_id, now, ports, rest};
 
 /// How long formatting may take: a second of a processor a node.
 const FORMATTED_WITHIN: Duration = Duration::from_secs(120);
 /// How long a controlled shutdown may take.
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
+/// How often a node that was asked to end is looked after.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// A node. Nobody holds its lock while Kafka takes its time: whoever kills it must not wait for one who waits for its end.
 struct Node {
     id: u32,
     port: u16,
-    process: Mutex<Option<Process>>,
+    running: Mutex<Option<Running>>,
+}
+
+/// A process that was started, and whose end nobody has seen to.
+struct Running {
+    process: Process,
+    /// It got SIGTERM: that it ends is no surprise.
+    asked_to_end: bool,
 }
 
 /// A running cluster: a controller and some brokers. Dropped, it is gone.
@@ -53,7 +63,7 @@ impl Processes {
             listener.port = port();
         }
         let ids = (1..=spec.brokers).chain([CONTROLLER]);
-        let nodes = ids.map(|id| (id, Node { id, port: port(), process: Mutex::new(None) })).collect();
+        let nodes = ids.map(|id| (id, Node { id, port: port(), running: Mutex::new(None) })).collect();
         let folder = Mutex::new(Folder::new()?);
         let cluster = Processes { nodes, spec, jars: jars.clone(), folder };
         cluster.format()?;
@@ -172,21 +182,24 @@ impl Processes {
     /// # Errors
     /// If the process cannot be looked for.
     pub fn is_running(&self, node: u32) -> Result<bool, ClusterError> {
-        match lock(&self.node(node).process).as_mut() {
-            Some(process) => Ok(process.ended()?.is_none()),
+        match lock(&self.node(node).running).as_mut() {
+            Some(running) => Ok(running.process.ended()?.is_none()),
             None => Ok(false),
         }
     }
 
-    /// SIGKILL. The disk stays. Nothing if it does not run. Returns when the process is gone, within milliseconds.
+    /// SIGKILL, whatever others do to the node. The disk stays. Returns when the process is gone, within milliseconds, and
+    /// tells whether there was one to kill: one that had ended was not killed.
     ///
     /// # Errors
-    /// None at present.
-    pub fn kill(&self, node: u32) -> Result<(), ClusterError> {
-        if let Some(process) = lock(&self.node(node).process).take() {
-            process.kill();
-        }
-        Ok(())
+    /// If the process cannot be looked for.
+    pub fn kill(&self, node: u32) -> Result<bool, ClusterError> {
+        // For these milliseconds nobody starts a second process on the same disk.
+        let mut held = lock(&self.node(node).running);
+        let Some(Running { mut process, .. }) = held.take() else { return Ok(false) };
+        let ran = process.ended()?.is_none();
+        process.kill();
+        Ok(ran)
     }
 
     /// Starts a node that was killed or stopped; nothing if it runs. Returns when its process runs, within milliseconds; when
@@ -195,31 +208,62 @@ impl Processes {
     /// # Errors
     /// If the process cannot be started.
     pub fn restart(&self, node: u32) -> Result<(), ClusterError> {
-        let mut process = lock(&self.node(node).process);
-        if let Some(running) = process.as_mut()
-            && running.ended()?.is_none()
+        let mut held = lock(&self.node(node).running);
+        if let Some(running) = held.as_mut()
+            && running.process.ended()?.is_none()
         {
             return Ok(());
         }
         let mut command = self.jars.java("kafka.Kafka");
         command.arg(self.path(node, "properties"));
-        *process = Some(Process::spawn(&command, Path::new(&self.path(node, "log")))?);
+        let process = Process::spawn(&command, Path::new(&self.path(node, "log")))?;
+        *held = Some(Running { process, asked_to_end: false });
         Ok(())
     }
 
-    /// SIGTERM: a controlled shutdown. Nothing if it does not run. Returns when the process has ended: after seconds.
+    /// SIGTERM: a controlled shutdown begins, also of a node that is paused. Nothing if it does not run. Returns at once;
+    /// [`Processes::is_running`] tells when it has ended, after seconds.
     ///
     /// # Errors
-    /// If the signal cannot be sent, or the process does not end within a minute; it runs on then.
-    pub fn stop(&self, node: u32) -> Result<(), ClusterError> {
-        let mut held = lock(&self.node(node).process);
-        let Some(process) = held.as_mut() else { return Ok(()) };
-        terminate(process)?;
-        if process.wait(STOPS_WITHIN)?.is_none() {
-            return Err(ClusterError::NotReady(format!("node {node} does not end after SIGTERM")));
+    /// If the signal cannot be sent.
+    pub fn terminate(&self, node: u32) -> Result<(), ClusterError> {
+        self.ask_to_end(node).map(|_| ())
+    }
+
+    /// The process that was asked, if there is one.
+    fn ask_to_end(&self, node: u32) -> Result<Option<Pid>, ClusterError> {
+        let mut held = lock(&self.node(node).running);
+        let Some(running) = held.as_mut() else { return Ok(None) };
+        if running.process.ended()?.is_some() {
+            return Ok(None);
         }
-        *held = None;
-        Ok(())
+        running.asked_to_end = true;
+        terminate(&mut running.process)?;
+        Ok(Some(running.process.id()))
+    }
+
+    /// [`Processes::terminate`], and returns when the process has ended: after seconds.
+    ///
+    /// # Errors
+    /// If the signal cannot be sent, if the process does not end within a minute (it runs on then), or if another call kills
+    /// it before it has ended.
+    pub fn stop(&self, node: u32) -> Result<(), ClusterError> {
+        let Some(asked) = self.ask_to_end(node)? else { return Ok(()) };
+        let deadline = now() + STOPS_WITHIN;
+        loop {
+            match lock(&self.node(node).running).as_mut() {
+                Some(running) if running.process.id() == asked => {
+                    if running.process.ended()?.is_some() {
+                        return Ok(());
+                    }
+                }
+                _ => return Err(killed_meanwhile(node)),
+            }
+            if now() > deadline {
+                return Err(ClusterError::NotReady(format!("node {node} does not end after SIGTERM")));
+            }
+            rest(LOOK_AGAIN);
+        }
     }
 
     /// Stops every node: all brokers get SIGTERM together, so that none waits for others that are gone, then the controller,
@@ -235,7 +279,7 @@ impl Processes {
         for nodes in [brokers, controller] {
             let mut ending = Vec::new();
             for node in nodes {
-                if let Some(mut process) = lock(&node.process).take()
+                if let Some(Running { mut process, .. }) = lock(&node.running).take()
                     && process.ended()?.is_none()
                 {
                     terminate(&mut process)?;
@@ -267,8 +311,8 @@ impl Processes {
     }
 
     fn signal(&self, node: u32, signal: Signal) -> Result<(), ClusterError> {
-        match lock(&self.node(node).process).as_mut() {
-            Some(process) => process.signal(signal),
+        match lock(&self.node(node).running).as_mut() {
+            Some(running) => running.process.signal(signal),
             None => Err(ClusterError::NotReady(format!("node {node} does not run"))),
         }
     }
@@ -287,12 +331,20 @@ impl Nodes for Processes {
         self.listener(broker, name)
     }
 
-    fn kill(&self, node: u32) -> Result<(), ClusterError> {
+    fn is_running(&self, node: u32) -> Result<bool, ClusterError> {
+        self.is_running(node)
+    }
+
+    fn kill(&self, node: u32) -> Result<bool, ClusterError> {
         self.kill(node)
     }
 
     fn restart(&self, node: u32) -> Result<(), ClusterError> {
         self.restart(node)
+    }
+
+    fn terminate(&self, node: u32) -> Result<(), ClusterError> {
+        self.terminate(node)
     }
 
     fn stop(&self, node: u32) -> Result<(), ClusterError> {
@@ -313,7 +365,7 @@ impl Nodes for Processes {
 
     fn ended_by_itself(&self) -> Result<Option<(u32, String)>, ClusterError> {
         for node in self.nodes.values() {
-            if let Some(process) = lock(&node.process).as_mut()
+            if let Some(Running { process, asked_to_end: false }) = lock(&node.running).as_mut()
                 && let Some(status) = process.ended()?
             {
                 return Ok(Some((node.id, format!("its process has ended: {status}"))));

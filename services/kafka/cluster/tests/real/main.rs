@@ -31,6 +31,15 @@ fn main() -> ExitCode {
             Ok(Completion::Completed)
         }));
     }
+    for (name, claim) in nodes::CLAIMS_OF_PROCESSES {
+        tests.push(trials::trial(*name, &shared, move |kafka| {
+            if !kafka.to_string().contains("local processes") {
+                return Ok(Completion::ignored_with("its nodes are no processes of this machine"));
+            }
+            claim(kafka)?;
+            Ok(Completion::Completed)
+        }));
+    }
     for (name, claim) in ends::CLAIMS {
         tests.push(trials::trial(*name, &shared, move |kafka| {
             if !kafka.is_ours() {
