@@ -1,7 +1,7 @@
 //! What a client of Kafka did or was told, in a form that goes from one process to another.
 //!
-//! [`Act`] is [`ClientAct`] with everything owned, and with the Broker interface's records, offsets and errors taken apart
-//! into fields that serde knows: the interface itself need not know how anybody carries it. Nothing is lost on the way.
+//! [`Act`] is [`ClientAct`] with everything owned, and with the Broker interface's records and offsets taken apart into fields
+//! that serde knows. Nothing is lost on the way.
 
 use broker::{
     ConsumerRecord, Error, ErrorClass, ErrorCode, Header, Headers, OffsetAndMetadata, ProducerRecord,
@@ -26,7 +26,7 @@ pub(crate) enum Act {
     TransactionEnded { commit: bool },
     Sent { send: u64, topic: String, partition: Option<i32>, at_us: Option<u64>, content: Content },
     Acknowledged { send: u64, place: Place, offset: Option<i64>, at_us: u64 },
-    GivenUp { send: u64, code: Code, class: Class, message: String },
+    GivenUp { send: u64, code: ErrorCode, class: ErrorClass, message: String },
     ConsumerOpened { group: Option<String>, committed_only: bool, auto_commit: bool, from_earliest: bool },
     Assigned(Vec<Place>),
     Revoked(Vec<Place>),
@@ -54,34 +54,6 @@ pub(crate) struct Read {
     leader_epoch: Option<i32>,
     at_us: u64,
     content: Content,
-}
-
-/// [`ErrorCode`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Code {
-    InvalidConfig,
-    InvalidState,
-    Closed,
-    Transport,
-    TimedOut,
-    MessageTimedOut,
-    QueueFull,
-    OffsetOutOfRange,
-    MaxPollExceeded,
-    AssignmentLost,
-    Unsupported,
-    Purged,
-    Broker(i16),
-}
-
-/// [`ErrorClass`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Class {
-    Retriable,
-    Abortable,
-    Fenced,
-    Fatal,
-    Failed,
 }
 
 /// [`Act`] in the Broker interface's own types, for a [`ClientAct`] to borrow from.
@@ -126,8 +98,8 @@ impl Act {
             },
             ClientAct::GivenUp { send, error } => Act::GivenUp {
                 send: send.0,
-                code: Code::of(error.code),
-                class: Class::of(error.class),
+                code: error.code,
+                class: error.class,
                 message: error.message.clone(),
             },
             ClientAct::ConsumerOpened { group, committed_only, auto_commit, from_earliest } => {
@@ -162,7 +134,7 @@ impl Act {
                 Whole::Acknowledged(send, RecordMetadata { partition, offset, timestamp })
             }
             Act::GivenUp { send, code, class, message } => {
-                Whole::GivenUp(send, Error { code: code.whole(), class: class.whole(), message })
+                Whole::GivenUp(send, Error { code, class, message })
             }
             Act::Assigned(places) => Whole::Assigned(places.into_iter().map(at).collect()),
             Act::Revoked(places) => Whole::Revoked(places.into_iter().map(at).collect()),
@@ -255,54 +227,6 @@ impl Read {
     }
 }
 
-/// The same words on both sides.
-macro_rules! words {
-    ($ours:ident, $theirs:ident, [$($word:ident),+], [$($wraps:ident)?]) => {
-        impl $ours {
-            fn of(theirs: $theirs) -> $ours {
-                match theirs {
-                    $($theirs::$word => $ours::$word,)+
-                    $($theirs::$wraps(number) => $ours::$wraps(number),)?
-                    #[allow(unreachable_patterns, reason = "only one of the two is open to more words")]
-                    other => unknown(other),
-                }
-            }
-
-            fn whole(self) -> $theirs {
-                match self {
-                    $($ours::$word => $theirs::$word,)+
-                    $($ours::$wraps(number) => $theirs::$wraps(number),)?
-                }
-            }
-        }
-    };
-}
-
-words!(Class, ErrorClass, [Retriable, Abortable, Fenced, Fatal, Failed], []);
-words!(
-    Code,
-    ErrorCode,
-    [
-        InvalidConfig,
-        InvalidState,
-        Closed,
-        Transport,
-        TimedOut,
-        MessageTimedOut,
-        QueueFull,
-        OffsetOutOfRange,
-        MaxPollExceeded,
-        AssignmentLost,
-        Unsupported,
-        Purged
-    ],
-    [Broker]
-);
-
-fn unknown<T: std::fmt::Debug, U>(word: T) -> U {
-    panic!("the Broker interface has the new word {word:?}: it must have one here, too")
-}
-
 fn place(at: &TopicPartition) -> Place {
     (at.topic.to_string(), at.partition)
 }
@@ -371,9 +295,8 @@ pub(crate) mod testing {
             Act::SendingOffsets { group: "g".into(), offsets: commits() },
             Act::ReadToEnd { place: place(), end: 5, high_watermark: 6 },
         ];
-        for class in [Class::Retriable, Class::Abortable, Class::Fenced, Class::Fatal, Class::Failed] {
-            acts.push(Act::GivenUp { send: 3, code: Code::Broker(-1), class, message: "x".into() });
-        }
+        let (code, class) = (ErrorCode::Broker(-1), ErrorClass::Abortable);
+        acts.push(Act::GivenUp { send: 3, code, class, message: "x".into() });
         acts
     }
 }
