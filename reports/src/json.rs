@@ -7,13 +7,24 @@ use serde_json::{Value, json};
 
 use crate::{
     Durations, Evidence, FailedSeed, FaultReport, Finding, FindingKind, Sagas, ScenarioResult, SeedResult,
+    Skipped,
 };
 
-/// All scenarios of one `run`.
-pub fn results(results: &[ScenarioResult]) -> Value {
+/// All scenarios of one `run`. Whether a claim held is said of those that ran.
+pub fn results(results: &[ScenarioResult], skipped: &[Skipped]) -> Value {
     json!({
         "held": results.iter().all(ScenarioResult::held),
         "scenarios": results.iter().map(scenario).collect::<Vec<_>>(),
+        "skipped": skipped.iter().map(left_out).collect::<Vec<_>>(),
+    })
+}
+
+fn left_out(skipped: &Skipped) -> Value {
+    json!({
+        "scenario": skipped.name,
+        "file": skipped.file.display().to_string(),
+        "claim": skipped.claim,
+        "why": skipped.why,
     })
 }
 

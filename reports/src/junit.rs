@@ -1,18 +1,22 @@
-//! Results for CI servers: one suite a scenario, one case a seed, and one more for what only shows over all seeds.
+//! Results for CI servers: one suite a scenario, one case a seed, and one more for what only shows over all seeds. A scenario
+//! that was skipped is a suite with one case, which says why.
 //!
 //! `time` is simulated: the same results give the same bytes.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::{Finding, ScenarioResult};
+use crate::{Finding, ScenarioResult, Skipped};
 
 /// All scenarios of one `run`, as JUnit's XML.
-pub fn results(results: &[ScenarioResult]) -> String {
+pub fn results(results: &[ScenarioResult], skipped: &[Skipped]) -> String {
     let mut xml =
         String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"shakedown\">\n");
     for result in results {
         suite(&mut xml, result);
+    }
+    for skipped in skipped {
+        left_out(&mut xml, skipped);
     }
     xml.push_str("</testsuites>\n");
     xml
@@ -43,6 +47,16 @@ fn suite(xml: &mut String, result: &ScenarioResult) {
         let _ = writeln!(xml, "      <error message=\"{why}\">replay: {replay}</error>\n    </testcase>");
     }
     xml.push_str("  </testsuite>\n");
+}
+
+fn left_out(xml: &mut String, skipped: &Skipped) {
+    let (name, why) = (escape(&skipped.name), escape(&skipped.why));
+    let _ = writeln!(
+        xml,
+        "  <testsuite name=\"{name}\" tests=\"1\" failures=\"0\" errors=\"0\" skipped=\"1\" time=\"0.000\">\n    \
+         <testcase classname=\"{name}\" name=\"over all seeds\" time=\"0.000\">\n      \
+         <skipped message=\"{why}\"/>\n    </testcase>\n  </testsuite>"
+    );
 }
 
 fn case(

@@ -23,5 +23,5 @@ mod tests;
 pub use durations::Durations;
 pub use fault::FaultReport;
 pub use finding::{Evidence, Finding, FindingKind};
-pub use scenario::{FailedSeed, ScenarioResult};
+pub use scenario::{FailedSeed, ScenarioResult, Skipped};
 pub use seed::{Hop, Sagas, SeedResult};

@@ -33,6 +33,19 @@ pub struct FailedSeed {
     pub why: String,
 }
 
+/// A scenario of a folder that did not run, because its backend cannot bring it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The file's name without `.toml`.
+    pub name: String,
+    /// The file, as it was named on the command line.
+    pub file: PathBuf,
+    /// The claim.
+    pub claim: String,
+    /// What cannot be brought.
+    pub why: String,
+}
+
 impl ScenarioResult {
     /// Every seed gave a result, and nothing was found, on any seed or over all.
     pub fn held(&self) -> bool {

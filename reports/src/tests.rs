@@ -99,6 +99,15 @@ fn inert() -> ScenarioResult {
     result
 }
 
+fn skipped() -> Skipped {
+    Skipped {
+        name: "power-loss".to_owned(),
+        file: PathBuf::from("scenarios/power-loss.toml"),
+        claim: "nothing acknowledged is lost with the power".to_owned(),
+        why: "the backend `kafka` cannot take the power from broker-1: it is a process".to_owned(),
+    }
+}
+
 fn files() -> Vec<String> {
     ["trace.txt", "result.json"].map(|file| format!("reports/out/broker-crash/seed-3/{file}")).to_vec()
 }
@@ -210,9 +219,9 @@ fn a_seed_without_a_result_is_no_claim_that_held() {
     let result = failed();
     assert!(!result.held() && !result.is_broken());
     insta::assert_snapshot!(format!("{}{}", text::line(&result), text::failure(&result, &[])));
-    let json = json::results(std::slice::from_ref(&result));
+    let json = json::results(std::slice::from_ref(&result), &[]);
     assert_eq!((&json["held"], &json["scenarios"][0]["failed"][2]["seed"]), (&false.into(), &3.into()));
-    let junit = junit::results(&[result]);
+    let junit = junit::results(&[result], &[]);
     assert!(junit.contains("tests=\"5\" failures=\"0\" errors=\"3\""), "{junit}");
     assert!(
         junit.contains("<error message=\"panicked: &quot;2&quot;\">replay: shakedown replay "),
@@ -222,11 +231,11 @@ fn a_seed_without_a_result_is_no_claim_that_held() {
 
 #[test]
 fn programs_get_json() {
-    let json = json::results(&[broken(), inert()]);
+    let json = json::results(&[broken(), inert()], &[skipped()]);
     insta::assert_snapshot!(format!("{json:#}"));
 }
 
 #[test]
 fn ci_servers_get_junit() {
-    insta::assert_snapshot!(junit::results(&[broken(), inert()]));
+    insta::assert_snapshot!(junit::results(&[broken(), inert()], &[skipped()]));
 }

@@ -16,7 +16,7 @@ const FINDINGS_MAX: usize = 4;
 const FAILED_MAX: usize = 2;
 
 /// What is wrong with a scenario; empty if it held. The first seed that broke it is shown in full, the others named.
-/// `files` are what was written for that seed.
+/// `files` are what was written for that seed, or for the first one without a result if none broke it.
 pub fn failure(result: &ScenarioResult, files: &[String]) -> String {
     if result.held() {
         return String::new();

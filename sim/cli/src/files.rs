@@ -1,5 +1,6 @@
 //! What a broken seed leaves on disk: `DIR/<scenario>/seed-N/result.json`, and a trace of the first one of a scenario.
-//! Scenarios of one name, from different folders, are in `DIR/<folder>/<scenario>`.
+//! Scenarios of one name, from different folders, are in `DIR/<folder>/<scenario>`. On real Kafka each broken seed, and each without
+//! a result, leaves its trace, and what its hosts printed.
 
 #![expect(clippy::disallowed_methods, reason = "what a run leaves is for people")]
 
@@ -52,6 +53,17 @@ impl SeedFolder {
     pub(crate) fn write_result(&self, result: &ScenarioResult, seed: &SeedResult) -> io::Result<String> {
         let path = self.0.join("result.json");
         fs::write(&path, format!("{:#}\n", json::seed(result, seed)))?;
+        Ok(path.display().to_string())
+    }
+
+    /// Writes what a host printed; gives the file's name.
+    ///
+    /// # Errors
+    /// What the file system says.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn write_log(&self, host: &str, printed: &[u8]) -> io::Result<String> {
+        let path = self.0.join(format!("{host}.log"));
+        fs::write(&path, printed)?;
         Ok(path.display().to_string())
     }
 

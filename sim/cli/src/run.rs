@@ -5,13 +5,14 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::str::FromStr as _;
 use std::thread;
 
 use harness::recorder::{Detail, Trace};
 use harness::scenario::Scenario;
 use harness::system::System;
 use harness::{RunError, Swept, Work, sweep};
-use reports::{ScenarioResult, json, junit, text};
+use reports::{ScenarioResult, Skipped, json, junit, text};
 use world::Engine;
 
 use crate::args::{Backend, Format, RunArgs};
@@ -24,6 +25,10 @@ const NO_KAFKA: &str = "error: this build has no backend `kafka`: it was built w
     simulated Kafka";
 
 pub(crate) fn run(args: &RunArgs, system: &dyn System) -> u8 {
+    if let Some(why) = not_side_by_side(args) {
+        terminal::complain(&format!("error: {why}"));
+        return exit::USAGE;
+    }
     if args.backend == Backend::Kafka {
         return on_kafka(args, system);
     }
@@ -55,8 +60,21 @@ pub(crate) fn run(args: &RunArgs, system: &dyn System) -> u8 {
             vec![Vec::new(); results.len()]
         }
     };
-    terminal::say(&shown(args.format, swept, &files));
+    terminal::say(&shown(args.format, &results_of(swept), &[], &files));
     exit::worst(codes)
+}
+
+/// Why `--side-by-side` cannot be: its table stands below the text of a run on real Kafka.
+fn not_side_by_side(args: &RunArgs) -> Option<&'static str> {
+    match (args.side_by_side, args.backend, args.format) {
+        (true, Backend::Sim, _) => Some(
+            "`--side-by-side` is for `--backend kafka`: it shows the simulated runs beside the real ones",
+        ),
+        (true, Backend::Kafka, Format::Json | Format::Junit) => Some(
+            "`--side-by-side` is a table for people: leave `--format` out, or run the two backends one after the other",
+        ),
+        _ => None,
+    }
 }
 
 #[cfg(feature = "kafka")]
@@ -74,24 +92,41 @@ pub(crate) fn seeds(scenario: &Scenario, args: &RunArgs) -> Vec<u64> {
     seeds.filter(|seed| args.shard.is_none_or(|shard| shard.has(*seed))).collect()
 }
 
-pub(crate) fn shown(format: Format, swept: Vec<Swept>, files: &[Vec<String>]) -> String {
-    let results: Vec<ScenarioResult> = swept.into_iter().map(|swept| swept.result).collect();
+pub(crate) fn results_of(swept: Vec<Swept>) -> Vec<ScenarioResult> {
+    swept.into_iter().map(|swept| swept.result).collect()
+}
+
+pub(crate) fn shown(
+    format: Format,
+    results: &[ScenarioResult],
+    skipped: &[Skipped],
+    files: &[Vec<String>],
+) -> String {
     match format {
-        Format::Json => format!("{:#}\n", json::results(&results)),
-        Format::Junit => junit::results(&results),
+        Format::Json => format!("{:#}\n", json::results(results, skipped)),
+        Format::Junit => junit::results(results, skipped),
         Format::Text => {
             let lines = results.iter().map(text::line);
             let failures = results.iter().zip(files).map(|(result, files)| text::failure(result, files));
-            lines.chain(failures).chain([text::tables(&results)]).collect()
+            lines.chain(failures).chain([text::tables(results)]).collect()
         }
     }
 }
 
-/// Says why a seed gave no result; gives its exit code.
+/// Says why a seed gave no result, or what is left of one that did; gives its exit code.
 pub(crate) fn failed_to_run(error: &RunError) -> u8 {
     match error {
         RunError::Panicked(panic) => {
-            terminal::complain(&format!("error: {panic}\n  = help: this is a bug; the seed finds it again"));
+            let help = match Engine::from_str(&panic.engine) {
+                Ok(_) => "the seed finds it again",
+                // A run on real Kafka is not the same run again.
+                Err(_) => "what is known of the run is in its seed's files",
+            };
+            terminal::complain(&format!("error: {panic}\n  = help: this is a bug; {help}"));
+            exit::BUG
+        }
+        RunError::Bug(_) => {
+            terminal::complain(&format!("error: {error}\n  = help: this is a bug of Shakedown's own"));
             exit::BUG
         }
         RunError::Unsupported(_) | RunError::NotReady(_) | RunError::Unavailable(_) | RunError::Stage(_) => {
@@ -153,4 +188,36 @@ fn files_of(
         files.extend([trace, written]);
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_host_says_and_nobody_understands_is_a_bug_and_no_missing_backend() {
+        assert_eq!(failed_to_run(&RunError::Bug("what gateway told cannot be read".to_owned())), exit::BUG);
+        assert_eq!(failed_to_run(&RunError::Stage("node 2 is not there".to_owned())), exit::UNAVAILABLE);
+    }
+
+    #[test]
+    fn both_worlds_are_shown_only_to_people_and_below_a_run_on_real_kafka() {
+        let args = |backend, format| RunArgs {
+            paths: Vec::new(),
+            seeds: None,
+            jobs: None,
+            shard: None,
+            backend,
+            side_by_side: true,
+            engine: Engine::Jump,
+            report: "reports/out".into(),
+            format,
+        };
+        assert_eq!(not_side_by_side(&args(Backend::Kafka, Format::Text)), None);
+        for (backend, format) in
+            [(Backend::Sim, Format::Text), (Backend::Kafka, Format::Json), (Backend::Kafka, Format::Junit)]
+        {
+            assert!(not_side_by_side(&args(backend, format)).is_some(), "{backend:?}, {format:?}");
+        }
+    }
 }

@@ -24,6 +24,6 @@ pub mod sweep;
 pub mod verdict;
 mod words;
 
-pub use run::{RunError, run, run_on};
+pub use run::{Ran, RunError, run, run_on};
 pub use sweep::{Swept, Work, one_by_one, sweep};
 pub use words::{checks, vocabulary};

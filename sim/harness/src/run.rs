@@ -67,15 +67,19 @@ pub enum RunError {
     /// There is no real cluster to run on; the text says what is missing.
     #[error("{0}")]
     Unavailable(String),
-    /// Something of a real stage failed that is neither the services' nor the scenario's: a signal, a socket, a file.
+    /// Something of a real stage failed that is neither the services' nor the scenario's: a signal, a socket, a file, a
+    /// broker that died by itself.
     #[error("the run cannot go on: {0}")]
     Stage(String),
+    /// A bug of the harness's own that is no panic: one of its processes does not understand another.
+    #[error("{0}")]
+    Bug(String),
     /// Somebody asked the program to end (SIGINT, SIGTERM).
     #[error("interrupted")]
     Interrupted,
 }
 
-/// A run that panicked. The seed finds it again.
+/// A run that panicked. In a simulated world its seed finds it again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("scenario `{scenario}` panicked with seed {seed} on engine `{engine}`: {message}")]
 pub struct Panic {
@@ -87,6 +91,15 @@ pub struct Panic {
     pub engine: String,
     /// What the panic said.
     pub message: String,
+}
+
+/// What a run left.
+#[derive(Debug)]
+pub struct Ran {
+    /// What was found out. It stands whatever became of the stage.
+    pub result: SeedResult,
+    /// What could not be ended or taken away when the run was over, if anything.
+    pub unclosed: Option<RunError>,
 }
 
 /// Runs a scenario with a seed in a simulated world. The result is judged by itself; what holds only over many seeds is
@@ -104,10 +117,12 @@ pub fn run(
     engine: Engine,
     trace: Option<Trace>,
 ) -> Result<SeedResult, RunError> {
-    run_on(&mut Simulated(engine), system, scenario, seed, trace)
+    let Ran { result, unclosed } = run_on(&mut Simulated(engine), system, scenario, seed, trace)?;
+    unclosed.map_or(Ok(result), Err)
 }
 
-/// The same on any backend.
+/// The same on any backend. A real one may fail to clean up after a run that was judged: that is no error here, for the
+/// verdict may be all there is of a run that nobody can repeat.
 ///
 /// # Errors
 /// As [`run`].
@@ -117,7 +132,7 @@ pub fn run_on(
     scenario: &Scenario,
     seed: u64,
     trace: Option<Trace>,
-) -> Result<SeedResult, RunError> {
+) -> Result<Ran, RunError> {
     backend.supported(scenario)?;
     let engine = backend.name();
     let run = || Run::new(backend, system, scenario, seed, trace)?.finish();
@@ -205,7 +220,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn finish(mut self) -> Result<SeedResult, RunError> {
+    fn finish(mut self) -> Result<Ran, RunError> {
         self.note(format_args!("{}", self.plan));
         let mut recovery = None;
         let mut faults = Faults::new(&self.scenario.faults, &self.plan, Duration::ZERO);
@@ -329,6 +344,9 @@ impl<'a> Run<'a> {
         if !self.probed() {
             return Some("the probe still writes".to_owned());
         }
+        if let Some(host) = self.stage.starting_host() {
+            return Some(format!("{host} has not told what it keeps"));
+        }
         // What a hanging transaction keeps from readers has a check of its own.
         let Some(ends) = self.stage.last_stable_offsets() else {
             return Some("the cluster does not tell the ends of its logs".to_owned());
@@ -358,7 +376,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn judge(mut self, faults: Faults<'_>, recovery: Option<Recovery>) -> Result<SeedResult, RunError> {
+    fn judge(mut self, faults: Faults<'_>, recovery: Option<Recovery>) -> Result<Ran, RunError> {
         let measured = self.deployment.measurements();
         let mut findings = self.watch.findings();
         findings.append(&mut self.findings);
@@ -367,10 +385,10 @@ impl<'a> Run<'a> {
             findings.extend(verdict::expectations(&self.scenario.expect, &measured));
         }
         let simulated = self.now();
-        self.stage.close()?;
+        let unclosed = self.stage.close().err();
         let digest = self.recorder.digest();
         self.recorder.finish().map_err(RunError::Trace)?;
-        Ok(SeedResult {
+        let result = SeedResult {
             scenario: self.scenario.name.clone(),
             seed: self.plan.seed.0,
             engine: self.plan.engine.clone(),
@@ -384,7 +402,8 @@ impl<'a> Run<'a> {
             hops: measured.hops,
             faults: faults.into_reports(),
             findings,
-        })
+        };
+        Ok(Ran { result, unclosed })
     }
 
     /// Lets time pass until `done`, for at most `patience`; whether it was.

@@ -11,7 +11,7 @@ use reports::{FailedSeed, ScenarioResult, SeedResult};
 use world::Engine;
 
 use crate::recorder::Trace;
-use crate::run::{RunError, run, run_on};
+use crate::run::{Ran, RunError, run, run_on};
 use crate::scenario::Scenario;
 use crate::stage::Backend;
 use crate::system::System;
@@ -31,7 +31,7 @@ pub struct Work<'a> {
 pub struct Swept {
     /// Its results, judged; seeds without one are named in it.
     pub result: ScenarioResult,
-    /// The seeds that gave no result, and why: panics, mostly.
+    /// Why seeds gave no result, panics mostly; and what could not be cleaned up after some that did.
     pub errors: Vec<RunError>,
 }
 
@@ -49,14 +49,14 @@ pub fn sweep(
     let mut results = side_by_side(&runs, jobs, |(scenario, seed)| {
         let result = run(system, scenario, *seed, engine, None);
         done(scenario, &result);
-        result
+        result.map(|result| Ran { result, unclosed: None })
     })
     .into_iter();
     work.iter().map(|work| judged(*work, engine.name(), results.by_ref())).collect()
 }
 
 /// Hears how a run with a seed ended.
-pub type Ended<'a> = dyn FnMut(&Scenario, u64, &Result<SeedResult, RunError>) + 'a;
+pub type Ended<'a> = dyn FnMut(&Scenario, u64, &Result<Ran, RunError>) + 'a;
 
 /// Runs all of the work on one backend, one run after the other, for backends that cannot have several at once. `trace`
 /// gives each run its trace, `done` hears how it ended. A run that was interrupted, or found no cluster, is the last.
@@ -85,15 +85,14 @@ pub fn one_by_one(
     swept
 }
 
-fn judged(
-    work: Work<'_>,
-    engine: &str,
-    results: impl Iterator<Item = Result<SeedResult, RunError>>,
-) -> Swept {
+fn judged(work: Work<'_>, engine: &str, results: impl Iterator<Item = Result<Ran, RunError>>) -> Swept {
     let (mut seeds, mut failed, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     for (seed, result) in work.seeds.iter().zip(results) {
         match result {
-            Ok(result) => seeds.push(result),
+            Ok(Ran { result, unclosed }) => {
+                seeds.push(result);
+                errors.extend(unclosed);
+            }
             Err(error) => {
                 failed.push(FailedSeed { seed: *seed, engine: engine.to_owned(), why: error.to_string() });
                 errors.push(error);

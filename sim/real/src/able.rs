@@ -1,11 +1,12 @@
 //! What of a scenario can be brought on real Kafka, known before anything runs.
 //!
-//! A cluster that was given keeps its brokers. Processes have no power to lose, and nothing stands between brokers. What
+//! A cluster that was given keeps its brokers, and has the settings that its owner gave it: of `[cluster]` it takes only what
+//! topics can be made with. Nothing slows all links of a machine. Processes have no power to lose, and nothing stands between brokers. What
 //! shares memory with the harness (customers, observer, probe) cannot die alone. A file store belongs to one process, so
 //! a service has one replica.
 
 use harness::fault::{Unsupported, Wound, wounds_of};
-use harness::scenario::{BrokerChoice, Fault, FaultKind, Scenario};
+use harness::scenario::{BrokerChoice, Fault, FaultKind, Scenario, USUAL_LATENCY};
 use harness::system::System;
 
 /// Whose host it is.
@@ -45,8 +46,12 @@ pub(crate) fn broker(host: &str) -> Option<u32> {
     host.strip_prefix("broker-")?.parse().ok()
 }
 
-/// Whether a scenario can be brought; `owned` if the cluster is started for it.
-pub(crate) fn supported(system: &dyn System, scenario: &Scenario, owned: bool) -> Result<(), Unsupported> {
+/// Whether a scenario can be brought, on a cluster that is started for it or on one of so many brokers that was given.
+pub(crate) fn supported(
+    system: &dyn System,
+    scenario: &Scenario,
+    given: Option<u32>,
+) -> Result<(), Unsupported> {
     let unsupported = |fault: Option<&Fault>, why: String| Unsupported {
         file: scenario.file.clone(),
         fault: fault.map(|fault| (fault.kind.word(), fault.line)),
@@ -60,14 +65,36 @@ pub(crate) fn supported(system: &dyn System, scenario: &Scenario, owned: bool) -
             return Err(unsupported(None, why));
         }
     }
+    if scenario.latency != USUAL_LATENCY {
+        let why = "set `latency` under `[network]`: links are as fast as they are".to_owned();
+        return Err(unsupported(None, why));
+    }
+    if let Some(why) = given.and_then(|brokers| unlike(scenario, brokers)) {
+        return Err(unsupported(
+            None,
+            format!("{why}: the cluster that KAFKA_BOOTSTRAP_SERVERS names is not ours"),
+        ));
+    }
     for fault in &scenario.faults {
         for wound in wounds(&fault.kind) {
-            if let Some(why) = obstacle(system, &wound, owned) {
+            if let Some(why) = obstacle(system, &wound, given.is_none()) {
                 return Err(unsupported(Some(fault), why));
             }
         }
     }
     Ok(())
+}
+
+/// What of `[cluster]` a given cluster of so many brokers does not have.
+fn unlike(scenario: &Scenario, brokers: u32) -> Option<String> {
+    let cluster = &scenario.cluster;
+    if let Some((name, value)) = cluster.config.first_key_value() {
+        return Some(format!("set `{name}` to {value}"));
+    }
+    if let Some((name, level)) = cluster.features.first_key_value() {
+        return Some(format!("set the feature `{name}` to {level}"));
+    }
+    (cluster.brokers != brokers).then(|| format!("make {} brokers of {brokers}", cluster.brokers))
 }
 
 /// What a fault hurts; whichever broker leads stands for all.

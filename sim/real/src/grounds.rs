@@ -44,13 +44,14 @@ pub(crate) struct Wish {
 impl Wish {
     pub(crate) fn of(system: &dyn System, scenario: &Scenario) -> Wish {
         let cluster = &scenario.cluster;
-        let (replicas, in_sync) = (cluster.replication_factor, cluster.min_insync_replicas);
+        let replicas = cluster.replication_factor;
+        // The first four as the simulated cluster has them. `transaction.state.log.min.isr` is Kafka's in both: a partition
+        // asks for no more replicas in sync than it has (`Partition.effectiveMinIsr`).
         let settings = [
             ("default.replication.factor", replicas),
             ("offsets.topic.replication.factor", replicas),
             ("transaction.state.log.replication.factor", replicas),
-            ("transaction.state.log.min.isr", in_sync),
-            ("min.insync.replicas", in_sync),
+            ("min.insync.replicas", cluster.min_insync_replicas),
             // Each client host with a listener of its own costs as many threads.
             ("num.network.threads", 1),
             // Fifty are for clusters with thousands of groups; each costs files and fetches.

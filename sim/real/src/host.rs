@@ -37,7 +37,7 @@ pub enum HostError {
     /// Its standard input is not what the harness gives it, or the process cannot be set up.
     #[error("this command is for the harness's own children: {0}")]
     Io(#[from] io::Error),
-    /// The scenario changed since the harness read it.
+    /// The scenario that the harness sent is none to this program.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
     /// The system cannot run this host so.
@@ -60,7 +60,8 @@ pub fn host(system: &dyn System) -> Result<(), HostError> {
         std::process::abort();
     }));
 
-    let scenario = Scenario::load(&engaged.file, &harness::vocabulary(system))?;
+    // Not read from the file again, which may have changed since: every host is of the same scenario at every start.
+    let scenario = Scenario::parse(&engaged.file, &engaged.text, &harness::vocabulary(system))?;
     let line = Arc::new(Line(Mutex::new(socket.try_clone()?)));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let (end, ended) = oneshot::channel();

@@ -3,7 +3,8 @@
 //! Hosts in processes of their own tell it through sockets, those that live beside the harness through memory. Whoever
 //! takes ([`Inbox::take`]) fixes an instant, then reads every socket until nothing is left, and gets what is stamped up to
 //! that instant in the order of the stamps. What a host says before an effect is in its socket before the effect; so
-//! whatever was seen of the effect, anywhere, is stamped later and comes later.
+//! whatever was seen of the effect, anywhere, is stamped later and comes later. The commits of stores are told after the
+//! effect, and are the exception ([`crate::telegram`]).
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -22,6 +23,8 @@ const READ_BYTES: usize = 256 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mail {
     pub(crate) host: String,
+    /// Which of the host's processes sent it, in the order of their starts; 0 of a host beside the harness.
+    pub(crate) incarnation: u64,
     pub(crate) telegram: Telegram,
 }
 
@@ -45,6 +48,7 @@ struct State {
 #[derive(Debug)]
 struct Line {
     host: String,
+    incarnation: u64,
     socket: UnixStream,
     read: Vec<u8>,
 }
@@ -55,9 +59,10 @@ impl Inbox {
     }
 
     /// Hears of a host through this socket from now on, until its other end is closed and nothing is left in it.
-    pub(crate) fn listen(&self, host: &str, socket: UnixStream) -> io::Result<()> {
+    pub(crate) fn listen(&self, host: &str, incarnation: u64, socket: UnixStream) -> io::Result<()> {
         socket.set_nonblocking(true)?;
-        self.state().lines.push(Line { host: host.to_owned(), socket, read: Vec::new() });
+        let line = Line { host: host.to_owned(), incarnation, socket, read: Vec::new() };
+        self.state().lines.push(line);
         Ok(())
     }
 
@@ -69,7 +74,7 @@ impl Inbox {
     /// What was told up to now, in order.
     ///
     /// # Errors
-    /// If a host said what cannot be read.
+    /// If a host said what cannot be read ([`io::ErrorKind::InvalidData`]), or cannot be heard.
     pub(crate) fn take(&self) -> io::Result<Vec<Mail>> {
         let mut state = self.state();
         let now = stamp();
@@ -86,7 +91,7 @@ impl Inbox {
     /// Takes what a host beside the harness tells. Stamped within the lock, so that each stream of stamps is in order.
     fn put(&self, host: &str, telegram: Telegram) {
         let mut state = self.state();
-        state.mail.push((stamp(), Mail { host: host.to_owned(), telegram }));
+        state.mail.push((stamp(), Mail { host: host.to_owned(), incarnation: 0, telegram }));
     }
 }
 
@@ -120,7 +125,8 @@ impl Line {
             }
         };
         for (stamp, telegram) in take_frames(&mut self.read)? {
-            mail.push((stamp, Mail { host: self.host.clone(), telegram }));
+            let (host, incarnation) = (self.host.clone(), self.incarnation);
+            mail.push((stamp, Mail { host, incarnation, telegram }));
         }
         Ok(open)
     }
@@ -184,7 +190,7 @@ mod tests {
             .into_iter()
             .map(|host| {
                 let (ours, theirs) = UnixStream::pair().unwrap();
-                inbox.listen(host, ours).unwrap();
+                inbox.listen(host, 0, ours).unwrap();
                 theirs
             })
             .collect();
@@ -201,7 +207,7 @@ mod tests {
     fn what_is_stamped_after_the_instant_of_taking_waits() {
         let inbox = Inbox::default();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        inbox.listen("a", ours).unwrap();
+        inbox.listen("a", 0, ours).unwrap();
         let soon = stamp() + 50_000;
         theirs.write_all(&frame(soon, &state(1))).unwrap();
         assert!(taken(&inbox).is_empty());
@@ -215,7 +221,7 @@ mod tests {
     fn a_host_that_dies_in_the_middle_of_a_frame_has_said_what_came_before() {
         let inbox = Inbox::default();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        inbox.listen("a", ours).unwrap();
+        inbox.listen("a", 0, ours).unwrap();
         theirs.write_all(&frame(1, &state(1))).unwrap();
         theirs.write_all(&frame(2, &state(2))[..9]).unwrap();
         drop(theirs);
@@ -224,10 +230,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_process_said_is_told_from_what_its_successor_says() {
+        let inbox = Inbox::default();
+        for incarnation in [0, 1] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            inbox.listen("a", incarnation, ours).unwrap();
+            theirs.write_all(&frame(1 + incarnation, &state(7))).unwrap();
+        }
+        let mail = inbox.take().unwrap().into_iter();
+        assert_eq!(mail.map(|mail| mail.incarnation).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
     fn what_no_host_would_say_is_an_error_that_names_the_host() {
         let inbox = Inbox::default();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        inbox.listen("a", ours).unwrap();
+        inbox.listen("a", 0, ours).unwrap();
         theirs.write_all(&[0xff; 32]).unwrap();
         assert!(inbox.take().unwrap_err().to_string().starts_with("a: what a host said"));
     }

@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -53,6 +54,8 @@ impl Process {
         let child = Command::new(&command.program)
             .args(&command.args)
             .arg(&engaged.host)
+            // What a terminal sends to all (Ctrl-C) is for the harness, which then ends its hosts in order.
+            .process_group(0)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(errors.try_clone()?)
             .stderr(errors)
@@ -60,7 +63,7 @@ impl Process {
         let mut process =
             Process { host: engaged.host.clone(), child, socket: ours.try_clone()?, log, paused_at: None };
         process.socket.write_all(&frame(stamp(), engaged))?;
-        inbox.listen(&engaged.host, ours)?;
+        inbox.listen(&engaged.host, engaged.incarnation, ours)?;
         Ok(process)
     }
 
@@ -95,7 +98,8 @@ impl Process {
         self.paused_at.is_some()
     }
 
-    fn paused_for(&self) -> Duration {
+    /// How long it has been paused, if it is.
+    pub(crate) fn paused_for(&self) -> Duration {
         self.paused_at.map(|since| since.elapsed()).unwrap_or_default()
     }
 
@@ -143,7 +147,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // An error means that it has been waited for: there is nothing left to end.
+        // One that was waited for takes both for nothing. One that cannot be killed ends with this process, its parent.
         if self.child.kill().is_ok() {
             self.child.wait().ok();
         }
@@ -152,9 +156,4 @@ impl Drop for Process {
 
 fn log_of(data: &Path) -> PathBuf {
     data.with_extension("log")
-}
-
-/// A port that nobody listens on now.
-pub(crate) fn free_port() -> io::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -33,8 +32,10 @@ use crate::able::{Kind, broker};
 use crate::grounds::Grounds;
 use crate::host::{clients, topic_defaults};
 use crate::inbox::{Inbox, Mail, Posting};
+use crate::interrupt::Interrupt;
+use crate::leavings::Leavings;
 use crate::names::Prefix;
-use crate::process::{HostCommand, Process, free_port};
+use crate::process::{HostCommand, Process};
 use crate::telegram::{Engagement, Kind as TelegramKind, Telegram};
 use crate::watcher::{Sights, Watcher};
 
@@ -45,15 +46,32 @@ const LEADER_WITHIN: Duration = Duration::from_secs(5);
 /// How long groups may take to be deleted: as long as a member that was killed counts as one of them, and some more.
 const CLEAN_WITHIN: Duration = Duration::from_secs(20);
 const CLEAN_AGAIN: Duration = Duration::from_millis(500);
+/// How often the cluster is asked whether all of its nodes live: of containers the engine is asked, which takes
+/// milliseconds.
+const NODES_EVERY: Duration = Duration::from_millis(500);
 /// Clients and sends of each process are numbered from a multiple of this.
 const NUMBERS: u64 = 1 << 40;
 
 /// A host of the run.
 enum Host {
     /// A process of its own, as long as it runs.
-    Process { process: Option<Process>, incarnation: u64, paused: Duration },
+    Process {
+        process: Option<Process>,
+        incarnation: u64,
+        /// It has not yet told what it found in its store ([`Telegram::State`]).
+        is_starting: bool,
+        /// How long it and its predecessors were paused, without a pause that goes on.
+        paused: Duration,
+    },
     /// In this process: what it will run, then its reins.
     Guest { program: Program, role: Option<Role>, started: Option<Arc<RealHost>> },
+}
+
+impl Host {
+    /// A process that was started, or is to be.
+    fn started(process: Option<Process>, incarnation: u64, paused: Duration) -> Host {
+        Host::Process { process, incarnation, is_starting: true, paused }
+    }
 }
 
 /// The stage of one run.
@@ -61,7 +79,8 @@ pub(crate) struct RealStage<'b> {
     grounds: &'b mut Grounds,
     runtime: Handle,
     command: HostCommand,
-    interrupted: Arc<AtomicBool>,
+    interrupt: Interrupt,
+    leavings: Leavings,
     panicked: Arc<Mutex<Option<String>>>,
     began: Timestamp,
     seed: u64,
@@ -80,6 +99,8 @@ pub(crate) struct RealStage<'b> {
     ports: BTreeMap<String, u16>,
     processes_started: u64,
     brokers: BTreeMap<String, BrokerState>,
+    /// When all nodes of the cluster were last seen to live.
+    nodes_seen: Instant,
     failed: Option<RunError>,
     closed: bool,
     // Last: what the processes keep goes when they are gone.
@@ -92,15 +113,23 @@ struct BrokerState {
     down: bool,
     paused_at: Option<Instant>,
     paused: Duration,
-    /// A controlled shutdown under way, or done.
-    stopping: Option<Arc<AtomicBool>>,
+    /// It was asked to end, and was neither killed before it had nor started since.
+    asked_to_end: bool,
+}
+
+impl BrokerState {
+    /// How long it was paused so far.
+    fn paused(&self) -> Duration {
+        self.paused + self.paused_at.map(|since| since.elapsed()).unwrap_or_default()
+    }
 }
 
 /// What a stage has from its backend.
 pub(crate) struct Around {
     pub(crate) runtime: Handle,
     pub(crate) command: HostCommand,
-    pub(crate) interrupted: Arc<AtomicBool>,
+    pub(crate) interrupt: Interrupt,
+    pub(crate) leavings: Leavings,
     pub(crate) panicked: Arc<Mutex<Option<String>>>,
 }
 
@@ -111,7 +140,8 @@ impl<'b> RealStage<'b> {
         around: Around,
         prefix: Prefix,
     ) -> Result<RealStage<'b>, RunError> {
-        let Around { runtime, command, interrupted, panicked } = around;
+        let Around { runtime, command, interrupt, leavings, panicked } = around;
+        leavings.begin(grounds.kafka());
         let folder = TempDir::with_prefix("shakedown-").map_err(stage_error("a folder for the run"))?;
         let inbox = Arc::<Inbox>::default();
         let within = runtime.enter();
@@ -136,9 +166,10 @@ impl<'b> RealStage<'b> {
         for number in 1..=ask.scenario.cluster.brokers {
             brokers.insert(format!("broker-{number}"), BrokerState::default());
         }
+        let outside = ask.system.outside();
+        let free = cluster::ports::free(outside.len()).map_err(stage_error("ports for outside systems"))?;
         let mut ports = BTreeMap::new();
-        for outside in ask.system.outside() {
-            let port = free_port().map_err(stage_error("a port for an outside system"))?;
+        for (outside, port) in outside.into_iter().zip(free) {
             grounds.place_outside(&outside, port).map_err(stage_error("a proxy of an outside system"))?;
             ports.insert(outside, port);
         }
@@ -146,7 +177,8 @@ impl<'b> RealStage<'b> {
             grounds,
             runtime,
             command,
-            interrupted,
+            interrupt,
+            leavings,
             panicked,
             began: ask.began,
             seed: ask.seed,
@@ -163,6 +195,7 @@ impl<'b> RealStage<'b> {
             ports,
             processes_started: 0,
             brokers,
+            nodes_seen: Instant::now(),
             failed: None,
             closed: false,
             folder,
@@ -194,6 +227,7 @@ impl<'b> RealStage<'b> {
         });
         let engaged = Engagement {
             file: self.scenario.file.clone(),
+            text: self.scenario.text.clone(),
             seed: self.seed,
             began_us: self.began.as_micros(),
             host: host.to_owned(),
@@ -229,8 +263,7 @@ impl<'b> RealStage<'b> {
                 Host::Process { process: None, .. } if is_due(Some(Role::Service)) => {
                     let started = self.start_process(&name, 0);
                     let process = self.keep(&format!("starting {name}"), started);
-                    self.hosts
-                        .insert(name, Host::Process { process, incarnation: 0, paused: Duration::ZERO });
+                    self.hosts.insert(name, Host::started(process, 0, Duration::ZERO));
                 }
                 Host::Guest { program, role, started: None } if is_due(*role) => {
                     let (program, role) = (program.clone(), *role);
@@ -244,8 +277,11 @@ impl<'b> RealStage<'b> {
 
     /// Shows everything that was told up to now.
     fn show(&mut self, deployment: &dyn Deployment) -> Result<(), RunError> {
-        let mail = self.inbox.take().map_err(stage_error("hearing of the hosts"))?;
-        for Mail { host, telegram } in mail {
+        let mail = self.inbox.take().map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => RunError::Bug(error.to_string()),
+            _ => RunError::Stage(format!("hearing of the hosts: {error}")),
+        })?;
+        for Mail { host, incarnation: sender, telegram } in mail {
             let record = |at_us, kind, text: &str, bytes: &[u8]| {
                 let at = Timestamp::from_micros(at_us);
                 self.recorder.record(Event { at, host: &host, kind, text: format_args!("{text}"), bytes });
@@ -253,7 +289,7 @@ impl<'b> RealStage<'b> {
             match telegram {
                 Telegram::Event { at_us, kind, text, bytes } => {
                     if kind == TelegramKind::Commit {
-                        deployment.mirror(&host, News::Committed(&bytes)).map_err(stage_error("a commit"))?;
+                        deployment.mirror(&host, News::Committed(&bytes)).map_err(unread(&host))?;
                     }
                     record(at_us, kind.as_event(), &text, &bytes);
                 }
@@ -264,8 +300,13 @@ impl<'b> RealStage<'b> {
                 }
                 Telegram::State { at_us, bytes } => {
                     let news = deployment.mirror(&host, News::Told(&bytes));
-                    if let Some(text) = news.map_err(stage_error("the state of a host"))? {
+                    if let Some(text) = news.map_err(unread(&host))? {
                         record(at_us, EventKind::Commit, &text, &bytes);
+                    }
+                    if let Some(Host::Process { incarnation, is_starting, .. }) = self.hosts.get_mut(&host)
+                        && *incarnation == sender
+                    {
+                        *is_starting = false;
                     }
                 }
             }
@@ -287,6 +328,13 @@ impl<'b> RealStage<'b> {
         panicked.map_or(Ok(()), |message| Err(self.bug(message)))
     }
 
+    /// A node that dies by itself is a crash that no scenario asked for: what comes of it says nothing of the claim.
+    fn nodes_live(&mut self) -> Result<(), RunError> {
+        let dead = self.kafka().dead_by_itself().map_err(stage_error("looking for a node"))?;
+        self.nodes_seen = Instant::now();
+        dead.map_or(Ok(()), |dead| Err(RunError::Stage(dead)))
+    }
+
     fn bug(&self, message: String) -> RunError {
         let (scenario, engine) = (self.scenario.name.clone(), crate::NAME.to_owned());
         Panic { scenario, seed: self.seed, engine, message }.into()
@@ -294,14 +342,13 @@ impl<'b> RealStage<'b> {
 
     fn kill(&mut self, host: &str) -> u64 {
         if let Some(node) = node_of(host) {
-            let stopped = self.has_stopped(host);
             let killed = self.kafka().kill(node);
-            self.keep(&format!("killing {host}"), killed);
+            let killed = self.keep(&format!("killing {host}"), killed).unwrap_or(false);
             let state = self.brokers.get_mut(host).expect("a scenario's brokers are there");
-            if let Some(since) = state.paused_at.take() {
-                state.paused += since.elapsed();
-            }
-            return u64::from(!std::mem::replace(&mut state.down, true) && !stopped);
+            (state.paused, state.paused_at, state.down) = (state.paused(), None, true);
+            // One that was still there has not ended as it was asked to.
+            state.asked_to_end &= !killed;
+            return u64::from(killed);
         }
         let Some(Host::Process { process, paused, .. }) = self.hosts.get_mut(host) else { return 0 };
         let Some(process) = process.take() else { return 0 };
@@ -314,27 +361,31 @@ impl<'b> RealStage<'b> {
             let started = self.kafka().restart(node);
             self.keep(&format!("starting {host}"), started);
             let state = self.brokers.get_mut(host).expect("a scenario's brokers are there");
-            (state.down, state.stopping) = (false, None);
+            (state.down, state.asked_to_end) = (false, false);
             return;
         }
         let Some(Host::Process { incarnation, paused, .. }) = self.hosts.get(host) else { return };
         let (incarnation, paused) = (*incarnation + 1, *paused);
         let started = self.start_process(host, incarnation);
         let process = self.keep(&format!("starting {host}"), started);
-        self.hosts.insert(host.to_owned(), Host::Process { process, incarnation, paused });
+        self.hosts.insert(host.to_owned(), Host::started(process, incarnation, paused));
     }
 
     fn pause(&mut self, host: &str, on: bool) {
         let what = if on { "pausing" } else { "resuming" };
+        // It ended as it was asked to: there is nothing to pause.
+        let is_gone = self.has_stopped(host);
         let done = match (node_of(host), self.hosts.get_mut(host)) {
             (Some(node), _) => {
                 let kafka = self.grounds.kafka();
-                let done = if on { kafka.pause(node) } else { kafka.resume(node) };
+                let done = match on {
+                    _ if is_gone => Ok(()),
+                    true => kafka.pause(node),
+                    false => kafka.resume(node),
+                };
                 let state = self.brokers.get_mut(host).expect("a scenario's brokers are there");
-                match (on, state.paused_at.take()) {
-                    (true, _) => state.paused_at = Some(Instant::now()),
-                    (false, since) => state.paused += since.map(|since| since.elapsed()).unwrap_or_default(),
-                }
+                state.paused = state.paused();
+                state.paused_at = (on && !is_gone).then(Instant::now);
                 done.map_err(|error| error.to_string())
             }
             (None, Some(Host::Process { process: Some(process), paused, .. })) => {
@@ -357,7 +408,7 @@ impl<'b> RealStage<'b> {
             }
         }
         // Whoever interrupts does not wait for groups in a cluster that ends as well: they are killed where they are dropped.
-        if self.interrupted.load(Ordering::Relaxed) && self.kafka().is_ours() {
+        if self.interrupt.was_asked() && self.kafka().is_ours() {
             processes.clear();
         }
         for process in &mut processes {
@@ -389,7 +440,7 @@ impl<'b> RealStage<'b> {
                 Ok(Err(error)) => error.to_string(),
                 Err(late) => late.to_string(),
             };
-            // A cluster of ours ends soon, and takes with it what is left.
+            // A cluster of ours serves nobody else, and other runs under other names; with it goes what is left.
             if self.kafka().is_ours() {
                 return Ok(());
             }
@@ -433,7 +484,7 @@ impl Stage for RealStage<'_> {
         let role = host.part.role();
         let new = match kind {
             Kind::Guest => Host::Guest { program: host.program, role, started: None },
-            _ => Host::Process { process: None, incarnation: 0, paused: Duration::ZERO },
+            _ => Host::started(None, 0, Duration::ZERO),
         };
         self.kinds.insert(host.name.clone(), kind);
         self.hosts.insert(host.name, new);
@@ -452,10 +503,13 @@ impl Stage for RealStage<'_> {
             if let Some(error) = self.failed.take() {
                 return Err(error);
             }
-            if self.interrupted.load(Ordering::Relaxed) {
+            if self.interrupt.was_asked() {
                 return Err(RunError::Interrupted);
             }
             self.all_live()?;
+            if self.nodes_seen.elapsed() >= NODES_EVERY {
+                self.nodes_live()?;
+            }
             let left = until.since(self.now());
             if left.is_zero() {
                 return self.show(deployment);
@@ -471,6 +525,11 @@ impl Stage for RealStage<'_> {
 
     fn change(&mut self, changes: &[Change]) -> Vec<(&'static str, u64)> {
         let mut killed = 0;
+        if changes.iter().any(|change| matches!(change, Change::Kill { .. })) {
+            // Whoever is dead already died by itself, which a kill would hide.
+            let live = self.all_live().and_then(|()| self.nodes_live());
+            self.failed = self.failed.take().or(live.err());
+        }
         for change in changes {
             match change {
                 Change::Kill { host } => killed += self.kill(host),
@@ -495,8 +554,10 @@ impl Stage for RealStage<'_> {
             Wound::Down { .. } => return,
             Wound::Paused { host } => {
                 let paused = match (self.brokers.get(host), self.hosts.get(host)) {
-                    (Some(broker), _) => broker.paused,
-                    (None, Some(Host::Process { paused, .. })) => *paused,
+                    (Some(broker), _) => broker.paused(),
+                    (None, Some(Host::Process { process, paused, .. })) => {
+                        *paused + process.as_ref().map(Process::paused_for).unwrap_or_default()
+                    }
                     (None, _) => Duration::ZERO,
                 };
                 ("milliseconds paused", u64::try_from(paused.as_millis()).unwrap_or(u64::MAX))
@@ -519,6 +580,11 @@ impl Stage for RealStage<'_> {
         lame.filter(|_| self.failed.is_none())
     }
 
+    fn starting_host(&self) -> Option<String> {
+        let is_starting = |host: &Host| matches!(host, Host::Process { is_starting: true, .. });
+        self.hosts.iter().find(|(_, host)| is_starting(host)).map(|(name, _)| name.clone())
+    }
+
     fn is_broker(&self, host: &str) -> bool {
         broker(host).is_some()
     }
@@ -532,24 +598,20 @@ impl Stage for RealStage<'_> {
 
     fn shut_down(&mut self, host: &str) {
         let node = node_of(host).expect("only brokers are asked to end");
-        let (kafka, done) = (self.kafka().clone(), Arc::new(AtomicBool::new(false)));
         let state = self.brokers.get_mut(host).expect("a scenario's brokers are there");
-        if state.stopping.is_some() {
+        if std::mem::replace(&mut state.asked_to_end, true) {
             // It has been told, and was not started since.
             return;
         }
-        state.stopping = Some(done.clone());
-        self.runtime.spawn_blocking(move || {
-            // One that does not end is killed by the one who waits for it.
-            if kafka.stop(node).is_ok() {
-                done.store(true, Ordering::Relaxed);
-            }
-        });
+        // One that does not end is killed by the one who waits for it.
+        let asked = self.grounds.kafka().terminate(node);
+        self.keep(&format!("asking {host} to end"), asked);
     }
 
     fn has_stopped(&self, host: &str) -> bool {
-        let stopping = self.brokers.get(host).and_then(|state| state.stopping.as_ref());
-        stopping.is_some_and(|done| done.load(Ordering::Relaxed))
+        let asked = self.brokers.get(host).is_some_and(|state| state.asked_to_end);
+        // If nobody can tell now, the next look may.
+        asked && node_of(host).is_some_and(|node| self.kafka().is_running(node).is_ok_and(|runs| !runs))
     }
 
     fn group_is_stable(&self, group: &str) -> bool {
@@ -569,9 +631,11 @@ impl Stage for RealStage<'_> {
             return Ok(());
         }
         self.closed = true;
+        let interrupted = self.interrupt.was_asked();
         self.grounds.links().heal();
         let ended = self.end_hosts();
-        let leaves_nothing = self.interrupted.load(Ordering::Relaxed) && self.kafka().is_ours();
+        self.leavings.collect(self.folder.path());
+        let leaves_nothing = interrupted && self.kafka().is_ours();
         let cleaned = if leaves_nothing { Ok(()) } else { self.clean() };
         self.runtime.block_on(self.watching.stop());
         self.draining.abort();
@@ -588,6 +652,12 @@ impl Drop for RealStage<'_> {
 
 fn node_of(host: &str) -> Option<u32> {
     if host == "controller" { Some(CONTROLLER) } else { broker(host) }
+}
+
+/// A host and the harness are one program: what one says the other understands, or it has a bug.
+fn unread(host: &str) -> impl FnOnce(String) -> RunError {
+    let host = host.to_owned();
+    move |error| RunError::Bug(format!("what {host} told cannot be read: {error}"))
 }
 
 fn stage_error<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> RunError {

@@ -1,9 +1,13 @@
 //! What a host in a process of its own and the harness say to each other, over one Unix socket.
 //!
 //! The harness sends an [`Engagement`], once; from then on the host sends [`Telegram`]s, each with a stamp of the
-//! machine's monotonic clock, which is one clock for all processes. What happens before an effect is written to the socket
+//! machine's monotonic clock, which is one clock for all processes. What a host says before an effect is written to the socket
 //! before the effect, so whoever has read every socket until nothing is left, and sorts by stamps, sees causes before
 //! effects, across processes as well.
+//!
+//! One effect is seen before it is told: the commit of a store. It is told when it is done, and by then others of the process
+//! may have read what it wrote: the relay may have sent a row whose commit comes later. So no check may take an order from
+//! commits to records; and what a process commits and cannot tell any more, its successor tells ([`Telegram::State`]).
 //!
 //! A frame is its length (four bytes, little-endian, of all that follows), the stamp (eight), and the body in postcard's
 //! format.
@@ -27,8 +31,10 @@ const STAMP_BYTES: usize = 8;
 /// What a process is to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Engagement {
-    /// The scenario's file.
+    /// The scenario's file, for its name and in errors.
     pub(crate) file: PathBuf,
+    /// What the harness read in it.
+    pub(crate) text: String,
     /// The run's seed.
     pub(crate) seed: u64,
     /// From which the run's times count, in microseconds since the Unix epoch.

@@ -35,6 +35,10 @@ use std::time::Duration;
 use kafka::Settings;
 use world::LatencyRange;
 
+/// The latency of links of which nobody says anything.
+pub const USUAL_LATENCY: LatencyRange =
+    LatencyRange { min: Duration::from_millis(1), max: Duration::from_millis(5) };
+
 /// One scenario, resolved: what to run, what goes wrong, what must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scenario {
@@ -42,6 +46,8 @@ pub struct Scenario {
     pub name: String,
     /// The file, as it was named on the command line.
     pub file: PathBuf,
+    /// The file's text, from which another process reads the same scenario, whatever becomes of the file.
+    pub text: String,
     /// The claim, a sentence.
     pub claim: String,
     /// The workload and how often it runs.
@@ -55,7 +61,7 @@ pub struct Scenario {
     pub probe: Option<Probe>,
     /// Every service of the vocabulary, with its defaults where the file says nothing.
     pub services: BTreeMap<String, ServiceSettings>,
-    /// The latency of every link that no fault has changed.
+    /// The latency of every link that no fault has changed; [`USUAL_LATENCY`] where the file says nothing.
     pub latency: LatencyRange,
     /// What goes wrong, in the order of the file.
     pub faults: Vec<Fault>,

@@ -162,6 +162,12 @@ pub trait Stage {
     /// Some host that is not up and running.
     fn lame_host(&self) -> Option<String>;
 
+    /// Some host that was started and has not yet told what it found where it keeps things. What its predecessor has
+    /// committed and not told is known only then, so nothing can be judged before. A simulated host has no such time.
+    fn starting_host(&self) -> Option<String> {
+        None
+    }
+
     /// Whether a host is a broker.
     fn is_broker(&self, host: &str) -> bool;
 

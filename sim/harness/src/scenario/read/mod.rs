@@ -20,8 +20,8 @@ use super::diagnostic::{Invalid, did_you_mean, listed};
 use super::hosts::Hosts;
 use super::table::Table;
 use super::{
-    Cluster, Delivery, Probe, Rate, Run, Scenario, ScenarioError, ServiceSettings, ServiceWords, Vocabulary,
-    values,
+    Cluster, Delivery, Probe, Rate, Run, Scenario, ScenarioError, ServiceSettings, ServiceWords,
+    USUAL_LATENCY, Vocabulary, values,
 };
 use world::LatencyRange;
 
@@ -105,8 +105,8 @@ fn read(file: &Path, text: &str, vocabulary: &Vocabulary) -> Result<Scenario, In
     let expect = expect::read(&top, &faults, &cluster, vocabulary)?;
 
     let name = file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
-    let file = file.to_owned();
-    Ok(Scenario { name, file, claim, run, refusals, cluster, probe, services, latency, faults, expect })
+    let (file, text) = (file.to_owned(), text.to_owned());
+    Ok(Scenario { name, file, text, claim, run, refusals, cluster, probe, services, latency, faults, expect })
 }
 
 fn claim(top: &Table<'_>) -> Result<String, Invalid> {
@@ -320,11 +320,10 @@ fn service(
 }
 
 fn network(top: &Table<'_>) -> Result<LatencyRange, Invalid> {
-    let usual = LatencyRange::millis(1, 5);
-    let Some(section) = top.get("network") else { return Ok(usual) };
+    let Some(section) = top.get("network") else { return Ok(USUAL_LATENCY) };
     let section = section.table("`[network]`", &["latency"], &[], "[network]")?;
     match section.get("latency") {
         Some(latency) => latency.parse("latency = \"1ms..5ms\"", values::latency),
-        None => Ok(usual),
+        None => Ok(USUAL_LATENCY),
     }
 }
