@@ -11,6 +11,9 @@ mod common;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -18,20 +21,20 @@ use std::time::{Duration, Instant};
 use common::{Outcome, Place, shakedown, top};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-/// What `.ci/run` holds on real Kafka: calm weather, each kind of process crashed, a restart of all brokers, records that
-/// are there twice, a link that carries one way only.
+/// What `.ci/run` holds on real Kafka: each kind of process crashed, a broker that stands still, a restart of all brokers,
+/// records that are there twice, a link that carries one way only.
 const FILES: [&str; 6] = [
     "broker-crash",
     "duplicate-delivery",
     "every-service-crashed-once",
     "gateway-crash",
-    "orchestrator-crash",
+    "paused-leader",
     "unheard-answers",
 ];
 
 /// The same, but that no order takes longer than some seconds is claimed of a machine that does nothing else: the file is
 /// run without that line.
-const FILES_WITH_LATENCIES: [&str; 2] = ["calm-sea", "rolling-restart"];
+const FILES_WITH_LATENCIES: [&str; 1] = ["rolling-restart"];
 
 /// A run that was ended from outside leaves nothing behind after so long.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
@@ -50,12 +53,23 @@ fn main() -> ExitCode {
     }));
     trials.extend([
         Trial::ignorable_test("a_service_that_is_cut_off_is_healed_and_charges_once", a_partition_holds),
+        Trial::ignorable_test("pauses_that_overlap_and_slow_links_are_felt", pauses_and_slow_links_are_felt),
         Trial::ignorable_test("a_planted_double_charge_is_found_by_the_same_check", planted_bug_is_found),
+        Trial::ignorable_test(
+            "a_broker_that_dies_by_itself_ends_the_run_and_its_log_is_kept",
+            a_dead_broker_ends_the_run,
+        ),
         Trial::test(
             "a_file_that_needs_a_power_loss_is_refused_alone_and_skipped_in_a_folder",
             refused_and_skipped,
         ),
         Trial::test("several_replicas_of_a_file_store_are_refused", replicas_are_refused),
+        Trial::test("a_latency_of_all_links_is_refused", latency_is_refused),
+        Trial::test("what_a_given_cluster_is_not_is_refused_by_name", a_given_cluster_is_as_it_is),
+        Trial::test(
+            "an_engine_that_cannot_bring_the_other_side_is_refused_up_front",
+            the_other_side_is_refused,
+        ),
     ]);
     for signal in ["INT", "TERM", "KILL"] {
         let name = format!("a_run_that_gets_sig{}_leaves_no_process_behind", signal.to_lowercase());
@@ -92,17 +106,25 @@ fn missing(outcome: &Outcome) -> Option<String> {
 }
 
 fn holds(file: &str) -> Result<Completion, Failed> {
-    judged(on_kafka(args(&[&format!("scenarios/{file}.toml"), "--seeds", "1"])), 0)
+    judged(of_own(file, &text_of(file)?), 0)
 }
 
 fn holds_whatever_it_takes(file: &str) -> Result<Completion, Failed> {
-    let text = fs::read_to_string(top().join(format!("scenarios/{file}.toml")))?;
+    let text = text_of(file)?;
     let lines = text.lines().filter(|line| !line.starts_with("order_latency_max = \"<="));
     let without: String = lines.flat_map(|line| [line, "\n"]).collect();
     if without.len() >= text.len() {
         return Err(format!("`{file}` claims nothing of its latencies: it belongs to the other files").into());
     }
     judged(of_own(file, &without), 0)
+}
+
+/// A file's text for one seed, which then is as many as it asks for: so each of its faults must be felt on that one.
+fn text_of(file: &str) -> Result<String, Failed> {
+    let text = fs::read_to_string(top().join(format!("scenarios/{file}.toml")))?;
+    let seeds = text.lines().find(|line| line.starts_with("seeds = "));
+    let seeds = seeds.ok_or_else(|| format!("`{file}` does not say how many seeds it runs"))?;
+    Ok(text.replacen(seeds, "seeds = 1", 1))
 }
 
 /// A scenario of this test's own, on one seed.
@@ -118,6 +140,26 @@ fn a_partition_holds() -> Result<Completion, Failed> {
         [[fault]]\nat = \"2s\"\npartition = { between = [\"payment-1\"], and = [\"broker-*\", \"gateway\"], for = \"12s\" }\n\
         [expect]\nsaga_success_rate = \"= 100%\"\norder_latency_max = \">= 10s\"\nrecovers_within = \"60s\"\n";
     judged(of_own("cut-off", text), 0)
+}
+
+/// Each of these faults must have an effect of its own, or the run ends with 104. The second pause goes on when the first is
+/// over: what is paused twice is paused until both are over.
+fn pauses_and_slow_links_are_felt() -> Result<Completion, Failed> {
+    let text = "claim = \"every order ends when a payment service stands still twice and inventory is far away\"\n\
+        [run]\nseeds = 1\norders = 100\narrival = \"20/s\"\n\
+        [[fault]]\nat = \"1s\"\npause = { host = \"payment-1\", for = \"2s\" }\n\
+        [[fault]]\nat = \"2s\"\npause = { host = \"payment-1\", for = \"2s\" }\n\
+        [[fault]]\nat = \"0s\"\nlatency = { between = [\"inventory-1\"], and = [\"broker-*\"], range = \"50ms..150ms\", for = \"5s\" }\n\
+        [expect]\nsaga_success_rate = \"= 100%\"\norder_latency_max = \">= 2s\"\nrecovers_within = \"60s\"\n";
+    let outcome = of_own("stands-still", text);
+    if missing(&outcome).is_none() {
+        for effect in ["milliseconds paused", "bytes slowed"] {
+            if !outcome.out.contains(effect) {
+                return Err(format!("nothing tells of `{effect}`\n{}{}", outcome.out, outcome.err).into());
+            }
+        }
+    }
+    judged(outcome, 0)
 }
 
 fn planted_bug_is_found() -> Result<Completion, Failed> {
@@ -144,7 +186,80 @@ fn refused_and_skipped() -> Result<(), Failed> {
     if skipped.code != Some(69) || !skipped.err.contains(&format!("skipped dark: {says}")) {
         return Err(format!("{skipped:?}").into());
     }
+    // And a program is told of it as well.
+    for (format, part) in [("json", "\"why\": \""), ("junit", "<skipped message=\"")] {
+        let folder = place.file.parent().expect("a file is in a folder").as_os_str().to_owned();
+        let skipped = on_kafka([folder, "--format".into(), format.into()]);
+        if skipped.code != Some(69) || !skipped.out.contains(&format!("{part}{says}")) {
+            return Err(format!("{skipped:?}").into());
+        }
+    }
     Ok(())
+}
+
+fn latency_is_refused() -> Result<(), Failed> {
+    let place = Place::with("far", "claim = \"c\"\n[network]\nlatency = \"20ms..50ms\"\n");
+    refused(&on_kafka([place.file.clone().into_os_string()]), "cannot set `latency` under `[network]`")
+}
+
+fn refused(outcome: &Outcome, says: &str) -> Result<(), Failed> {
+    if outcome.code == Some(69) && outcome.err.contains(says) && outcome.out.is_empty() {
+        return Ok(());
+    }
+    Err(format!("not refused with `{says}`: {outcome:?}").into())
+}
+
+/// A cluster of two brokers that somebody else has started, in a process of its own.
+fn a_given_cluster_is_as_it_is() -> Result<(), Failed> {
+    let mut serving = Command::new(env!("CARGO_BIN_EXE_shakedown"))
+        .args(["serve", "--brokers", "2", "--port", "0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut line = String::new();
+    let read = BufReader::new(serving.stdout.take().expect("it is piped")).read_line(&mut line);
+    let refusals = read.map_err(Failed::from).and_then(|_| {
+        let servers = line.trim().strip_prefix("bootstrap.servers=").ok_or("no bootstrap line")?;
+        for (cluster, says) in [
+            ("brokers = 2\nconfig = { \"group.max.size\" = 7 }", "cannot set `group.max.size` to 7"),
+            ("brokers = 2\ntransaction_version = 1", "cannot set the feature `transaction.version` to 1"),
+            ("brokers = 3", "cannot make 3 brokers of 2"),
+        ] {
+            let place = Place::with("other", &format!("claim = \"c\"\n[cluster]\n{cluster}\n"));
+            let file = place.file.clone().into_os_string();
+            refused(
+                &on_given(servers, file),
+                &format!("{says}: the cluster that KAFKA_BOOTSTRAP_SERVERS names"),
+            )?;
+        }
+        Ok(())
+    });
+    serving.kill()?;
+    serving.wait()?;
+    refusals
+}
+
+/// Runs a file on a cluster that was given.
+fn on_given(servers: &str, file: OsString) -> Outcome {
+    let output = Command::new(env!("CARGO_BIN_EXE_shakedown"))
+        .args(["run", "--backend", "kafka"])
+        .arg(file)
+        .env("KAFKA_BOOTSTRAP_SERVERS", servers)
+        .current_dir(top())
+        .output()
+        .expect("the program was built for this test");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Outcome { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn the_other_side_is_refused() -> Result<(), Failed> {
+    let place = Place::with(
+        "still",
+        "claim = \"c\"\n[[fault]]\nat = \"1s\"\npause = { host = \"payment-1\", for = \"1s\" }\n",
+    );
+    let file = place.file.clone().into_os_string();
+    let outcome = on_kafka([file, "--side-by-side".into(), "--engine".into(), "turmoil".into()]);
+    refused(&outcome, "`turmoil`")
 }
 
 fn replicas_are_refused() -> Result<(), Failed> {
@@ -225,26 +340,104 @@ fn begun(run: &mut Child) -> Result<Option<BTreeSet<(u32, String)>>, Failed> {
     }
 }
 
-fn nothing_is_left_after(signal: &str) -> Result<Completion, Failed> {
-    let mut run = Command::new(env!("CARGO_BIN_EXE_shakedown"))
-        .args(["run", "--backend", "kafka", "scenarios/calm-sea.toml", "--seeds", "1"])
+/// A broker asked to end waits for a controller, and there is none: whoever interrupts does so in the middle of that.
+const ENDS_SLOWLY: &str = "claim = \"c\"\n[run]\nseeds = 1\norders = 2000\narrival = \"20/s\"\n\
+    [[fault]]\nat = \"0s\"\ncrash_controller = { down_for = \"60s\" }\n\
+    [[fault]]\nat = \"1s\"\nrolling_restart = { hosts = [\"broker-1\"], down_for = \"1s\", gap = \"1s\" }\n";
+
+/// A run of nothing but orders.
+const CALM: &str = "claim = \"c\"\n[run]\nseeds = 1\norders = 2000\narrival = \"20/s\"\n";
+
+/// A run that the test does something to, in a process group of its own, as a shell starts it.
+fn start(place: &Place) -> Result<Child, Failed> {
+    let run = Command::new(env!("CARGO_BIN_EXE_shakedown"))
+        .args(["run", "--backend", "kafka", "--seeds", "1"])
+        .arg(&place.file)
+        .arg("--report")
+        .arg(place.report())
         .current_dir(top())
+        .process_group(0)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()?;
-    let Some(there) = begun(&mut run)? else {
-        let output = run.wait_with_output()?;
-        let err = String::from_utf8_lossy(&output.stderr).into_owned();
-        return judged(Outcome { code: output.status.code(), out: String::new(), err }, 130);
-    };
-    // The claim is of any moment, so nothing has to be waited for: the span only makes it likely that groups settle or orders
-    // are under way, of which nothing is to be seen from outside.
-    sleep(Duration::from_secs(2));
-    let there: BTreeSet<_> = there.into_iter().chain(descendants(run.id())).collect();
-    let sent = Command::new("kill").args([&format!("-{signal}"), &run.id().to_string()]).status()?;
-    if !sent.success() {
-        return Err(format!("SIG{signal} could not be sent: {sent}").into());
+    Ok(run)
+}
+
+/// The run has ended before it began: there is no Kafka, or it failed.
+fn not_begun(run: Child, code: i32) -> Result<Completion, Failed> {
+    let output = run.wait_with_output()?;
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    judged(Outcome { code: output.status.code(), out: String::new(), err }, code)
+}
+
+/// The process that runs a node, and its log.
+fn node(number: u32, among: &BTreeSet<(u32, String)>) -> Result<(u32, PathBuf), Failed> {
+    let properties = format!("/node-{number}.properties");
+    for (id, _) in among {
+        let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        let arguments: Vec<&str> = line.split('\0').filter(|argument| !argument.is_empty()).collect();
+        if let [program, .., last] = arguments[..]
+            && program.ends_with("java")
+            && last.ends_with(&properties)
+        {
+            return Ok((*id, PathBuf::from(last).with_extension("log")));
+        }
     }
+    Err(format!("no process runs node {number}").into())
+}
+
+fn send(signal: &str, to: &str) -> Result<(), Failed> {
+    let sent = Command::new("kill").args([&format!("-{signal}"), "--", to]).status()?;
+    if sent.success() { Ok(()) } else { Err(format!("SIG{signal} could not be sent: {sent}").into()) }
+}
+
+fn a_dead_broker_ends_the_run() -> Result<Completion, Failed> {
+    let place = Place::with("lonely", CALM);
+    let mut run = start(&place)?;
+    let Some(there) = begun(&mut run)? else { return not_begun(run, 69) };
+    let (broker, log) = node(2, &there)?;
+    send("KILL", &broker.to_string())?;
+    let output = run.wait_with_output()?;
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.code() != Some(69) || !err.contains("node 2 is not there: its process has ended") {
+        return Err(format!("{}\n{err}", output.status).into());
+    }
+    let folder = log.parent().expect("a log is in a folder");
+    if !err.contains(&format!("the brokers' logs are kept in `{}`", folder.display())) {
+        return Err(format!("nobody says that `{}` is kept:\n{err}", folder.display()).into());
+    }
+    let kept = fs::metadata(&log)?.len();
+    fs::remove_dir_all(folder)?;
+    let trace = fs::read_to_string(place.report().join("lonely/seed-0/trace.txt"))?;
+    if kept == 0 || !trace.contains("the services may start") {
+        return Err(format!("the log has {kept} bytes, and the trace is\n{trace}").into());
+    }
+    Ok(Completion::Completed)
+}
+
+fn nothing_is_left_after(signal: &str) -> Result<Completion, Failed> {
+    // SIGINT as a terminal sends it, to all of the group; the others to the program alone.
+    let is_terminal = signal == "INT";
+    let place = Place::with("interrupted", if is_terminal { ENDS_SLOWLY } else { CALM });
+    let mut run = start(&place)?;
+    let Some(there) = begun(&mut run)? else { return not_begun(run, 130) };
+    if is_terminal {
+        let (_, log) = node(1, &there)?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !fs::read_to_string(&log)?.contains("to SHUTTING_DOWN") {
+            if Instant::now() > deadline {
+                return Err("the broker was not asked to end within a minute".into());
+            }
+            sleep(Duration::from_millis(100));
+        }
+    } else {
+        // The claim is of any moment, so nothing has to be waited for: the span only makes it likely that groups settle or
+        // orders are under way, of which nothing is to be seen from outside.
+        sleep(Duration::from_secs(2));
+    }
+    let there: BTreeSet<_> = there.into_iter().chain(descendants(run.id())).collect();
+    send(signal, &format!("{}{}", if is_terminal { "-" } else { "" }, run.id()))?;
     let deadline = Instant::now() + GONE_WITHIN;
     let status = run.wait()?;
     let expected = if signal == "KILL" { None } else { Some(130) };
@@ -257,6 +450,9 @@ fn nothing_is_left_after(signal: &str) -> Result<Completion, Failed> {
     }
     if status.code() != expected {
         return Err(format!("after SIG{signal} it ended with {status}").into());
+    }
+    if Instant::now() > deadline {
+        return Err(format!("it ended {GONE_WITHIN:?} after SIG{signal}").into());
     }
     Ok(Completion::Completed)
 }

@@ -73,6 +73,20 @@ fn commands_that_later_work_brings_are_unknown() {
     refused(2, &shakedown(["shrink"]));
 }
 
+#[test]
+fn worlds_stand_side_by_side_only_in_the_text_of_a_run_on_real_kafka() {
+    let run = |more: &[&str]| {
+        let outcome = shakedown([&["run", "scenarios/calm-sea.toml", "--side-by-side"], more].concat());
+        refused(2, &outcome);
+        outcome.err
+    };
+    assert!(run(&[]).contains("`--side-by-side` is for `--backend kafka`"));
+    for format in ["json", "junit"] {
+        let said = run(&["--backend", "kafka", "--format", format]);
+        assert!(said.contains("`--side-by-side` is a table for people"), "{said}");
+    }
+}
+
 #[cfg(not(feature = "kafka"))]
 #[test]
 fn real_kafka_is_refused_with_what_to_do_instead() {
