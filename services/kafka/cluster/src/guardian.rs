@@ -3,6 +3,10 @@
 //! It holds the other end of a pipe. The pipe closes when this process lets go of it or dies, by whatever signal: then
 //! the script does its work and ends. It is in a process group of its own, so that what a terminal sends to all (Ctrl-C)
 //! ends this process and not the one that cleans up after it.
+//!
+//! Such a group is orphaned when this process dies, and if one in it is stopped then (a broker that is paused), the kernel sends
+//! SIGHUP and SIGCONT to all of it. So the script, and whatever it starts, does not hear SIGHUP: neither may it end before its
+//! work is done, nor may a broker take it for an order to shut down.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -24,8 +28,9 @@ impl Guardian {
         script: &str,
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<(Guardian, String), ClusterError> {
+        let script = format!("trap '' HUP\n{script}");
         let mut shell = Command::new("sh")
-            .args(["-c", script, "guardian"])
+            .args(["-c", &script, "guardian"])
             .args(arguments)
             .process_group(0)
             .stdin(Stdio::piped())
@@ -39,6 +44,12 @@ impl Guardian {
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).map_err(io_error("hearing from a guardian"))?;
         Ok((guardian, line.trim().to_owned()))
+    }
+
+    /// The id of its process group.
+    #[cfg(test)]
+    pub(crate) fn group(&self) -> u32 {
+        self.shell.id()
     }
 
     /// Writes a line into the pipe.

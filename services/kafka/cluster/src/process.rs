@@ -75,3 +75,28 @@ impl Process {
         self.guardian.release();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{kill_process_group, test_kill_process};
+
+    use super::*;
+
+    /// As the kernel does it to an orphaned group in which one is stopped.
+    #[test]
+    fn a_paused_process_is_killed_although_its_group_hears_sighup() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        let mut process = Process::spawn(&command, &folder.path().join("log")).unwrap();
+        let id = process.id;
+        process.signal(Signal::STOP).unwrap();
+        let group = Pid::from_raw(process.guardian.group().try_into().unwrap()).unwrap();
+        kill_process_group(group, Signal::HUP).unwrap();
+        kill_process_group(group, Signal::CONT).unwrap();
+        let ended = process.wait(Duration::from_millis(300)).unwrap();
+        assert!(ended.is_none(), "SIGHUP ended it, or its guardian: {ended:?}");
+        process.kill();
+        assert!(test_kill_process(id).is_err(), "it outlived its guardian");
+    }
+}
