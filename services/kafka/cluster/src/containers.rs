@@ -24,7 +24,7 @@ use tokio::runtime::Runtime;
 
 use crate::folder::Folder;
 use crate::guardian::Guardian;
-use crate::nodes::{self, Nodes, READY_WITHIN, killed_meanwhile};
+use crate::nodes::{self, Nodes, killed_meanwhile};
 use crate::spec::{CONTROLLER, CONTROLLERS, DIRECT, INTERNAL, NodeSpec, Spec};
 use crate::{ClusterError, io_error, new_cluster_id, ports, unlike_others};
 
@@ -144,7 +144,7 @@ impl Containers {
             folder,
         };
         cluster.start_nodes(&name)?;
-        nodes::await_ready(&cluster, READY_WITHIN)?;
+        nodes::await_start(&cluster)?;
         Ok(cluster)
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::{ClusterError, metadata, now, rest};
 
 /// How long a cluster may take until every broker serves. Three take six seconds on an idle laptop.
-pub(crate) const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// So much of a log stands in an error.
 const LAST_LINES: usize = 10;
@@ -69,6 +69,18 @@ fn end_of_log(nodes: &dyn Nodes, id: u32) -> String {
 
 pub(crate) fn killed_meanwhile(node: u32) -> ClusterError {
     ClusterError::NotReady(format!("node {node} was killed before it had ended as it was asked to"))
+}
+
+/// Waits until a cluster that was just started is ready. If it does not become so, whoever asked for it has nothing to ask for
+/// logs: they are kept, and the error says where.
+pub(crate) fn await_start(nodes: &dyn Nodes) -> Result<(), ClusterError> {
+    await_ready(nodes, READY_WITHIN).map_err(|error| {
+        let logs = match nodes.keep_logs() {
+            Ok(folder) => format!("the logs are kept in {}", folder.display()),
+            Err(why) => format!("the logs cannot be kept: {why}"),
+        };
+        ClusterError::NotReady(format!("{error}\n{logs}"))
+    })
 }
 
 /// Waits until every broker lists them all.

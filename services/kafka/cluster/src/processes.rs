@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 
 use crate::folder::Folder;
-use crate::nodes::{self, Nodes, READY_WITHIN, killed_meanwhile};
+use crate::nodes::{self, Nodes, killed_meanwhile};
 use crate::process::Process;
 use crate::spec::{CONTROLLER, DIRECT, NodeSpec, Spec, loopback};
 use crate::{ClusterError, Jars, KAFKA_VERSION, io_error, new_cluster_id, now, ports, rest};
@@ -51,7 +51,7 @@ impl Processes {
     /// Starts a cluster on free ports of loopback, and returns when it is ready (see [`Processes::await_ready`]).
     ///
     /// # Errors
-    /// [`ClusterError`]. What the nodes said is in its text.
+    /// [`ClusterError`]. What the nodes said last is in its text, and where their logs are if they ran.
     pub fn start(jars: &Jars, spec: &Spec) -> Result<Processes, ClusterError> {
         if let Some(fault) = spec.fault() {
             return Err(ClusterError::Unsound(fault));
@@ -70,7 +70,7 @@ impl Processes {
         for &id in cluster.nodes.keys() {
             cluster.restart(id)?;
         }
-        cluster.await_ready(READY_WITHIN)?;
+        nodes::await_start(&cluster)?;
         Ok(cluster)
     }
 
