@@ -20,6 +20,8 @@ const FORMATTED_WITHIN: Duration = Duration::from_secs(120);
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
 /// How often a node that was asked to end is looked after.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How long it may take until the end of a process is seen.
+const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// A node. Nobody holds its lock while Kafka takes its time: whoever kills it must not wait for one who waits for its end.
 struct Node {
@@ -387,8 +389,12 @@ impl std::fmt::Debug for Processes {
 
 /// A paused process hears nothing else until it goes on.
 fn terminate(process: &mut Process) -> Result<(), ClusterError> {
-    process.signal(Signal::TERM)?;
-    process.signal(Signal::CONT)
+    let told = process.signal(Signal::TERM).and_then(|()| process.signal(Signal::CONT));
+    // One that dies meanwhile cannot be told, and need not be; its guardian says so a moment later.
+    match told {
+        Err(error) if process.wait(SEEN_WITHIN)?.is_none() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -399,4 +405,24 @@ fn free_ports(spec: &Spec) -> Result<Vec<u16>, ClusterError> {
     let unchosen = spec.listeners.iter().filter(|listener| listener.port == 0).count();
     let count = spec.brokers as usize + 1 + unchosen;
     ports::free(count).map_err(io_error("looking for free ports"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn one_that_dies_before_it_is_told_to_end_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        for _ in 0..5 {
+            let mut process = Process::spawn(&command, &folder.path().join("log")).unwrap();
+            process.signal(Signal::KILL).unwrap();
+            terminate(&mut process).unwrap();
+            assert!(process.wait(SEEN_WITHIN).unwrap().is_some(), "it lives");
+        }
+    }
 }
