@@ -28,15 +28,21 @@ use crate::nodes::{self, Nodes, killed_meanwhile};
 use crate::spec::{CONTROLLER, CONTROLLERS, DIRECT, INTERNAL, NodeSpec, Spec};
 use crate::{ClusterError, io_error, new_cluster_id, ports, unlike_others};
 
-/// Removes every container with the label `$1`, and the network `$2`, when the pipe closes. The engine may be about to make one
-/// more for whoever died: so it looks until it has seen none twice.
-const SCRIPT: &str = r#"echo ready; while read -r _; do :; done
-none=0
-for _ in $(seq 40); do
-    found=$(docker ps --all --quiet --filter "label=$1")
-    if [ -n "$found" ]; then none=0; docker rm --force --volumes $found; else none=$((none + 1)); fi
-    docker network rm "$2"
-    [ "$none" -ge 2 ] && break
+/// Removes every container with the label `$1`, and the network `$2`, when the pipe closes.
+///
+/// The engine makes what it was asked for although whoever asked has died, and lists a container only when its disk is there,
+/// seconds later. So the guardian is told the name of each container before the engine is asked for it, and an empty line when it
+/// is there: if it was told a name last, it waits for that one, for as long as cleaning up may take.
+const SCRIPT: &str = r#"echo ready; awaited=; while read -r name; do awaited=$name; done
+deadline=$(($(date +%s) + 8))
+for _ in $(seq 200); do
+    if found=$(docker ps --all --filter "label=$1" --format '{{.Names}}'); then
+        [ -z "$found" ] || docker rm --force --volumes $found
+        case " $(echo $found) " in *" $awaited "*) awaited= ;; esac
+        docker network rm "$2"
+        [ -z "$found$awaited" ] && break
+    fi
+    [ -z "$found" ] && [ "$(date +%s)" -ge "$deadline" ] && break
     sleep 0.2
 done >/dev/null"#;
 
@@ -125,11 +131,13 @@ impl Containers {
                 "containers of Kafka cannot be told feature levels".into(),
             ));
         }
-        engine_answers()?;
+        let engine_of_docker = engine_of_docker()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(io_error("making a runtime"))?;
         let engine =
             wait(&runtime, docker_client_instance()).map_err(|error| unavailable(&error.to_string()))?;
+        let found = wait(&runtime, engine.info()).map_err(|error| unavailable(&error.to_string()))?;
+        same_engine(&found.id.unwrap_or_default(), &engine_of_docker)?;
         wait(&runtime, have_image(&engine, image))?;
         let name = format!("shakedown-{:x}", unlike_others());
         let (guardian, _ready) = Guardian::start(SCRIPT, [&format!("{LABEL}={name}"), &name])?;
@@ -197,9 +205,11 @@ impl Containers {
             }
             let request = self.request(&cluster_id, &node, &published);
             let request = request.with_container_name(host(id)).with_network(name).with_label(LABEL, name);
+            self.guardian.tell(&host(id))?;
             let container = wait(&self.runtime, request.start()).map_err(|error| {
                 ClusterError::NotReady(format!("the container of node {id} did not start: {error}"))
             })?;
+            self.guardian.tell("")?;
             self.nodes.push(Node { id, port: direct, container, wanted: Mutex::new(true) });
         }
         Ok(())
@@ -412,15 +422,27 @@ fn unavailable(why: &str) -> ClusterError {
     ClusterError::Unavailable(format!("no Docker engine answers: {why}"))
 }
 
-/// The guardian cleans up with the `docker` program; without it, or without an engine, there are no containers.
-fn engine_answers() -> Result<(), ClusterError> {
-    let version = Command::new("docker").args(["version", "--format", "{{.Server.Version}}"]).output();
-    let version = version.map_err(|error| unavailable(&format!("`docker` is not on the path: {error}")))?;
-    if version.status.success() {
+/// The id of the engine that the program `docker` finds. The guardian cleans up with it: without it there are no containers.
+fn engine_of_docker() -> Result<String, ClusterError> {
+    let info = Command::new("docker").args(["info", "--format", "{{.ID}}"]).output();
+    let info = info.map_err(|error| unavailable(&format!("`docker` is not on the path: {error}")))?;
+    if info.status.success() {
+        return Ok(String::from_utf8_lossy(&info.stdout).trim().to_owned());
+    }
+    let said = String::from_utf8_lossy(&info.stderr).into_owned();
+    Err(unavailable(said.lines().next().unwrap_or("`docker info` fails")))
+}
+
+/// testcontainers goes by DOCKER_HOST, `~/.testcontainers.properties` and the usual sockets, the program `docker` by DOCKER_HOST
+/// and its context. If they find different engines, what is made on one would be looked for on the other, and stay.
+fn same_engine(of_testcontainers: &str, of_docker: &str) -> Result<(), ClusterError> {
+    if of_testcontainers == of_docker {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&version.stderr).into_owned();
-    Err(unavailable(said.lines().next().unwrap_or("`docker version` fails")))
+    Err(ClusterError::Unavailable(format!(
+        "testcontainers finds the Docker engine `{of_testcontainers}`, and the program `docker`, which cleans up, finds `{of_docker}`; \
+         set DOCKER_HOST to the one that is meant"
+    )))
 }
 
 async fn have_image(engine: &Docker, image: &str) -> Result<(), ClusterError> {
@@ -466,6 +488,14 @@ mod tests {
     fn a_setting_is_a_variable_as_the_image_reads_it() {
         assert_eq!(variable("log.retention.check.interval.ms"), "KAFKA_LOG_RETENTION_CHECK_INTERVAL_MS");
         assert_eq!(variable("listener.name.a_b.x-y"), "KAFKA_LISTENER_NAME_A__B_X___Y");
+    }
+
+    #[test]
+    fn two_engines_are_none() {
+        assert!(same_engine("A", "A").is_ok());
+        let error = same_engine("A", "B").unwrap_err();
+        assert!(matches!(error, ClusterError::Unavailable(_)), "{error:?}");
+        assert!(error.to_string().contains("`A`") && error.to_string().contains("`B`"), "{error}");
     }
 
     #[test]
