@@ -168,6 +168,18 @@ impl RealKafka {
         self.nodes().map_or(Ok(()), |cluster| nodes::await_ready(cluster, limit))
     }
 
+    /// Starts every broker that was killed or stopped, and waits until the cluster is whole. A given cluster is.
+    ///
+    /// # Errors
+    /// As [`Processes::restart`] and [`Processes::await_ready`].
+    pub fn make_whole(&self, limit: Duration) -> Result<(), ClusterError> {
+        let Some(cluster) = self.nodes() else { return Ok(()) };
+        for (broker, _) in cluster.ports() {
+            cluster.restart(broker)?;
+        }
+        nodes::await_ready(cluster, limit)
+    }
+
     /// As [`Processes::keep_logs`]. A given cluster's logs are its owner's: `None`.
     ///
     /// # Errors
