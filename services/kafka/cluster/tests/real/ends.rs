@@ -1,34 +1,45 @@
-//! Nothing is left behind. This program starts itself as another, which starts a cluster, and kills it. For the engine that a
-//! script starts, a process that does nothing stands for the run.
+//! Nothing is left behind. This program starts itself as another, which starts a cluster, and kills it.
 
-use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
-use shakedown_cluster::{RealKafka, Spec};
+use rustix::process::{Pid, Signal, kill_process};
+use shakedown_cluster::{NoKafka, RealKafka, Spec};
+use tempfile::TempDir;
 
-/// What it gives is a reason to skip.
-pub(crate) type Claim = fn() -> Result<Option<&'static str>, Failed>;
+use crate::traces::{GONE_WITHIN, is_empty, left, made_by_an_engine, wait};
+
+/// Of a run with a cluster of its own.
+pub(crate) type Claim = fn() -> Result<(), Failed>;
 
 pub(crate) const CLAIMS: &[(&str, Claim)] = &[
-    ("nothing_is_left_of_a_run_that_is_interrupted", || nothing_is_left("INT", When::Ready)),
-    ("nothing_is_left_of_a_run_that_is_terminated", || nothing_is_left("TERM", When::Ready)),
-    ("nothing_is_left_of_a_run_that_is_killed", || nothing_is_left("KILL", When::Ready)),
-    ("nothing_is_left_of_a_run_that_is_killed_before_its_cluster_is_ready", || {
-        nothing_is_left("KILL", When::Starting)
+    ("nothing_is_left_of_a_run_that_is_interrupted", || nothing_is_left(Signal::INT, When::Ready)),
+    ("nothing_is_left_of_a_run_that_is_terminated", || nothing_is_left(Signal::TERM, When::Ready)),
+    ("nothing_is_left_of_a_run_that_is_killed", || nothing_is_left(Signal::KILL, When::Ready)),
+    ("nothing_is_left_of_a_run_that_is_killed_while_a_broker_is_paused", || {
+        nothing_is_left(Signal::KILL, When::Paused)
     }),
+    ("nothing_is_left_of_a_run_that_is_killed_before_its_cluster_is_ready", || {
+        nothing_is_left(Signal::KILL, When::Starting)
+    }),
+    (
+        "nothing_is_left_of_runs_that_are_killed_while_their_nodes_are_made",
+        nothing_is_left_of_runs_that_are_killed_while_their_nodes_are_made,
+    ),
+    (
+        "the_logs_of_a_cluster_that_does_not_start_are_kept",
+        the_logs_of_a_cluster_that_does_not_start_are_kept,
+    ),
 ];
-
-pub(crate) const ENGINE_CLAIMS: &[(&str, Claim)] =
-    &[("an_engine_stops_when_the_run_it_is_for_is_killed", an_engine_stops_when_the_run_it_is_for_is_killed)];
 
 /// Says that the program is the one to be killed, and where it puts its files.
 const FOLDER: &str = "SHAKEDOWN_TEST_KILLED_IN";
-/// How long anything may be left. Issue and README promise it.
-const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// Says that it pauses a broker first.
+const PAUSES: &str = "SHAKEDOWN_TEST_PAUSES";
 /// How long a cluster may take to start.
 const STARTED_WITHIN: Duration = Duration::from_secs(150);
 
@@ -36,6 +47,7 @@ const STARTED_WITHIN: Duration = Duration::from_secs(150);
 enum When {
     Starting,
     Ready,
+    Paused,
 }
 
 /// The folder, if this process is the one to be killed.
@@ -49,6 +61,9 @@ pub(crate) fn wait_for_the_end(folder: &Path) -> ExitCode {
     println!("starting");
     match RealKafka::find(&Spec::for_tests(1)) {
         Ok(kafka) => {
+            if std::env::var_os(PAUSES).is_some() {
+                kafka.pause(1).expect("a broker that runs can be paused");
+            }
             println!("ready: {kafka}");
             std::thread::sleep(STARTED_WITHIN);
             println!("nobody killed it");
@@ -58,117 +73,136 @@ pub(crate) fn wait_for_the_end(folder: &Path) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn nothing_is_left(signal: &str, when: When) -> Result<Option<&'static str>, Failed> {
-    // Its name is in the command line of each process that belongs to the run.
-    let folder = tempfile::Builder::new().prefix("shakedown-killed-").tempdir()?;
-    let name = folder.path().display().to_string();
-    let before = made_by_an_engine();
-    let left = || left(&name, &before);
-    let mut run = start(folder.path())?;
-    let mut lines = BufReader::new(run.stdout.take().ok_or("its output is piped")?).lines();
-    assert_eq!(lines.next().transpose()?.as_deref(), Some("starting"));
-    match when {
-        When::Ready => {
-            let line =
-                lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("ready"))).transpose()?;
-            assert!(line.is_some(), "the cluster did not start");
+/// The program to be killed; it ends with this.
+struct Run {
+    // In the command line of each process that belongs to it, but not in its own.
+    folder: TempDir,
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Run {
+    fn start(when: When) -> Result<Run, Failed> {
+        let folder = tempfile::Builder::new().prefix("shakedown-killed-").tempdir()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.env(FOLDER, folder.path()).env("TMPDIR", folder.path()).stdout(Stdio::piped());
+        if when == When::Paused {
+            command.env(PAUSES, "1");
         }
+        let mut child = command.spawn()?;
+        let lines = BufReader::new(child.stdout.take().expect("its output is piped")).lines();
+        let mut run = Run { folder, child, lines };
+        assert_eq!(run.lines.next().transpose()?.as_deref(), Some("starting"));
+        Ok(run)
+    }
+
+    fn name(&self) -> String {
+        self.folder.path().display().to_string()
+    }
+
+    fn is_ready(&mut self) -> Result<(), Failed> {
+        let mut said = Vec::new();
+        for line in &mut self.lines {
+            said.push(line?);
+            if said.last().is_some_and(|line| line.starts_with("ready")) {
+                return Ok(());
+            }
+        }
+        Err(format!("the cluster did not start: {}", said.join("\n")).into())
+    }
+
+    /// It ends by the signal, and by nothing else.
+    fn end_by(&mut self, signal: Signal) -> Result<(), Failed> {
+        kill_process(Pid::from_child(&self.child), signal)?;
+        let sent = Instant::now();
+        let status: ExitStatus = loop {
+            match self.child.try_wait()? {
+                Some(status) => break status,
+                None if sent.elapsed() > GONE_WITHIN => {
+                    return Err(format!("{signal:?} did not end it").into());
+                }
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        assert_eq!(status.signal(), Some(signal.as_raw()), "it ended by itself: {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // An error means that it has ended.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn nothing_is_left(signal: Signal, when: When) -> Result<(), Failed> {
+    let before = made_by_an_engine();
+    let mut run = Run::start(when)?;
+    let name = run.name();
+    let left = || left(&name, &before);
+    match when {
+        When::Ready | When::Paused => run.is_ready()?,
         // The first process of its cluster is enough.
         When::Starting => wait("a process", STARTED_WITHIN, || Ok(!left()?.is_empty()))?,
     }
     assert!(!left()?.is_empty(), "a cluster runs, and none of its processes is seen");
-    let killed = Command::new("kill").arg(format!("-{signal}")).arg(run.id().to_string()).status()?;
-    assert!(killed.success(), "{killed}");
-    let status = run.wait()?;
-    assert!(!status.success(), "it ended by itself: {status}");
-    let gone = wait("nothing", GONE_WITHIN, || Ok(left()?.is_empty() && is_empty(folder.path())?));
-    gone.map(|()| None).map_err(|_| {
+    run.end_by(signal)?;
+    let gone = wait("nothing", GONE_WITHIN, || Ok(left()?.is_empty() && is_empty(run.folder.path())?));
+    gone.map_err(|_| {
         let what = left().unwrap_or_default().join("\n");
         Failed::from(format!(
-            "ten seconds after SIG{signal}: {what}\nin {name}: {:?}",
-            is_empty(folder.path())
+            "ten seconds after {signal:?}: {what}\nin {name}: {:?}",
+            is_empty(run.folder.path())
         ))
     })
 }
 
-fn an_engine_stops_when_the_run_it_is_for_is_killed() -> Result<Option<&'static str>, Failed> {
-    if said("dockerd", &["--version"]).is_none() {
-        return Ok(Some("there is no `dockerd`, and installing one is not for a test"));
+/// An engine that was asked for a container makes it although whoever asked has died, and shows it only then.
+fn nothing_is_left_of_runs_that_are_killed_while_their_nodes_are_made() -> Result<(), Failed> {
+    let before = made_by_an_engine();
+    let mut runs = Vec::new();
+    for moment in [0, 100, 300, 700, 1_500].map(Duration::from_millis) {
+        // Something of the runs before may still be there.
+        let others = made_by_an_engine();
+        let mut run = Run::start(When::Starting)?;
+        let name = run.name();
+        // The first is its folder's guardian; the second a node's, or the network on which the engine makes the node.
+        wait("a node is made", STARTED_WITHIN, || Ok(left(&name, &others)?.len() >= 2))?;
+        std::thread::sleep(moment);
+        run.end_by(Signal::KILL)?;
+        runs.push((moment, run));
     }
-    if said("id", &["-u"]).is_none_or(|user| user != ["0"]) {
-        return Ok(Some("an engine needs root"));
+    // Not until nothing is seen, which may be too early.
+    std::thread::sleep(GONE_WITHIN);
+    for (moment, run) in runs {
+        let left = left(&run.name(), &before)?;
+        assert!(left.is_empty(), "killed after {moment:?}, and ten seconds later: {left:?}");
+        assert!(
+            is_empty(run.folder.path())?,
+            "killed after {moment:?}, and ten seconds later there are files"
+        );
     }
-    let parent = tempfile::Builder::new().prefix("shakedown-engine-").tempdir()?;
-    let folder = parent.path().join("engine");
-    let name = folder.display().to_string();
-    let mut run = Command::new("sleep").arg("600").spawn()?;
-    let started = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/engine"))
-        .args(["start", "--for", &run.id().to_string()])
-        .env("SHAKEDOWN_ENGINE", &folder)
-        // Whatever engine answers here is not the one that is tested.
-        .env("DOCKER_HOST", "unix:///nowhere")
-        .output();
-    // Killed before anything is looked at, so that it ends if this fails.
-    run.kill()?;
-    run.wait()?;
-    let started = started?;
-    let printed = String::from_utf8_lossy(&started.stdout).trim().to_owned();
-    assert_eq!(printed, format!("DOCKER_HOST=unix://{name}/engine.sock"), "{started:?}");
-    // Other clusters are of other engines.
-    let others = made_by_an_engine();
-    let left = || left(&format!("{name}/"), &others);
-    wait("nothing is left", GONE_WITHIN, || Ok(left()?.is_empty() && !folder.exists()))
-        .map_err(|_| Failed::from(format!("ten seconds later: {:?}", left())))?;
-    Ok(None)
+    Ok(())
 }
 
-fn start(folder: &Path) -> Result<Child, Failed> {
-    let program = std::env::current_exe()?;
-    let child =
-        Command::new(program).env(FOLDER, folder).env("TMPDIR", folder).stdout(Stdio::piped()).spawn()?;
-    Ok(child)
-}
-
-/// The processes whose command line has the name, as `ps` shows them, and what an engine made since.
-fn left(name: &str, before: &BTreeSet<String>) -> Result<Vec<String>, Failed> {
-    let processes = said("ps", &["-eo", "pid,args"]).ok_or("`ps` fails")?;
-    let made = made_by_an_engine();
-    Ok(processes
-        .into_iter()
-        .filter(|line| line.contains(name))
-        .chain(made.difference(before).cloned())
-        .collect())
-}
-
-/// The containers and networks of clusters, if there is an engine.
-fn made_by_an_engine() -> BTreeSet<String> {
-    let containers = said(
-        "docker",
-        &["ps", "--all", "--filter", "label=shakedown.cluster", "--format", "container {{.Names}}"],
-    );
-    let networks =
-        said("docker", &["network", "ls", "--filter", "name=shakedown-", "--format", "network {{.Name}}"]);
-    containers.into_iter().chain(networks).flatten().collect()
-}
-
-/// The lines that a program prints; none if it fails.
-fn said(program: &str, arguments: &[&str]) -> Option<Vec<String>> {
-    let output =
-        Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
-    Some(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
-}
-
-fn is_empty(folder: &Path) -> Result<bool, Failed> {
-    Ok(std::fs::read_dir(folder)?.next().is_none())
-}
-
-fn wait(what: &str, limit: Duration, fact: impl Fn() -> Result<bool, Failed>) -> Result<(), Failed> {
-    let started = Instant::now();
-    while !fact()? {
-        if started.elapsed() > limit {
-            return Err(format!("not within {limit:?}: {what}").into());
+fn the_logs_of_a_cluster_that_does_not_start_are_kept() -> Result<(), Failed> {
+    // Sound to whoever formats a disk, and no node starts with it.
+    let spec = Spec::for_tests(1).with([("authorizer.class.name", "org.example.Nobody")]);
+    let Err(NoKafka::Broken(why)) = RealKafka::find(&spec) else {
+        return Err("it started, or is not at hand".into());
+    };
+    let (_, folder) = why.rsplit_once("the logs are kept in ").ok_or_else(|| format!("no logs: {why}"))?;
+    // Whoever died first is its broker, or its controller if that is another.
+    let mut logs = String::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            logs += &std::fs::read_to_string(path)?;
         }
-        std::thread::sleep(Duration::from_millis(50));
     }
+    assert!(logs.contains("org.example.Nobody"), "{logs}");
+    std::fs::remove_dir_all(folder)?;
     Ok(())
 }
