@@ -60,8 +60,8 @@ fn main() -> ExitCode {
             false,
             move |turn| hold(turn, seed, lists::calm(), &[LIBRDKAFKA, WIRE], honest),
         ));
-        if seed % CALM_FOR_ONE == 0 {
-            let client = if seed / CALM_FOR_ONE % 2 == 0 { LIBRDKAFKA } else { WIRE };
+        if seed.is_multiple_of(CALM_FOR_ONE) {
+            let client = if (seed / CALM_FOR_ONE).is_multiple_of(2) { LIBRDKAFKA } else { WIRE };
             let name = format!("they_do_while_brokers_are_killed::{seed}");
             trials.push(
                 stand.turn(name, true, move |turn| {
