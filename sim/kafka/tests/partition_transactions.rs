@@ -5,7 +5,8 @@
 mod support;
 
 use bytes::Bytes;
-use kafka_protocol::messages::{ApiKey, ProduceRequest, WriteTxnMarkersRequest};
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+use kafka_protocol::messages::{ApiKey, DeleteRecordsRequest, ProduceRequest, WriteTxnMarkersRequest};
 use shakedown_kafka::NodeId;
 use support::transactional::*;
 use support::verbs::*;
@@ -52,6 +53,25 @@ fn readers_of_committed_data_wait_for_the_marker() {
     assert_eq!((closed.last_stable_offset, closed.batches.len()), (5, 4), "the marker takes an offset");
     assert_eq!(closed.aborted, Some(vec![]));
     assert_eq!(bench.latest(node, "orders", 0, true), 5);
+}
+
+/// Real Kafka 4.1 does the same: readers are told of an end that lies before the start.
+#[test]
+fn a_log_that_begins_amid_a_batch_of_an_open_transaction_is_stable_up_to_that_batch() {
+    let (mut bench, node) = unverified();
+    assert_eq!(write(&mut bench, transactional(&["a", "b"], 7, 0, 0)), (0, 0));
+    assert_eq!(write(&mut bench, transactional(&["c", "d", "e"], 7, 0, 2)), (0, 2));
+    for (before, stable) in [(1, 0), (2, 2), (4, 2), (5, 5)] {
+        let partition = DeleteRecordsPartition::default().with_offset(before);
+        let topic = DeleteRecordsTopic::default().with_name(topic_name("orders"));
+        let topics = vec![topic.with_partitions(vec![partition])];
+        let request = DeleteRecordsRequest::default().with_topics(topics).with_timeout_ms(30_000);
+        let connection = bench.send(node, ApiKey::DeleteRecords, 2, request);
+        let response = expect!(DeleteRecords, bench.response(connection));
+        assert_eq!(response.topics[0].partitions[0].low_watermark, before);
+        assert_eq!(bench.latest(node, "orders", 0, true), stable, "with records before {before} deleted");
+        assert_eq!(bench.fetch_committed(node, "orders", 0, before).last_stable_offset, stable);
+    }
 }
 
 #[test]

@@ -16,9 +16,16 @@ use crate::log::verification::VerificationGuard;
 
 impl Partition {
     /// What readers of committed data see is before it: the high watermark, or the first offset of a transaction that is
-    /// open, or whose marker is not committed yet, if that is lower.
+    /// open, or whose marker is not committed yet, if that is lower. Where records of that transaction were deleted, it is the
+    /// log's start; amid a batch the first offset of the batch, because Kafka looks the start up in its segment, which
+    /// knows batches only (`UnifiedLog.maybeIncrementFirstUnstableOffset`, `LogSegment.read` of 4.1).
     pub fn last_stable_offset(&self, log: &Log) -> i64 {
-        let unstable = self.producers.first_unstable().map(|offset| offset.max(log.start_offset()));
+        let unstable = self.producers.first_unstable().map(|offset| match log.start_offset() {
+            start if offset < start => {
+                log.batches_from(start).next().map_or(start, |batch| batch.header.base_offset)
+            }
+            _ => offset,
+        });
         unstable.map_or(self.high_watermark, |offset| offset.min(self.high_watermark))
     }
 
