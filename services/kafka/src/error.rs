@@ -63,17 +63,25 @@ pub(crate) fn from_flags(code: RDKafkaErrorCode, flags: Flags, message: String) 
 
 /// An error code without flags.
 pub(crate) fn from_code(code: RDKafkaErrorCode, what: impl std::fmt::Display) -> Error {
-    Error::new(code_of(code), class_of(code), what.to_string())
+    let message = match code_of(code) {
+        // librdkafka's own code, of which there is no other trace.
+        ErrorCode::InvalidState => format!("{what}: {code}"),
+        _ => what.to_string(),
+    };
+    Error::new(code_of(code), class_of(code), message)
 }
 
 /// librdkafka's code in our words. Its negative codes are its own, the others Kafka's.
 fn code_of(code: RDKafkaErrorCode) -> ErrorCode {
     use RDKafkaErrorCode as Rd;
     match code {
-        Rd::BrokerTransportFailure | Rd::AllBrokersDown | Rd::Resolve | Rd::BrokerDestroy => {
-            ErrorCode::Transport
-        }
-        Rd::OperationTimedOut | Rd::WaitingForCoordinator => ErrorCode::TimedOut,
+        Rd::BrokerTransportFailure
+        | Rd::AllBrokersDown
+        | Rd::Resolve
+        | Rd::BrokerDestroy
+        // The broker left the cluster's metadata with the request in its queue.
+        | Rd::DestroyBroker => ErrorCode::Transport,
+        Rd::OperationTimedOut | Rd::TimedOutQueue | Rd::WaitingForCoordinator => ErrorCode::TimedOut,
         Rd::MessageTimedOut => ErrorCode::MessageTimedOut,
         Rd::QueueFull => ErrorCode::QueueFull,
         Rd::AutoOffsetReset => ErrorCode::OffsetOutOfRange,
@@ -104,7 +112,9 @@ fn class_of(code: RDKafkaErrorCode) -> ErrorClass {
         | Rd::AllBrokersDown
         | Rd::Resolve
         | Rd::BrokerDestroy
+        | Rd::DestroyBroker
         | Rd::OperationTimedOut
+        | Rd::TimedOutQueue
         | Rd::WaitingForCoordinator
         | Rd::MessageTimedOut
         | Rd::QueueFull
