@@ -109,8 +109,8 @@ pub enum Operation {
     /// written down where its log begins: Kafka may lose a deletion with the processes of all replicas before that
     /// (`UnifiedLog.maybeIncrementLogStartOffset`).
     RestartBroker(i32),
-    /// The broker with this node id is killed and stays away. As with [`Operation::RestartBroker`]; one that is away already
-    /// is started first.
+    /// The broker with this node id is killed and stays away. One that is away already is started first, and all replicas come
+    /// into sync before: a partition whose last one in sync is away has no leader (KIP-966 counts none that was killed).
     KillBroker(i32),
     /// The broker that is away is started; nothing happens without one.
     StartBroker,

@@ -42,8 +42,6 @@ pub(super) struct Desk {
     former: Option<Former>,
     /// By isolation level: uncommitted, committed.
     readers: [Reader; 2],
-    /// The one that is not reset.
-    strict: Reader,
     /// Tells how many records a reader waits for. It decides no answer.
     guess: Partition,
     sent: usize,
@@ -60,10 +58,9 @@ impl Desk {
         let idempotent = Properties::new().set("message.timeout.ms", 300_000);
         let idempotent = place.bench.producer_with(idempotent).await?;
         let transactional = holder(&place.bench).await?;
-        let reader = |isolation, reset| Reader::open(&place.bench, &place.at, isolation, reset);
+        let reader = |isolation, reset| Reader::open(&place.bench, &place.at, isolation, reset, 0);
         let readers =
             [reader("read_uncommitted", "earliest").await?, reader("read_committed", "earliest").await?];
-        let strict = reader("read_committed", "error").await?;
         Ok(Desk {
             place,
             idempotent,
@@ -71,7 +68,6 @@ impl Desk {
             open: None,
             former: None,
             readers,
-            strict,
             guess: Partition::default(),
             sent: 0,
             deleted: false,
@@ -83,8 +79,7 @@ impl Desk {
     /// Leaves the brokers whole.
     pub(super) async fn close(mut self) -> Result<(), Failure> {
         self.start_broker().await?;
-        let [uncommitted, committed] = self.readers;
-        for reader in [uncommitted, committed, self.strict] {
+        for reader in self.readers {
             reader.close().await?;
         }
         Ok(())
@@ -143,13 +138,15 @@ impl Desk {
             }
             Operation::FetchFrom(offset) => {
                 let ends = (self.place.latest(true).await?, self.place.latest(false).await?);
-                self.strict.seek(offset);
-                read(&mut self.strict, &self.place, ends, &guess).await?
+                // A new one: an older would have fetched ahead, perhaps been refused meanwhile, and say so now.
+                let (bench, at) = (&self.place.bench, &self.place.at);
+                let mut reader = Reader::open(bench, at, "read_committed", "error", offset).await?;
+                let answer = read(&mut reader, &self.place, ends, &guess).await?;
+                reader.close().await?;
+                answer
             }
             Operation::Earliest => Answer::Offsets(self.place.offsets(OffsetSpec::Earliest, false).await?),
-            Operation::Latest { committed } => {
-                Answer::Offsets(self.place.offsets(OffsetSpec::Latest, committed).await?)
-            }
+            Operation::Latest { committed } => Answer::Offsets(vec![self.place.latest(committed).await?]),
             Operation::AtTime { committed, second } => {
                 Answer::Offsets(self.place.offsets(OffsetSpec::At(time(second, 0)), committed).await?)
             }
@@ -166,12 +163,13 @@ impl Desk {
             Operation::Producers => self.place.producers(&transactional_id(&self.place.bench)).await?,
             Operation::Transaction => self.place.transaction(&transactional_id(&self.place.bench)).await?,
             Operation::RestartBroker(node) => {
-                self.kill_broker(node).await?;
+                self.kill_broker(node, self.deleted).await?;
                 self.start_broker().await?;
                 Answer::Done
             }
             Operation::KillBroker(node) => {
-                self.kill_broker(node).await?;
+                // The others must do without it, and may have been killed just now.
+                self.kill_broker(node, true).await?;
                 Answer::Done
             }
             Operation::StartBroker => {
@@ -333,10 +331,10 @@ impl Desk {
         }
     }
 
-    async fn kill_broker(&mut self, node: i32) -> Result<(), Failure> {
+    async fn kill_broker(&mut self, node: i32, settled: bool) -> Result<(), Failure> {
         self.start_broker().await?;
-        if self.deleted {
-            self.place.start_is_written(self.killed).await?;
+        if settled {
+            self.place.is_settled(self.killed).await?;
         }
         self.killed = Some(self.place.bench.context().now());
         self.place.bench.subject().kill_broker(node).await?;

@@ -20,7 +20,24 @@ pub fn with_restarts(every: u32) -> impl Strategy<Value = Vec<Operation>> {
         Operation::Producers => Operation::Transaction,
         operation => operation,
     });
-    vec(prop_oneof![every - 1 => timeless, 1 => on_a_broker()], 1..40)
+    vec(prop_oneof![every - 1 => timeless, 1 => on_a_broker()], 1..40).prop_map(with_a_new_holder)
+}
+
+/// After a deletion a broker that was killed knows of producers what the rest of the log tells it
+/// (`UnifiedLog.rebuildProducerState`): of one whose records are gone perhaps its marker alone, which refuses the next
+/// sequence. So whoever holds the transactional id is followed by another.
+fn with_a_new_holder(operations: Vec<Operation>) -> Vec<Operation> {
+    let mut deleted = false;
+    let mut list = Vec::new();
+    for operation in operations {
+        deleted |= matches!(operation, Operation::DeleteRecords(_) | Operation::DeleteRecordsBefore(_));
+        let kills = matches!(operation, Operation::RestartBroker(_) | Operation::KillBroker(_));
+        list.push(operation);
+        if deleted && kills {
+            list.push(Operation::TakeOver);
+        }
+    }
+    list
 }
 
 fn operation() -> impl Strategy<Value = Operation> {

@@ -51,9 +51,11 @@ impl Place {
         &*self.admins[0]
     }
 
-    /// The high watermark, or the last stable offset.
+    /// The high watermark, or the last stable offset. Where the log begins amid a batch of an open transaction, Kafka has
+    /// the batch's first offset for that; how records are batched is the client's and the moment's, so the log's start is said.
     pub(super) async fn latest(&self, committed: bool) -> Result<Offset, Failure> {
-        self.one(OffsetSpec::Latest, committed).await
+        let latest = self.one(OffsetSpec::Latest, committed).await?;
+        if committed { Ok(latest.max(self.earliest().await?)) } else { Ok(latest) }
     }
 
     pub(super) async fn earliest(&self) -> Result<Offset, Failure> {
@@ -127,8 +129,8 @@ impl Place {
         Ok(Answer::Producers(writers))
     }
 
-    /// Waits until every replica has written down where its log begins.
-    pub(super) async fn start_is_written(&self, killed: Option<Timestamp>) -> Result<(), Failure> {
+    /// Waits until every replica is in sync and has written down where its log begins.
+    pub(super) async fn is_settled(&self, killed: Option<Timestamp>) -> Result<(), Failure> {
         let context = self.bench.context();
         if let Some(killed) = killed {
             context.sleep_until(killed + SESSION_IS_OVER).await;

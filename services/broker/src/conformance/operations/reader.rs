@@ -21,19 +21,20 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// With the group's id, though it never joins it; at the beginning.
+    /// With the group's id, though it never joins it; at this offset.
     pub(super) async fn open(
         bench: &Bench,
         at: &TopicPartition,
         isolation: &str,
         reset: &str,
+        start: Offset,
     ) -> Result<Reader, Failure> {
         let properties = Properties::new().set("isolation.level", isolation).set("auto.offset.reset", reset);
         let mut consumer = bench.consumer_with("g", properties).await?;
         consumer.assign(std::slice::from_ref(at)).await?;
         // At once: nobody should look for where it starts, and find nothing.
-        consumer.seek(at, 0)?;
-        Ok(Reader { consumer, next: 0 })
+        consumer.seek(at, start)?;
+        Ok(Reader { consumer, next: start })
     }
 
     pub(super) fn consumer(&mut self) -> &mut dyn Consumer {
