@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker::TopicPartition;
+use broker::{Consumer, TopicPartition};
 
 use crate::bed::{Bed, Desk, record};
 
@@ -17,7 +17,7 @@ async fn committed(desk: &Desk) -> Option<i64> {
     committed.first().map(|(_, position)| position.offset)
 }
 
-async fn poll_some(consumer: &mut Box<dyn broker::Consumer>) -> usize {
+async fn poll_some(consumer: &mut Box<dyn Consumer>) -> usize {
     loop {
         let records = consumer.poll(Duration::from_millis(100)).await.expect("all is well");
         if !records.is_empty() {
@@ -26,22 +26,33 @@ async fn poll_some(consumer: &mut Box<dyn broker::Consumer>) -> usize {
     }
 }
 
+/// A consumer of `t` that commits by itself, with these habits and this interval in milliseconds.
+async fn automatic(desk: &Desk, habits: &str, interval: &str) -> Box<dyn Consumer> {
+    let properties = [
+        ("shakedown.client.habits", habits),
+        ("enable.auto.commit", "true"),
+        ("auto.commit.interval.ms", interval),
+    ];
+    desk.subscriber("t", &properties).await
+}
+
+/// The same, which has read the three records of `t`.
+async fn has_read_three(desk: &Desk, habits: &str, interval: &str) -> Box<dyn Consumer> {
+    desk.topic("t", 1).await;
+    let producer = desk.producer(&[]).await;
+    for _ in 0..3 {
+        producer.send(record("t", "x")).await.expect("all is well");
+    }
+    let mut consumer = automatic(desk, habits, interval).await;
+    assert_eq!(poll_some(&mut consumer).await, 3);
+    consumer
+}
+
 #[test]
 fn librdkafka_commits_while_a_handler_works_and_java_with_the_next_poll() {
     for habits in ["librdkafka", "java"] {
         let mut bed = Bed::new(1, 21, move |desk: Desk| async move {
-            desk.topic("t", 1).await;
-            let producer = desk.producer(&[]).await;
-            for _ in 0..3 {
-                producer.send(record("t", "x")).await.expect("all is well");
-            }
-            let automatic = [
-                ("shakedown.client.habits", habits),
-                ("enable.auto.commit", "true"),
-                ("auto.commit.interval.ms", "1000"),
-            ];
-            let mut consumer = desk.subscriber("t", &automatic).await;
-            assert_eq!(poll_some(&mut consumer).await, 3);
+            let mut consumer = has_read_three(&desk, habits, "1000").await;
             let java = habits == "java";
             // What the first polls had to commit is not there yet: nothing was read.
             let during = async {
@@ -64,9 +75,8 @@ fn librdkafka_commits_while_a_handler_works_and_java_with_the_next_poll() {
 fn librdkafkas_timer_runs_from_the_consumers_creation_whenever_it_was_polled() {
     let mut bed = Bed::new(1, 21, move |desk: Desk| async move {
         desk.topic("t", 1).await;
-        let automatic = [("enable.auto.commit", "true"), ("auto.commit.interval.ms", "8000")];
         let created = desk.context.now();
-        let mut consumer = desk.subscriber("t", &automatic).await;
+        let mut consumer = automatic(&desk, "librdkafka", "8000").await;
         while desk.context.now() < created + Duration::from_millis(7_500) {
             consumer.poll(Duration::from_millis(100)).await.expect("all is well");
         }
@@ -83,18 +93,7 @@ fn librdkafkas_timer_runs_from_the_consumers_creation_whenever_it_was_polled() {
 #[test]
 fn javas_poll_commits_while_it_waits() {
     let mut bed = Bed::new(1, 21, move |desk: Desk| async move {
-        desk.topic("t", 1).await;
-        let producer = desk.producer(&[]).await;
-        for _ in 0..3 {
-            producer.send(record("t", "x")).await.expect("all is well");
-        }
-        let automatic = [
-            ("shakedown.client.habits", "java"),
-            ("enable.auto.commit", "true"),
-            ("auto.commit.interval.ms", "1000"),
-        ];
-        let mut consumer = desk.subscriber("t", &automatic).await;
-        assert_eq!(poll_some(&mut consumer).await, 3);
+        let mut consumer = has_read_three(&desk, "java", "1000").await;
         let at = TopicPartition::new("t", 0);
         consumer.pause(std::slice::from_ref(&at));
         consumer.poll(Duration::from_millis(1)).await.expect("all is well");
@@ -115,12 +114,7 @@ fn javas_poll_commits_while_it_waits() {
 fn javas_interval_begins_with_an_assignment() {
     let mut bed = Bed::new(1, 21, move |desk: Desk| async move {
         desk.topic("t", 1).await;
-        let automatic = [
-            ("shakedown.client.habits", "java"),
-            ("enable.auto.commit", "true"),
-            ("auto.commit.interval.ms", "2000"),
-        ];
-        let mut consumer = desk.subscriber("t", &automatic).await;
+        let mut consumer = automatic(&desk, "java", "2000").await;
         while consumer.assignment().is_empty() {
             consumer.poll(Duration::from_millis(1)).await.expect("all is well");
         }
@@ -139,14 +133,7 @@ fn javas_interval_begins_with_an_assignment() {
 #[test]
 fn java_commits_where_it_was_sought_to_when_it_closes() {
     let mut bed = Bed::new(1, 21, move |desk: Desk| async move {
-        desk.topic("t", 1).await;
-        let producer = desk.producer(&[]).await;
-        for _ in 0..3 {
-            producer.send(record("t", "x")).await.expect("all is well");
-        }
-        let automatic = [("shakedown.client.habits", "java"), ("enable.auto.commit", "true")];
-        let mut consumer = desk.subscriber("t", &automatic).await;
-        assert_eq!(poll_some(&mut consumer).await, 3);
+        let mut consumer = has_read_three(&desk, "java", "5000").await;
         consumer.seek(&TopicPartition::new("t", 0), 1).expect("it is assigned");
         consumer.close().await.expect("it leaves");
         assert_eq!(committed(&desk).await, Some(1));
@@ -160,12 +147,7 @@ fn without_an_interval_librdkafka_commits_when_its_partitions_go_and_java_at_eac
         let mut bed = Bed::new(1, 21, move |desk: Desk| async move {
             desk.topic("t", 1).await;
             desk.producer(&[]).await.send(record("t", "x")).await.expect("all is well");
-            let automatic = [
-                ("shakedown.client.habits", habits),
-                ("enable.auto.commit", "true"),
-                ("auto.commit.interval.ms", "0"),
-            ];
-            let mut consumer = desk.subscriber("t", &automatic).await;
+            let mut consumer = automatic(&desk, habits, "0").await;
             poll_some(&mut consumer).await;
             consumer.poll(Duration::from_secs(10)).await.expect("all is well");
             assert_eq!(committed(&desk).await, meanwhile, "{habits}");
