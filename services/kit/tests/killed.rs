@@ -21,7 +21,7 @@ const INBOX: Table<u64, String, Json> = Table::new("inbox");
 const OUTBOX: Table<u64, String, Json> = Table::new("outbox");
 
 /// Kills of one file, each after more commits than the one before.
-const KILLS: u64 = 8;
+const KILLS: u64 = 12;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -54,8 +54,7 @@ fn victim(path: &Path) {
     let context = context();
     let from = store.read_with::<_, StoreError>(|tables| STATE.count(tables)).expect("a count");
     for number in from.. {
-        // 30 KB a commit on average: the later victims fill their log, and hand it over, more than once.
-        let text = "x".repeat(100 + number as usize * 977 % 20_000);
+        let text = "x".repeat(100 + number as usize % 4_000);
         store
             .transact_with::<_, StoreError>(&context, |tables| {
                 STATE.put(tables, &number, &text)?;
@@ -82,7 +81,7 @@ fn kills(survives: Survives) -> Result<(), Failed> {
     let path = folder.path().join(if survives == Survives::PowerLoss { "slow" } else { "fast" });
     for kill in 1..=KILLS {
         let (mut victim, mut said) = start(&path);
-        let mut last = said.nth(kill as usize * 40).ok_or("the victim died by itself")?;
+        let mut last = said.nth(kill as usize * 3).ok_or("the victim died by itself")?;
         victim.kill()?;
         victim.wait()?;
         // It went on until the kill came.

@@ -6,8 +6,6 @@
 //! The bytes are the writes one after the other: table, key and value, each with its length as a big-endian `u64` before
 //! it, then 1, or 0 for a delete, whose value is empty. No two journals share their bytes.
 
-use std::fmt;
-
 use bytes::{Buf as _, Bytes};
 use context::{Context, EventKind};
 
@@ -24,43 +22,22 @@ pub struct Write {
 
 /// Records the commit of `writes` by the store called `name`.
 pub(super) fn record(context: &Context, name: &str, writes: &[Write]) {
-    record_encoded(context, name, writes, &encode(writes));
-}
-
-/// As [`record`], where `bytes` are the encoding.
-pub(super) fn record_encoded(context: &Context, name: &str, writes: &[Write], bytes: &[u8]) {
+    let mut tables = Vec::new();
+    for write in writes {
+        if !tables.contains(&write.table.as_str()) {
+            tables.push(&write.table);
+        }
+    }
     context.record(
         EventKind::Commit,
-        format_args!("{name} wrote {} to {}", writes.len(), Tables(writes)),
-        bytes,
+        format_args!("{name} wrote {} to {}", writes.len(), tables.join(" ")),
+        &encode(writes),
     );
-}
-
-/// The names of the tables, once each, in the order of their first writes.
-struct Tables<'a>(&'a [Write]);
-
-impl fmt::Display for Tables<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut between = "";
-        for (at, write) in self.0.iter().enumerate() {
-            if self.0[..at].iter().all(|before| before.table != write.table) {
-                write!(f, "{between}{}", write.table)?;
-                between = " ";
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The bytes of `writes`.
 pub fn encode(writes: &[Write]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode_into(writes, &mut bytes);
-    bytes
-}
-
-/// Appends the bytes of `writes`: encodings behind one another read as their writes behind one another.
-pub fn encode_into(writes: &[Write], bytes: &mut Vec<u8>) {
     for write in writes {
         let value = write.value.as_deref();
         for part in [write.table.as_bytes(), &write.key, value.unwrap_or_default()] {
@@ -69,6 +46,7 @@ pub fn encode_into(writes: &[Write], bytes: &mut Vec<u8>) {
         }
         bytes.push(u8::from(value.is_some()));
     }
+    bytes
 }
 
 /// The writes of `bytes`; none if they are no journal.

@@ -1,16 +1,9 @@
 //! A store in a file, on redb: for programs in the real world.
 //!
 //! # What a commit survives
-//! A transaction that returned is in the store's files. [`Survives`] says how far that goes: to the disk, so that the machine may
-//! lose power, or to the operating system, so that the process may be killed. A store needs no closing: its next open finds every
-//! commit.
-//!
-//! # Two files
-//! A commit is appended to a log (`log`, the file `<path>.log`) and added to what was changed lately, in memory (`recent`); reads
-//! look there first. When the log is full, redb takes over all that changed in one transaction, and the log begins anew. A commit
-//! in redb costs a dozen pages and a few hundred microseconds of processor; one here costs as many bytes as it says. What is
-//! written and soon deleted (an outbox, the steps of a saga) never gets to redb. The two files belong together: move and copy
-//! both, or none.
+//! A transaction that returned is in the file. [`Survives`] says how far that goes: to the disk, so that the machine may
+//! lose power, or to the operating system, so that the process may be killed. A file that was not closed is checked at its
+//! next open, and goes back to its last commit.
 //!
 //! # Who waits together
 //! One transaction runs at a time, but those that wait at the same time wait for the disk together (`batch`). A disk that takes
@@ -21,52 +14,43 @@
 //! need a database server in place of this.
 //!
 //! # When the disk fails
-//! After a commit that failed for the disk's sake nobody knows what the files hold, and trying again would not tell (a second
+//! After a commit that failed for the disk's sake nobody knows what the file holds, and trying again would not tell (a second
 //! `fsync` may well succeed without the bytes of the first). So the store refuses everything from then on, and
-//! [`RedbStore::failure`] ends: its program should stop, and open the files anew.
+//! [`RedbStore::failure`] ends: its program should stop, and open the file anew.
 //!
-//! Absent on purpose: a simulated disk, compaction of the file, a log that heals itself of more than a torn end, and values beyond what redb takes (3 GiB).
+//! Absent on purpose: a simulated disk, compaction of the file, and values beyond what redb takes (3 GiB).
 
 #![expect(clippy::disallowed_methods, reason = "this store is a real file; no simulated run has one")]
 
 mod backend;
 mod batch;
-mod log;
-mod recent;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use context::Context;
 use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase as _, StorageBackend, StorageError, TableDefinition,
-    TableError,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable, StorageError,
+    TableDefinition, TableError, TableHandle as _,
 };
 use tokio::sync::Notify;
 
 use self::backend::Backend;
 use self::batch::Queue;
-use self::log::{Log, LogError};
-use self::recent::{Base, Committed};
-use super::journal::Write;
 use super::memory::Entry;
 use super::{Range, ReadTables, ReadWork, Store, StoreError, Tables, Work};
 
 /// Memory for pages of the file, in bytes. A service's working set is its open sagas and its outbox; redb's own default,
 /// 1 GiB, is for a database that has a machine to itself.
 const CACHE_BYTES: usize = 64 << 20;
-
-/// The table of redb's file that says which generation of the log it lacks.
-const OWN: &str = "kit.log";
-const GENERATION: &[u8] = b"generation";
 
 /// What a commit outlives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +59,7 @@ pub enum Survives {
     #[default]
     PowerLoss,
     /// The process: a commit is handed to the operating system, which writes it when it sees fit. Many times as fast; a
-    /// machine that loses power may leave a store without its last commits, or a file that does not open.
+    /// machine that loses power may leave a file that does not open.
     ProcessCrash,
 }
 
@@ -92,21 +76,13 @@ pub enum OpenError {
     },
     /// It is not a store, or what a store needs in it is damaged.
     #[error(
-        "`{path}` is not a store that can be read ({cause}): put the file and its log (`.log`) back from a copy, or move both away to begin with an empty store"
+        "`{path}` is not a store that can be read ({cause}): put the file back from a copy, or move it away to begin with an empty store"
     )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What redb says, or what the log does.
+        /// What redb says.
         cause: String,
-    },
-    /// Its log is there, and it is not.
-    #[error(
-        "the store `{path}` is not there, but its log is (`{path}.log`), with commits: put the store back, or move the log away to begin with an empty store"
-    )]
-    LogAlone {
-        /// The file.
-        path: PathBuf,
     },
     /// It was written by an older redb.
     #[error(
@@ -140,16 +116,10 @@ struct Shared {
     name: String,
     path: PathBuf,
     database: Database,
-    committed: RwLock<Committed>,
     changed: Arc<Notify>,
     failure: OnceLock<String>,
     failed: Notify,
     queue: Queue,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No work runs unguarded under these locks: what they hold is whole, whoever panicked elsewhere.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A table as redb sees it: bytes by bytes, in the order of the keys.
@@ -166,37 +136,21 @@ impl RedbStore {
         survives: Survives,
     ) -> Result<RedbStore, OpenError> {
         let path = path.into();
-        let (database, log) = open_files(&path, survives)?;
-        RedbStore::over(name.into(), path, database, log, log::FULL)
+        let database = open(&path, survives).map_err(|error| OpenError::of(&path, error))?;
+        Ok(RedbStore::over(name.into(), path, database))
     }
 
-    /// The store in these two files. Its log is taken over when it has `full` bytes.
-    fn over(
-        name: String,
-        path: PathBuf,
-        database: Database,
-        log: Box<dyn StorageBackend>,
-        full: u64,
-    ) -> Result<RedbStore, OpenError> {
-        let of = |error: redb::Error| OpenError::of(&path, error);
-        let generation = generation(&database).map_err(of)?;
-        let (log, again) = Log::open(log, generation, full).map_err(|error| match error {
-            LogError::Io(cause) => OpenError::Refused { path: path.clone(), cause },
-            other => OpenError::Damaged { path: path.clone(), cause: other.to_string() },
-        })?;
-        let committed = Committed::over(Base::open(&database).map_err(of)?);
+    fn over(name: String, path: PathBuf, database: Database) -> RedbStore {
         let shared = Shared {
             name,
-            path: path.clone(),
+            path,
             database,
-            committed: RwLock::new(committed),
             changed: Arc::new(Notify::new()),
             failure: OnceLock::new(),
             failed: Notify::new(),
-            queue: Queue::new(log),
+            queue: Queue::default(),
         };
-        shared.do_again(again).map_err(of)?;
-        Ok(RedbStore { shared: Arc::new(shared) })
+        RedbStore { shared: Arc::new(shared) }
     }
 
     /// Every entry of every table, in order: what [`MemStore::load`](super::MemStore::load) makes the same store of.
@@ -204,7 +158,20 @@ impl RedbStore {
     /// # Errors
     /// [`StoreError::Failed`] if the file cannot be read.
     pub fn dump(&self) -> Result<Vec<Entry>, StoreError> {
-        self.shared.committed().view().dump().map_err(|error| self.shared.cannot(&error))
+        let transaction = self.begin_read()?;
+        let dump = || {
+            let names = transaction.list_tables().map_err(TableError::Storage)?;
+            let mut names: Vec<String> = names.map(|table| table.name().to_owned()).collect();
+            names.sort();
+            let mut entries = Vec::new();
+            for name in names {
+                let table = transaction.open_table(Raw::new(&name))?;
+                let all = walk(&table, Range::ALL, usize::MAX).map_err(TableError::Storage)?;
+                entries.extend(all.into_iter().map(|(key, value)| (name.clone(), key, value)));
+            }
+            Ok(entries)
+        };
+        dump().map_err(|error: TableError| self.shared.cannot(&error))
     }
 
     /// Puts `entries` into the store, in one transaction that is not recorded: another's dump.
@@ -230,6 +197,10 @@ impl RedbStore {
             failed.await;
         }
     }
+
+    fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
+        self.shared.database.begin_read().map_err(|error| self.shared.cannot(&error))
+    }
 }
 
 impl Store for RedbStore {
@@ -238,7 +209,7 @@ impl Store for RedbStore {
     }
 
     fn read(&self, work: ReadWork<'_>) -> Result<(), StoreError> {
-        work(&Reading { shared: &self.shared, committed: self.shared.committed() })
+        work(&Reading { shared: &self.shared, transaction: self.begin_read()? })
     }
 
     fn changed(&self) -> Arc<Notify> {
@@ -265,125 +236,89 @@ impl Shared {
         self.failed.notify_waiters();
         StoreError::Failed(failure)
     }
-
-    fn committed(&self) -> RwLockReadGuard<'_, Committed> {
-        self.committed.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Committed)) {
-        change(&mut self.committed.write().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// Does again what the log says, and leaves it to redb. So a log that is written to is always of a generation of its own:
-    /// no record can be taken for one of its, whole though it may look, that was torn before.
-    fn do_again(&self, writes: Vec<Write>) -> Result<(), redb::Error> {
-        let mut log = self.queue.log();
-        if log.was_empty() {
-            return Ok(());
-        }
-        self.change(|committed| {
-            for Write { table, key, value } in writes {
-                committed.recent.table(&table).entries.insert(key, value);
-            }
-        });
-        self.take_over(&mut log)
-    }
-
-    /// Puts all that changed into redb's file, in one transaction that waits for the disk, and begins the log anew. Until that
-    /// transaction is there the log is as it was, and redb lacks its generation: a crash in between changes nothing.
-    fn take_over(&self, log: &mut Log) -> Result<(), redb::Error> {
-        let next = log.generation + 1;
-        let transaction = self.database.begin_write()?;
-        for (name, changes) in &self.committed().recent.tables {
-            if changes.entries.is_empty() {
-                continue;
-            }
-            let mut table = transaction.open_table(Raw::new(name))?;
-            for (key, value) in &changes.entries {
-                match value {
-                    Some(value) => drop(table.insert(&**key, &**value)?),
-                    None => drop(table.remove(&**key)?),
-                }
-            }
-        }
-        transaction.open_table(Raw::new(OWN))?.insert(GENERATION, &next.to_be_bytes()[..])?;
-        transaction.commit()?;
-        let committed = Committed::over(Base::open(&self.database)?);
-        self.change(|before| *before = committed);
-        log.restart(next);
-        Ok(())
-    }
 }
 
 struct Reading<'a> {
     shared: &'a Shared,
-    committed: RwLockReadGuard<'a, Committed>,
+    transaction: ReadTransaction,
+}
+
+impl Reading<'_> {
+    /// Reads a table; `none` if it was never written.
+    fn read<T>(
+        &self,
+        table: &str,
+        none: T,
+        read: impl FnOnce(&redb::ReadOnlyTable<&'static [u8], &'static [u8]>) -> Result<T, StorageError>,
+    ) -> Result<T, StoreError> {
+        match self.transaction.open_table(Raw::new(table)) {
+            Ok(table) => read(&table).map_err(|error| self.shared.cannot(&error)),
+            Err(TableError::TableDoesNotExist(_)) => Ok(none),
+            Err(error) => Err(self.shared.cannot(&error)),
+        }
+    }
 }
 
 impl ReadTables for Reading<'_> {
     fn get(&self, table: &str, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.committed.view().get(table, key).map_err(|error| self.shared.cannot(&error))
+        self.read(table, None, |table| get(table, key))
     }
 
     fn scan(&self, table: &str, range: Range<'_>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-        self.committed.view().scan(table, range, limit).map_err(|error| self.shared.cannot(&error))
+        self.read(table, Vec::new(), |table| walk(table, range, limit))
     }
 
     fn count(&self, table: &str) -> Result<u64, StoreError> {
-        self.committed.view().count(table).map_err(|error| self.shared.cannot(&error))
+        self.read(table, 0, redb::ReadableTableMetadata::len)
     }
 }
 
-/// Which generation of the log redb's file lacks. A file of before there were logs lacks the first.
-fn generation(database: &Database) -> Result<u64, redb::Error> {
-    let table = match database.begin_read()?.open_table(Raw::new(OWN)) {
-        Ok(table) => table,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(0),
-        Err(error) => return Err(error.into()),
-    };
-    let Some(value) = table.get(GENERATION)? else { return Ok(0) };
-    let number = value
-        .value()
-        .try_into()
-        .map_err(|_| StorageError::Corrupted(format!("the table `{OWN}` holds no number of a generation")))?;
-    Ok(u64::from_be_bytes(number))
+fn get(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    key: &[u8],
+) -> Result<Option<Bytes>, StorageError> {
+    Ok(table.get(key)?.map(|value| Bytes::copy_from_slice(value.value())))
 }
 
-fn open_files(path: &Path, survives: Survives) -> Result<(Database, Box<dyn StorageBackend>), OpenError> {
-    let refused = |cause: io::Error| OpenError::Refused { path: path.to_owned(), cause };
-    let mut log_path = OsString::from(path);
-    log_path.push(".log");
+fn walk(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    range: Range<'_>,
+    limit: usize,
+) -> Result<Vec<(Bytes, Bytes)>, StorageError> {
+    let mut entries = Vec::new();
+    let mut from = table.range::<&[u8]>((range.first(), Bound::Unbounded))?;
+    while entries.len() < limit
+        && let Some(entry) = from.next()
+    {
+        let (key, value) = entry?;
+        if range.ends_before(key.value()) {
+            break;
+        }
+        entries.push((Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value())));
+    }
+    Ok(entries)
+}
+
+fn open(path: &Path, survives: Survives) -> Result<Database, DatabaseError> {
     let is_new = !path.exists();
-    let has_commits = |path: &OsString| std::fs::metadata(path).is_ok_and(|log| log.len() > 0);
-    if is_new && has_commits(&log_path) {
-        return Err(OpenError::LogAlone { path: path.to_owned() });
-    }
-    let file = |path: &Path| {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        Ok(Backend { file: FileBackend::new(file?)?, survives })
-    };
-    let of = |error: DatabaseError| OpenError::of(path, error.into());
-    // Who has this file has the log, too: it alone is locked.
-    let database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(file(path).map_err(of)?);
-    let database = database.map_err(of)?;
-    let has_log = Path::new(&log_path).exists();
-    let log = file(Path::new(&log_path)).map_err(of)?;
-    if !has_log && survives == Survives::PowerLoss {
-        // Files are there after a power loss when their folder says so on the disk.
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let backend = Backend { file: FileBackend::new(file)?, survives };
+    let database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
+    if is_new && survives == Survives::PowerLoss {
+        // A file is there after a power loss when its folder says so on the disk.
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
-        folder.map_err(refused)?;
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
     }
-    Ok((database, Box::new(log)))
+    Ok(database)
 }
 
 impl OpenError {
-    fn of(path: &Path, error: redb::Error) -> OpenError {
+    fn of(path: &Path, error: DatabaseError) -> OpenError {
         let path = path.to_owned();
         match error {
-            redb::Error::DatabaseAlreadyOpen => OpenError::InUse { path },
-            redb::Error::UpgradeRequired(format) => OpenError::TooOld { path, format },
-            redb::Error::Io(cause) => match cause.kind() {
+            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path },
+            DatabaseError::UpgradeRequired(format) => OpenError::TooOld { path, format },
+            DatabaseError::Storage(StorageError::Io(cause)) => match cause.kind() {
                 io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => {
                     OpenError::Damaged { path, cause: cause.to_string() }
                 }

@@ -4,8 +4,8 @@
 //! written, and then makes room. The last who was waiting for room commits the batch for all, and each returns when that is
 //! done. So a transaction that comes alone is committed at once, and the more come at a time, the fewer waits there are.
 //!
-//! A batch is in memory until it is in the log; nobody reads it before. A work that fails is undone within it, write by write, the
-//! last first; its neighbours do not notice. If the commit fails, it fails for all of them.
+//! A work that fails is undone within the batch, write by write, the last first; its neighbours do not notice. If the commit
+//! fails, it fails for all of them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,10 +13,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use context::Context;
+use redb::{ReadableTableMetadata as _, StorageError, WriteTransaction};
 
-use super::log::Log;
-use super::recent::{Committed, Recent};
-use super::{Shared, lock};
+use super::{Raw, Shared, get, walk};
 use crate::store::journal::{self, Write};
 use crate::store::{Range, ReadTables, StoreError, Tables, Work};
 
@@ -24,30 +23,22 @@ use crate::store::{Range, ReadTables, StoreError, Tables, Work};
 const TOGETHER_MAX: usize = 256;
 
 /// Where transactions wait for their turn.
+#[derive(Default)]
 pub(super) struct Queue {
     /// Those that wait for the open batch.
     waiting: AtomicUsize,
     open: Mutex<Option<Batch>>,
     /// Held from before a commit until it is recorded, so that commits are recorded in their order.
-    log: Mutex<Log>,
+    committing: Mutex<()>,
 }
 
-impl Queue {
-    pub(super) fn new(log: Log) -> Queue {
-        Queue { waiting: AtomicUsize::new(0), open: Mutex::new(None), log: Mutex::new(log) }
-    }
-
-    pub(super) fn log(&self) -> MutexGuard<'_, Log> {
-        lock(&self.log)
-    }
-}
-
-#[derive(Default)]
 struct Batch {
-    changes: Recent,
+    transaction: WriteTransaction,
     /// What was written, in order, and through whom each is recorded.
     written: Vec<(Option<Context>, Vec<Write>)>,
     together: usize,
+    /// Why nothing of it can be committed: something could not be undone.
+    spoiled: Option<StoreError>,
     fate: Arc<Fate>,
 }
 
@@ -56,6 +47,11 @@ struct Batch {
 struct Fate {
     settled: Mutex<Option<Result<(), StoreError>>>,
     told: Condvar,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No work runs unguarded under these locks: what they hold is whole, whoever panicked elsewhere.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
@@ -69,19 +65,20 @@ impl Shared {
         waiting.fetch_add(1, Ordering::SeqCst);
         let mut open = lock(open);
         waiting.fetch_sub(1, Ordering::SeqCst);
-        let batch = open.get_or_insert_with(|| {
-            // It begins on what the batch before has committed.
-            drop(self.queue.log());
-            Batch::default()
-        });
+        // It waits in redb until the batch before is committed.
+        let batch = match &mut *open {
+            Some(batch) => batch,
+            None => open.insert(self.begin()?),
+        };
         let outcome = batch.run(self, context, work);
         let fate = batch.fate.clone();
         let is_last = waiting.load(Ordering::SeqCst) == 0 || batch.together >= TOGETHER_MAX;
         match is_last.then(|| open.take()).flatten() {
             Some(batch) => {
-                let mut log = self.queue.log();
+                let committing = lock(&self.queue.committing);
                 drop(open);
-                self.commit(&mut log, batch);
+                self.commit(batch);
+                drop(committing);
             }
             None => drop(open),
         }
@@ -93,39 +90,28 @@ impl Shared {
         }
     }
 
-    fn commit(&self, log: &mut Log, batch: Batch) {
-        let Batch { changes, written, fate, .. } = batch;
-        if written.is_empty() {
-            return fate.settle(Ok(()));
-        }
-        // One encoding for the log and for whoever hears of the commits.
-        let mut payload = Vec::new();
-        let ends: Vec<usize> = written
-            .iter()
-            .map(|(_, writes)| {
-                journal::encode_into(writes, &mut payload);
-                payload.len()
-            })
-            .collect();
-        if let Err(error) = log.append(&payload) {
-            return fate.settle(Err(self.fail(&error)));
-        }
-        self.change(|committed| committed.add(changes));
-        let mut begin = 0;
-        for ((context, writes), end) in written.iter().zip(ends) {
-            if let Some(context) = context {
-                journal::record_encoded(context, &self.name, writes, &payload[begin..end]);
+    fn begin(&self) -> Result<Batch, StoreError> {
+        let transaction = self.database.begin_write().map_err(|error| self.cannot(&error))?;
+        let fate = Arc::default();
+        Ok(Batch { transaction, written: Vec::new(), together: 0, spoiled: None, fate })
+    }
+
+    fn commit(&self, batch: Batch) {
+        let Batch { transaction, written, spoiled, fate, .. } = batch;
+        let committed = match spoiled {
+            Some(error) => transaction.abort().map_err(|error| self.fail(&error)).and(Err(error)),
+            None if written.is_empty() => transaction.abort().map_err(|error| self.fail(&error)),
+            None => transaction.commit().map_err(|error| self.fail(&error)),
+        };
+        if committed.is_ok() && !written.is_empty() {
+            for (context, writes) in written {
+                if let Some(context) = context {
+                    journal::record(&context, &self.name, &writes);
+                }
             }
-            begin = end;
+            self.changed.notify_waiters();
         }
-        self.changed.notify_waiters();
-        fate.settle(Ok(()));
-        // It has its answer, whatever becomes of this.
-        if log.is_full()
-            && let Err(error) = self.take_over(log)
-        {
-            self.fail(&error);
-        }
+        fate.settle(committed);
     }
 }
 
@@ -138,17 +124,12 @@ impl Batch {
         work: Work<'_>,
     ) -> std::thread::Result<Result<(), StoreError>> {
         self.together += 1;
-        let mut open = Transaction {
-            shared,
-            committed: &shared.committed(),
-            batch: &mut self.changes,
-            writes: Vec::new(),
-            before: Vec::new(),
-        };
+        let mut open =
+            Transaction { shared, transaction: &self.transaction, writes: Vec::new(), before: Vec::new() };
         // A panic must not pass by the undo, nor through the lock that others wait for.
         let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut open)));
         if !matches!(outcome, Ok(Ok(()))) {
-            open.undo();
+            self.spoiled = self.spoiled.take().or(open.undo().err());
         } else if !open.writes.is_empty() {
             self.written.push((context.cloned(), open.writes));
         }
@@ -175,57 +156,63 @@ impl Fate {
 
 struct Transaction<'a> {
     shared: &'a Shared,
-    committed: &'a Committed,
-    batch: &'a mut Recent,
+    transaction: &'a WriteTransaction,
     writes: Vec<Write>,
-    /// For each of the writes: what the batch had for its key, and by how many entries the table grew.
-    before: Vec<(Option<Option<Bytes>>, i64)>,
+    /// What was there before each of the writes.
+    before: Vec<Option<Bytes>>,
 }
 
 impl Transaction<'_> {
+    /// Does something with a table, which is made if it is not there.
+    fn with<T>(
+        &self,
+        table: &str,
+        work: impl FnOnce(&mut redb::Table<'_, &'static [u8], &'static [u8]>) -> Result<T, StorageError>,
+    ) -> Result<T, StoreError> {
+        let open = self.transaction.open_table(Raw::new(table));
+        let mut open = open.map_err(|error| self.shared.cannot(&error))?;
+        work(&mut open).map_err(|error| self.shared.cannot(&error))
+    }
+
+    /// Puts or deletes; gives what was there.
+    fn set(&self, table: &str, key: &[u8], value: Option<&[u8]>) -> Result<Option<Bytes>, StoreError> {
+        self.with(table, |table| {
+            let before = match value {
+                Some(value) => table.insert(key, value)?,
+                None => table.remove(key)?,
+            };
+            Ok(before.map(|before| Bytes::copy_from_slice(before.value())))
+        })
+    }
+
     fn write(&mut self, table: &str, key: &[u8], value: Option<&[u8]>) -> Result<bool, StoreError> {
-        let was_there = match self.batch.get(table, key) {
-            Some(value) => value.is_some(),
-            None => {
-                let beneath = self.committed.view().has(table, key);
-                beneath.map_err(|error| self.shared.cannot(&error))?
-            }
-        };
-        let grown = i64::from(value.is_some()) - i64::from(was_there);
+        let before = self.set(table, key, value)?;
+        let was_there = before.is_some();
         let (key, value) = (Bytes::copy_from_slice(key), value.map(Bytes::copy_from_slice));
-        let changes = self.batch.table(table);
-        changes.grown += grown;
-        let before = changes.entries.insert(key.clone(), value.clone());
         self.writes.push(Write { table: table.to_owned(), key, value });
-        self.before.push((before, grown));
+        self.before.push(before);
         Ok(was_there)
     }
 
-    fn undo(&mut self) {
-        for (write, (before, grown)) in self.writes.drain(..).zip(self.before.drain(..)).rev() {
-            let changes = self.batch.table(&write.table);
-            changes.grown -= grown;
-            match before {
-                Some(before) => drop(changes.entries.insert(write.key, before)),
-                None => drop(changes.entries.remove(&write.key)),
-            }
+    fn undo(&self) -> Result<(), StoreError> {
+        for (write, before) in self.writes.iter().zip(&self.before).rev() {
+            self.set(&write.table, &write.key, before.as_deref())?;
         }
+        Ok(())
     }
 }
 
 impl ReadTables for Transaction<'_> {
     fn get(&self, table: &str, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let value = self.committed.view_in(self.batch).get(table, key);
-        value.map_err(|error| self.shared.cannot(&error))
+        self.with(table, |table| get(table, key))
     }
 
     fn scan(&self, table: &str, range: Range<'_>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-        let entries = self.committed.view_in(self.batch).scan(table, range, limit);
-        entries.map_err(|error| self.shared.cannot(&error))
+        self.with(table, |table| walk(table, range, limit))
     }
 
     fn count(&self, table: &str) -> Result<u64, StoreError> {
-        self.committed.view_in(self.batch).count(table).map_err(|error| self.shared.cannot(&error))
+        self.with(table, |table| table.len())
     }
 }
 
