@@ -10,7 +10,8 @@
 //! closed. A second signal ends the process where it stands, which loses nothing either: it is a crash. An outside system
 //! just ends: what it answered is in its journal, and who had no answer asks again.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use broker::{Broker, Properties};
 use context::real::RealHost;
 use context::{Context, Seed, Task};
 use futures_util::future::{FutureExt as _, join_all, select_all};
-use kit::store::RedbStore;
+use kit::store::{RedbStore, Survives};
 use kit::{Service, ServiceConfig, ServiceHandle, Store};
 use outside::{Carrier, Gateway, Ledger, Mail, Provider};
 
@@ -34,7 +35,7 @@ pub(crate) async fn run(config: &Config, parts: &[Part]) -> u8 {
         Ok(signals) => signals,
         Err(error) => return exit::complain(&error, exit::UNAVAILABLE),
     };
-    let opened: Result<Vec<Opened>, String> = fs::create_dir_all(&config.data)
+    let opened: Result<Vec<Opened>, String> = data_folder(config)
         .map_err(|error| format!("the data folder `{}` cannot be had: {error}", config.data.display()))
         .and_then(|()| parts.iter().map(|part| Opened::open(config, *part)).collect());
     let opened = match opened {
@@ -54,6 +55,15 @@ pub(crate) async fn run(config: &Config, parts: &[Part]) -> u8 {
     match ended {
         None => code,
         Some((why, code)) => exit::complain(&why, code),
+    }
+}
+
+/// The data folder, which is there after a power loss when its parent says so on the disk.
+fn data_folder(config: &Config) -> io::Result<()> {
+    fs::create_dir_all(&config.data)?;
+    match config.data.canonicalize()?.parent() {
+        Some(parent) if config.survives == Survives::PowerLoss => File::open(parent)?.sync_all(),
+        _ => Ok(()),
     }
 }
 

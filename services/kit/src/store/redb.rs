@@ -15,8 +15,8 @@
 //!
 //! # When the disk fails
 //! After a commit that failed for the disk's sake nobody knows what the file holds, and trying again would not tell (a second
-//! `fsync` may well succeed without the bytes of the first). So the store refuses everything from then on, and
-//! [`RedbStore::failure`] ends: its program should stop, and open the file anew.
+//! `fsync` may well succeed without the bytes of the first). After a read that failed redb writes no more. So the store refuses
+//! everything from then on, and [`RedbStore::failure`] ends: its program should stop, and open the file anew.
 //!
 //! Absent on purpose: a simulated disk, compaction of the file, and values beyond what redb takes (3 GiB).
 
@@ -171,7 +171,7 @@ impl RedbStore {
             }
             Ok(entries)
         };
-        dump().map_err(|error: TableError| self.shared.cannot(&error))
+        dump().map_err(|error: TableError| self.shared.cannot(error))
     }
 
     /// Puts `entries` into the store, in one transaction that is not recorded: another's dump.
@@ -199,7 +199,7 @@ impl RedbStore {
     }
 
     fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
-        self.shared.database.begin_read().map_err(|error| self.shared.cannot(&error))
+        self.shared.database.begin_read().map_err(|error| self.shared.cannot(error))
     }
 }
 
@@ -224,8 +224,14 @@ impl fmt::Debug for RedbStore {
 }
 
 impl Shared {
-    fn cannot(&self, error: &dyn fmt::Display) -> StoreError {
-        StoreError::Failed(format!("{}: {error}", self.path.display()))
+    /// What redb refused. If that was for the disk's sake, it is the end.
+    fn cannot(&self, error: impl Into<redb::Error>) -> StoreError {
+        match error.into() {
+            error @ (redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::Corrupted(_)) => {
+                self.fail(&error)
+            }
+            error => StoreError::Failed(format!("{}: {error}", self.path.display())),
+        }
     }
 
     /// The end: see the module's page.
@@ -252,9 +258,9 @@ impl Reading<'_> {
         read: impl FnOnce(&redb::ReadOnlyTable<&'static [u8], &'static [u8]>) -> Result<T, StorageError>,
     ) -> Result<T, StoreError> {
         match self.transaction.open_table(Raw::new(table)) {
-            Ok(table) => read(&table).map_err(|error| self.shared.cannot(&error)),
+            Ok(table) => read(&table).map_err(|error| self.shared.cannot(error)),
             Err(TableError::TableDoesNotExist(_)) => Ok(none),
-            Err(error) => Err(self.shared.cannot(&error)),
+            Err(error) => Err(self.shared.cannot(error)),
         }
     }
 }
@@ -300,12 +306,11 @@ fn walk(
 }
 
 fn open(path: &Path, survives: Survives) -> Result<Database, DatabaseError> {
-    let is_new = !path.exists();
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     let backend = Backend { file: FileBackend::new(file)?, survives };
     let database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
-    if is_new && survives == Survives::PowerLoss {
-        // A file is there after a power loss when its folder says so on the disk.
+    if survives == Survives::PowerLoss {
+        // A file is there after a power loss when its folder says so on the disk; who made it may have been killed before.
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
     }

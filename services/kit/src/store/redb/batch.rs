@@ -91,13 +91,14 @@ impl Shared {
     }
 
     fn begin(&self) -> Result<Batch, StoreError> {
-        let transaction = self.database.begin_write().map_err(|error| self.cannot(&error))?;
+        let transaction = self.database.begin_write().map_err(|error| self.cannot(error))?;
         let fate = Arc::default();
         Ok(Batch { transaction, written: Vec::new(), together: 0, spoiled: None, fate })
     }
 
     fn commit(&self, batch: Batch) {
         let Batch { transaction, written, spoiled, fate, .. } = batch;
+        let fate = Unsettled { shared: self, fate: Some(fate) };
         let committed = match spoiled {
             Some(error) => transaction.abort().map_err(|error| self.fail(&error)).and(Err(error)),
             None if written.is_empty() => transaction.abort().map_err(|error| self.fail(&error)),
@@ -137,6 +138,26 @@ impl Batch {
     }
 }
 
+/// A fate that others wait for, whatever happens on the way to it.
+struct Unsettled<'a> {
+    shared: &'a Shared,
+    fate: Option<Arc<Fate>>,
+}
+
+impl Unsettled<'_> {
+    fn settle(mut self, outcome: Result<(), StoreError>) {
+        self.fate.take().expect("it is settled once").settle(outcome);
+    }
+}
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        if let Some(fate) = self.fate.take() {
+            fate.settle(Err(self.shared.fail(&"a commit has panicked, and may have been made or not")));
+        }
+    }
+}
+
 impl Fate {
     fn settle(&self, fate: Result<(), StoreError>) {
         *lock(&self.settled) = Some(fate);
@@ -170,8 +191,8 @@ impl Transaction<'_> {
         work: impl FnOnce(&mut redb::Table<'_, &'static [u8], &'static [u8]>) -> Result<T, StorageError>,
     ) -> Result<T, StoreError> {
         let open = self.transaction.open_table(Raw::new(table));
-        let mut open = open.map_err(|error| self.shared.cannot(&error))?;
-        work(&mut open).map_err(|error| self.shared.cannot(&error))
+        let mut open = open.map_err(|error| self.shared.cannot(error))?;
+        work(&mut open).map_err(|error| self.shared.cannot(error))
     }
 
     /// Puts or deletes; gives what was there.

@@ -68,11 +68,12 @@ fn what_was_committed_is_there_when_the_file_is_opened_again() {
     assert_eq!(value, Ok(Some(Bytes::from("value"))));
 }
 
-/// A disk in memory: slow, and it can be made to refuse its syncs.
+/// A disk in memory: slow, and it can be made to refuse its syncs, or its reads.
 #[derive(Debug, Default)]
 struct Disk {
     memory: redb::backends::InMemoryBackend,
     full: Arc<AtomicBool>,
+    unreadable: Arc<AtomicBool>,
     syncs: Arc<AtomicUsize>,
 }
 
@@ -82,6 +83,9 @@ impl StorageBackend for Disk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        if self.unreadable.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Other.into());
+        }
         self.memory.read(offset, out)
     }
 
@@ -117,6 +121,49 @@ async fn a_disk_that_fails_closes_the_store_and_says_so() {
     full.store(false, Ordering::Relaxed);
     assert_eq!(put(&store, b"key", b"3"), Err(failed.clone()), "though the disk works again");
     assert_eq!(StoreError::Failed(failure.await), failed);
+}
+
+#[tokio::test]
+async fn a_read_that_fails_closes_the_store_too() {
+    let disk = Disk::default();
+    let unreadable = disk.unreadable.clone();
+    let database = Builder::new().set_cache_size(0).create_with_backend(disk).unwrap();
+    let store = RedbStore::over("store".into(), "s.redb".into(), database);
+    put(&store, b"key", b"1").unwrap();
+    unreadable.store(true, Ordering::Relaxed);
+    let read = || store.read_with::<_, StoreError>(|tables| tables.get("table", b"key"));
+    let failed = read().unwrap_err();
+    unreadable.store(false, Ordering::Relaxed);
+    assert_eq!(put(&store, b"key", b"2"), Err(failed.clone()), "though the disk works again");
+    assert_eq!(StoreError::Failed(store.failure().await), failed);
+}
+
+/// A recorder with a defect.
+struct Panics;
+
+impl context::Recorder for Panics {
+    fn record(&self, _: context::Event<'_>) {
+        panic!("planted");
+    }
+}
+
+#[test]
+fn a_panic_in_mid_commit_leaves_nobody_waiting() {
+    let store = RedbStore::over(
+        "store".into(),
+        "s.redb".into(),
+        Builder::new().create_with_backend(Disk::default()).unwrap(),
+    );
+    let panics = RealHost::new("host", Seed(1)).with_recorder(Arc::new(Panics)).into_context();
+    std::thread::scope(|scope| {
+        let commit =
+            || store.transact_with::<_, StoreError>(&panics, |tables| tables.put("table", b"key", b"1"));
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(commit)).collect();
+        let ended: Vec<_> = threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        assert!(ended.iter().any(Result::is_err), "one of them has made the commit");
+        assert!(ended.iter().all(|end| !matches!(end, Ok(Ok(())))), "nobody is told that all is well");
+    });
+    assert!(put(&store, b"key", b"2").is_err());
 }
 
 fn refusal(path: &Path) -> String {
