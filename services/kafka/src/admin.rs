@@ -253,6 +253,8 @@ impl Admin for RdKafkaAdmin {
         let (group, mut config) = (group.to_owned(), self.config.clone());
         blocking(move || {
             config.set("group.id", &group);
+            // A member waits for the end of a transaction that may move the group; an admin is told where it was before.
+            config.set("isolation.level", "read_uncommitted");
             let client: BaseConsumer =
                 config.create().map_err(|error| from_kafka(&error, "an admin client"))?;
             let what = format!("the offsets of group {group}");

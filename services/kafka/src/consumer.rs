@@ -199,10 +199,12 @@ impl RdKafkaConsumer {
         let mut list = partitions::list(partitions);
         if self.has_group {
             let asked = partitions::list(partitions);
-            if let Ok(found) = self.call(move |base| base.committed_offsets(asked, STARTS)).await? {
-                self.callbacks.committed().extend(partitions::with_offset(&found));
-                list = found;
-            }
+            let Ok(found) = self.call(move |base| base.committed_offsets(asked, STARTS)).await? else {
+                // The coordinator is away. Without an offset in the list librdkafka asks it again, for as long as it takes.
+                return Ok(list);
+            };
+            self.callbacks.committed().extend(partitions::with_offset(&found));
+            list = found;
         }
         let open = partitions::without_offset(&list);
         if !open.is_empty() && self.reset != RdOffset::Invalid {

@@ -122,7 +122,9 @@ fn wire_timestamp(spec: OffsetSpec) -> i64 {
     }
 }
 
-/// What the group has committed for `partitions`, or for all that it has committed for. Those without are left out.
+/// What the group has committed for `partitions`, as a member asks, or for all that it has committed for, as an admin does:
+/// an admin is told what was committed before a transaction that is still open, where a member is told nothing
+/// (`ListConsumerGroupOffsetsOptions.requireStable` is false by default). Partitions without are left out.
 ///
 /// # Errors
 /// Retriable when its coordinator gave no answer for so long.
@@ -156,7 +158,7 @@ async fn fetch_once(
     partitions: Option<&[TopicPartition]>,
 ) -> Result<Vec<(TopicPartition, OffsetAndMetadata)>, Error> {
     let group = group_id(&coordinator.key);
-    let require_stable = coordinator.cluster.settings.consumer.read_committed;
+    let require_stable = partitions.is_some() && coordinator.cluster.settings.consumer.read_committed;
     let topics = partitions.map(|partitions| {
         let topics = by_topic(partitions.iter().map(|at| (at.clone(), ())));
         let topics = topics.into_iter().map(|(topic, partitions)| {

@@ -239,17 +239,20 @@ async fn offsets_of_an_aborted_transaction_are_not_committed(bench: Bench) -> Re
 }
 
 async fn offsets_of_an_open_transaction_are_untold_until_its_end(bench: Bench) -> Result<(), Failure> {
-    let (member, source) = source(&bench).await?;
+    let (mut member, source) = source(&bench).await?;
+    member.commit(&[(source.clone(), OffsetAndMetadata::new(4))]).await?;
     let producer = transactional(&bench, "p", Properties::new()).await?;
     producer.begin_transaction().await?;
     let positions = [(source.clone(), OffsetAndMetadata::new(6))];
     producer.send_offsets_to_transaction(&positions, &member.group_metadata(), TIMEOUT).await?;
-    let committed = Properties::new().set("isolation.level", "read_committed");
-    let mut reader = bench.consumer_with("g", committed).await?;
+    let isolated = Properties::new().set("isolation.level", "read_committed");
+    let mut reader = bench.consumer_with("g", isolated).await?;
     // Whether the group is at 6 is not decided, so nobody is told that it is, or that it is not (KIP-447). librdkafka asks
     // three times and then starts by `auto.offset.reset` all the same: so the question is put, and nothing is read.
     let early = reader.committed(std::slice::from_ref(&source), Duration::from_secs(2)).await;
     ensure!(early.is_err(), "while the transaction is open it was told {early:?}");
+    let before = committed(&bench, &source).await?;
+    ensure!(before == Some(4), "an admin is told where the group was before, 4, not {before:?}");
     commit(&bench, &*producer).await?;
     let deadline = bench.context().now() + TIMEOUT;
     loop {
