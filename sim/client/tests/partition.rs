@@ -69,3 +69,18 @@ fn what_was_deleted_stays_deleted_through_every_restart() {
     ];
     check(4083305934288285370, 3, operations).unwrap();
 }
+
+/// Of a producer whose records were deleted a replica that was killed knows the last sequence still: recovery reads the whole
+/// segment.
+#[test]
+fn a_producer_goes_on_after_its_records_were_deleted_and_every_replica_was_killed() {
+    let operations = vec![
+        Operation::SendInTransaction { records: 1, second: 0 },
+        Operation::Commit,
+        Operation::DeleteRecords(50),
+        Operation::KillBroker(2),
+        Operation::RestartBroker(3),
+        Operation::SendInTransaction { records: 1, second: 0 },
+    ];
+    check(12792975359411860301, 3, operations).unwrap();
+}

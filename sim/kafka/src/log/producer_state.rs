@@ -133,22 +133,54 @@ pub enum Verdict {
 impl ProducerState {
     /// What a process knows that has just loaded a log. Producers silent for `expiration_ms` are forgotten.
     pub fn load(log: &mut Log, now_ms: i64, expiration_ms: i64) -> ProducerState {
-        // Recovery has a state of its own, which ends with a snapshot at the log's end; loading begins with that
-        // (`LogLoader.recoverSegment`). So one batch of each producer is all that is remembered after any restart.
-        ProducerState::default().truncated(log, now_ms, expiration_ms);
+        ProducerState::recover(log, now_ms, expiration_ms);
         let mut state = ProducerState::default();
         state.truncated(log, now_ms, expiration_ms);
         state
     }
 
+    /// Goes over what may not have been flushed, segment by segment, and leaves a snapshot at the end of each
+    /// (`LogLoader.recoverSegment`). Loading begins with the last: so one batch of each producer is all that is remembered
+    /// after any restart, but also of those whose records were deleted, if their segment is there.
+    fn recover(log: &mut Log, now_ms: i64, expiration_ms: i64) {
+        if log.snapshots.latest().is_some_and(|(offset, _)| offset == log.end_offset()) {
+            // As a clean shutdown leaves it.
+            return;
+        }
+        let recovery_point = log.checkpoints().recovery_point;
+        let flushed = log.segments().filter(|segment| segment.base_offset() <= recovery_point).count();
+        let unflushed = log.segments().skip(flushed.saturating_sub(1));
+        let unflushed: Vec<i64> = unflushed.map(|segment| segment.base_offset()).collect();
+        for (at, &base_offset) in unflushed.iter().enumerate() {
+            let mut state = ProducerState::default();
+            state.cut_at(log, base_offset, now_ms, expiration_ms);
+            let next = unflushed.get(at + 1).copied().unwrap_or(i64::MAX);
+            // From the segment's first batch, wherever the log begins now.
+            for stored in log.batches_from(base_offset) {
+                if stored.header.base_offset >= next {
+                    break;
+                }
+                state.appended(&stored.header, Marker::read(&stored.header, &stored.bytes));
+            }
+            state.take_snapshot(log);
+        }
+    }
+
     /// The log was cut at its end: goes back to the newest snapshot before it, and reads the batches since.
     pub fn truncated(&mut self, log: &mut Log, now_ms: i64, expiration_ms: i64) {
-        let end_offset = log.end_offset();
+        self.cut_at(log, log.end_offset(), now_ms, expiration_ms);
+    }
+
+    /// What was known when the log ended at `end_offset` (`UnifiedLog.rebuildProducerState`).
+    fn cut_at(&mut self, log: &mut Log, end_offset: i64, now_ms: i64, expiration_ms: i64) {
         let knew_nothing =
             self.producers.is_empty() && self.transactions.all_replicated() && self.end_offset >= end_offset;
-        self.reload(log, now_ms, expiration_ms);
+        self.reload(log, end_offset, now_ms, expiration_ms);
         if end_offset > self.end_offset && !knew_nothing {
             for stored in log.batches_from(self.end_offset.max(log.start_offset())) {
+                if stored.header.base_offset >= end_offset {
+                    break;
+                }
                 self.appended(&stored.header, Marker::read(&stored.header, &stored.bytes));
             }
         }
@@ -156,8 +188,8 @@ impl ProducerState {
         self.take_snapshot(log);
     }
 
-    fn reload(&mut self, log: &mut Log, now_ms: i64, expiration_ms: i64) {
-        let (start_offset, end_offset) = (log.start_offset(), log.end_offset());
+    fn reload(&mut self, log: &mut Log, end_offset: i64, now_ms: i64, expiration_ms: i64) {
+        let start_offset = log.start_offset();
         log.snapshots.keep_within(start_offset, end_offset);
         if end_offset == self.end_offset {
             return self.log_start_moved(log);

@@ -84,8 +84,14 @@ struct Run {
 impl Run {
     fn start(when: When) -> Result<Run, Failed> {
         let folder = tempfile::Builder::new().prefix("shakedown-killed-").tempdir()?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.env(FOLDER, folder.path()).env("TMPDIR", folder.path()).stdout(Stdio::piped());
+        // A shell that runs something in the background has it ignore SIGINT, and that is passed on.
+        let mut command = Command::new("env");
+        command
+            .arg("--default-signal=INT")
+            .arg(std::env::current_exe()?)
+            .env(FOLDER, folder.path())
+            .env("TMPDIR", folder.path())
+            .stdout(Stdio::piped());
         if when == When::Paused {
             command.env(PAUSES, "1");
         }

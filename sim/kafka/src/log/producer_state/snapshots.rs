@@ -3,7 +3,8 @@
 //!
 //! One is taken when a segment is rolled, when a log is loaded or cut, and at a clean shutdown. Those at or before the
 //! log's start go; what they knew is in the later ones. So a producer whose records were all deleted is still known after
-//! a restart, until it expires, if a snapshot was taken after the log's present start.
+//! a restart, until it expires, if a snapshot was taken after the log's present start; and one is taken when a log is recovered
+//! that was not shut down, of all that is in the segments that may not have been flushed, deleted records included.
 
 use std::collections::BTreeMap;
 
