@@ -23,9 +23,9 @@ pub fn with_restarts(every: u32) -> impl Strategy<Value = Vec<Operation>> {
     vec(prop_oneof![every - 1 => timeless, 1 => on_a_broker()], 1..40).prop_map(with_a_new_holder)
 }
 
-/// After a deletion a broker that was killed knows of producers what the rest of the log tells it
-/// (`UnifiedLog.rebuildProducerState`): of one whose records are gone perhaps its marker alone, which refuses the next
-/// sequence. So whoever holds the transactional id is followed by another.
+/// After a deletion a follower that was away and begins where its leader's log begins knows of producers what the rest of the
+/// log tells it (`UnifiedLog.truncateFullyAndStartAt`): of one whose records are gone perhaps its marker alone, which refuses
+/// the next sequence once it leads. So whoever holds the transactional id is followed by another.
 fn with_a_new_holder(operations: Vec<Operation>) -> Vec<Operation> {
     let mut deleted = false;
     let mut list = Vec::new();
