@@ -1,48 +1,15 @@
 //! Plain rdkafka, at its fastest from Rust.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{DeliveryResult, Message as _};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
+use rdkafka::{ClientConfig, TopicPartitionList};
 
-use crate::support::clusters::{PARTITIONS, TOPIC};
+use crate::support::acknowledged::{Acknowledged, all_partitions};
+use crate::support::clusters::TOPIC;
 use crate::{IN_FLIGHT, PATIENCE, VALUE, key};
-
-/// Counts what was acknowledged.
-#[derive(Default)]
-struct Acknowledged {
-    count: Mutex<u64>,
-    rose: Condvar,
-}
-
-impl Acknowledged {
-    fn count(&self) -> MutexGuard<'_, u64> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait_for(&self, wanted: u64) {
-        let waited = self.rose.wait_timeout_while(self.count(), PATIENCE, |count| *count < wanted);
-        let (count, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        assert!(!waited.timed_out(), "{} of {wanted} records were acknowledged", *count);
-    }
-}
-
-impl ClientContext for Acknowledged {}
-
-impl ProducerContext for Acknowledged {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            panic!("a record was not acknowledged: {error}");
-        }
-        *self.count() += 1;
-        self.rose.notify_one();
-    }
-}
 
 /// Two producers, and a consumer that reads only when it is told to.
 pub(crate) struct Plain {
@@ -69,11 +36,7 @@ impl Plain {
             .set("enable.auto.commit", "false")
             .create()
             .expect("sound properties");
-        let mut partitions = TopicPartitionList::new();
-        for partition in 0..PARTITIONS {
-            let added = partitions.add_partition_offset(TOPIC, partition, Offset::Beginning);
-            added.expect("a partition can be read from its beginning");
-        }
+        let partitions = all_partitions();
         consumer.assign(&partitions).expect("partitions can be assigned");
         consumer.pause(&partitions).expect("a pause needs no broker");
         Plain { stream: producer("5"), single: producer("0"), consumer, partitions }

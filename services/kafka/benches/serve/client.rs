@@ -1,57 +1,20 @@
 //! The client: plain rdkafka, with one application thread that sends and polls, and one that hears of acknowledgements;
 //! librdkafka has its own for each broker.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 
+use crate::support::acknowledged::{Acknowledged, all_partitions};
 use crate::support::clusters::{PARTITIONS, TOPIC};
 
 const RECORD: [u8; 64] = [b'x'; 64];
 /// Sends between two looks at what came back.
 const SENDS_AT_ONCE: u64 = 1_000;
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Counts what was acknowledged.
-#[derive(Default)]
-struct Acknowledged {
-    count: Mutex<u64>,
-    rose: Condvar,
-}
-
-impl Acknowledged {
-    fn count(&self) -> MutexGuard<'_, u64> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until so many are acknowledged.
-    fn wait_for(&self, wanted: u64) {
-        let waited = self.rose.wait_timeout_while(self.count(), PATIENCE, |count| *count < wanted);
-        let (count, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        assert!(!waited.timed_out(), "{} of {wanted} records were acknowledged", *count);
-    }
-}
-
-impl ClientContext for Acknowledged {}
-
-impl ProducerContext for Acknowledged {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            panic!("a record was not acknowledged: {error}");
-        }
-        *self.count() += 1;
-        self.rose.notify_one();
-    }
-}
 
 /// A producer of batches, one of single records, and a consumer that has read all that was sent.
 pub(crate) struct Client {
@@ -77,11 +40,7 @@ impl Client {
             .set("queued.min.messages", "1000000")
             .create()
             .expect("sound properties");
-        let mut partitions = TopicPartitionList::new();
-        for partition in 0..PARTITIONS {
-            let added = partitions.add_partition_offset(TOPIC, partition, Offset::Beginning);
-            added.expect("a partition can be read from its beginning");
-        }
+        let partitions = all_partitions();
         consumer.assign(&partitions).expect("partitions can be assigned");
         Client { batches, single, consumer }
     }

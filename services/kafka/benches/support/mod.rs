@@ -1,5 +1,6 @@
 //! What the benches on real sockets share: clusters, and time taken.
 
+pub(crate) mod acknowledged;
 pub(crate) mod clusters;
 
 use std::time::{Duration, Instant};

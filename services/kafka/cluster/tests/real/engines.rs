@@ -176,7 +176,7 @@ fn the_end_of_one_run_does_not_stop_the_engine_of_the_next() -> Result<(), Faile
     place.stop()?;
     place.start(&[])?;
     run.kill()?;
-    // Whoever watches looks twice a second.
+    // That nothing happens is no fact to wait for; whoever watches looks twice a second.
     std::thread::sleep(Duration::from_secs(2));
     assert!(place.docker(&["version"]).is_some(), "the engine is gone");
     place.stop()?;
