@@ -1,14 +1,14 @@
 //! The same random operations on the simulated Kafka and on the real one, answer by answer.
 //!
-//! A list of operations on one partition (`broker::conformance::operations`) is drawn from a seed and performed three times, each
-//! time one operation after the other: in the simulated world through our own client, on the real Kafka that is at hand over
-//! librdkafka, and there through our own client over TCP. Every answer must be the same. Lists that kill brokers on the way have
-//! the real cluster for themselves and go over one of the two clients, in turn: a killed broker costs about ten seconds. Where
-//! there is no real Kafka, each list shows as ignored, with the reason.
+//! A list of operations on one partition (`broker::conformance::operations`) is drawn from a seed and performed in the simulated
+//! world through our own client, and on the real Kafka that is at hand through our own client over TCP, one operation after the
+//! other; lists that are asked for go over librdkafka, too. Every answer must be the same. Lists that kill brokers on the way have
+//! the real cluster for themselves, and one client each: a killed broker costs about ten seconds. Where there is no real Kafka,
+//! each list shows as ignored, with the reason.
 //!
 //! Of a list that differs the shortest is reported that still does, as far as a minute or two of real Kafka allow.
 //! `SHAKEDOWN_LISTS=100..200` draws the lists of other seeds than the first few, and more of them; of each four one kills
-//! brokers. Only then they go over librdkafka, too: there a read has come back empty now and then, and it is not known yet
+//! brokers. Only these go over librdkafka: there a read has come back empty now and then, and it is not known yet
 //! whether the adapter or the driver of these operations is to blame.
 //!
 //! No answer is left out but what is a matter of time, ids (which the operations say by what they are of), and what librdkafka
