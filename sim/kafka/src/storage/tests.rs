@@ -171,8 +171,9 @@ fn produce(
     appended.map_err(|error| error.code)
 }
 
-/// Producer 9 wrote one batch, which retention has deleted, and producer 10 two, which are there.
-fn without_the_first_segment() -> (tempfile::TempDir, Storage, BrokerDisk) {
+/// Producer 9 wrote one batch, which retention has deleted, and producer 10 two, which are there. Before that a minute has
+/// passed, if `is_checkpointed`, and the broker wrote down what was flushed: all but the active segment.
+fn without_the_first_segment(is_checkpointed: bool) -> (tempfile::TempDir, Storage, BrokerDisk) {
     let dir = tempfile::tempdir().unwrap();
     let (mut storage, mut disk) = Storage::open(dir.path(), Timestamp::from_millis(1_000)).unwrap();
     disk.logs.get_or_make(Timestamp::ZERO, KEY);
@@ -182,6 +183,10 @@ fn without_the_first_segment() -> (tempfile::TempDir, Storage, BrokerDisk) {
         storage.write(&mut disk).unwrap();
     }
     let log = disk.logs.get_mut(&KEY).unwrap();
+    if is_checkpointed {
+        log.checkpoint_recovery_point();
+        assert_eq!(log.checkpoints().recovery_point, 2);
+    }
     assert_eq!(log.delete_old_segments(Timestamp::from_millis(4_000), 3, &rules().1), 1);
     storage.write(&mut disk).unwrap();
     (dir, storage, disk)
@@ -189,7 +194,7 @@ fn without_the_first_segment() -> (tempfile::TempDir, Storage, BrokerDisk) {
 
 #[test]
 fn a_producer_whose_records_retention_took_is_known_after_a_restart() {
-    let (dir, storage, disk) = without_the_first_segment();
+    let (dir, storage, disk) = without_the_first_segment(true);
     drop((storage, disk));
     let (_, mut disk) = Storage::open(dir.path(), Timestamp::from_millis(4_000)).unwrap();
     assert_eq!(disk.logs[&KEY].start_offset(), 1);
@@ -200,9 +205,22 @@ fn a_producer_whose_records_retention_took_is_known_after_a_restart() {
     assert!(produce((10, 1)).unwrap().duplicate, "the last batch of the other is known too");
 }
 
+/// Recovery begins at the first segment that may not have been flushed, and drops all snapshots after its base offset
+/// (`LogLoader.recoverSegment`, `ProducerStateManager.truncateAndReload`): the only one that knew producer 9.
+#[test]
+fn a_producer_whose_records_retention_took_is_forgotten_by_a_recovery_that_goes_back_further() {
+    let (dir, storage, disk) = without_the_first_segment(false);
+    drop((storage, disk));
+    let (_, mut disk) = Storage::open(dir.path(), Timestamp::from_millis(4_000)).unwrap();
+    let mut partition = replica(&mut disk);
+    let mut produce = |batch| produce((&mut disk, &mut partition), 4_000, batch);
+    assert_eq!(produce((9, 7)).unwrap().base_offset, 3, "nothing is known of it");
+    assert!(produce((10, 1)).unwrap().duplicate, "its batch is there");
+}
+
 #[test]
 fn snapshots_before_the_start_of_the_log_go_from_the_directory() {
-    let (dir, mut storage, mut disk) = without_the_first_segment();
+    let (dir, mut storage, mut disk) = without_the_first_segment(true);
     let files = |kind: &str| {
         let partition = dir.path().join(directory_of(KEY));
         let names = fs::read_dir(partition).unwrap().map(|entry| entry.unwrap().path());
@@ -222,7 +240,7 @@ fn snapshots_before_the_start_of_the_log_go_from_the_directory() {
 
 #[test]
 fn a_damaged_snapshot_goes_and_the_log_is_read_instead() {
-    let (dir, storage, _) = without_the_first_segment();
+    let (dir, storage, _) = without_the_first_segment(true);
     let path = storage.logs[&KEY].path(2, SNAPSHOT);
     drop(storage);
     let mut bytes = fs::read(&path).unwrap();
