@@ -1,5 +1,7 @@
 //! The consumer: librdkafka's own, polled without a thread, with rebalances taken up inside the poll.
 
+mod holding;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +13,6 @@ use broker::{
 };
 use bytes::Bytes;
 use context::{Context, Timestamp};
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 use rdkafka::topic_partition_list::Offset as RdOffset;
@@ -21,16 +22,12 @@ use crate::ending::Held;
 use crate::error::{closed, from_kafka, invalid_state, passes_by_itself, timed_out};
 use crate::lag::Lag;
 use crate::properties::settings;
-use crate::rebalance::{Callbacks, Change, Rebalance, give_up, take_on};
+use crate::rebalance::{Callbacks, Change, give_up};
 use crate::statistics::Statistics;
 use crate::{native, partitions};
 
-/// How long librdkafka may take for what needs no broker: to move a position.
-const LOCALLY: Duration = Duration::from_secs(1);
 /// A poll looks again after this, should librdkafka ever not call.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How long a poll waits to learn where a partition starts, before it leaves the question to librdkafka.
-const STARTS: Duration = Duration::from_secs(5);
 /// librdkafka's default of `max.poll.interval.ms`.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
 /// How long an unsubscribe waits for librdkafka to give the partitions up.
@@ -57,6 +54,12 @@ pub(crate) struct RdKafkaConsumer {
     positions: BTreeMap<TopicPartition, Offset>,
     /// Asked for and not yet passed on: until then no record of these partitions is given.
     seeks: BTreeMap<TopicPartition, Offset>,
+    /// Of those held, where it was not learned yet where to start.
+    unstarted: BTreeSet<TopicPartition>,
+    /// When that is asked again.
+    asks_at: Timestamp,
+    /// Of those held, which give nothing.
+    paused: BTreeSet<TopicPartition>,
     /// An error that came behind records: the next poll gives it.
     behind: Option<Error>,
     /// One name for all records of a topic.
@@ -109,6 +112,9 @@ impl RdKafkaConsumer {
             held: BTreeSet::new(),
             positions: BTreeMap::new(),
             seeks: BTreeMap::new(),
+            unstarted: BTreeSet::new(),
+            asks_at: Timestamp::ZERO,
+            paused: BTreeSet::new(),
             behind: None,
             names: BTreeSet::new(),
             lag: Lag::new(statistics, properties),
@@ -143,111 +149,6 @@ impl RdKafkaConsumer {
         let list = committed.map_err(|error| from_kafka(&error, "a commit"))?;
         self.callbacks.committed().extend(partitions::with_offset(&list));
         partitions::first_error(&list, "the commit of")
-    }
-
-    /// Takes up what librdkafka asked for since the last poll. `late`: it came after `max.poll.interval.ms`.
-    async fn rebalance(&mut self, late: bool) -> Result<(), Error> {
-        while let Some(mut rebalance) = self.callbacks.next() {
-            if late && rebalance.change == Change::Revoke {
-                // A revocation that waited for this poll: librdkafka has left the group since, without another word.
-                rebalance.change = Change::Lose;
-            }
-            self.take_up(rebalance).await?;
-        }
-        Ok(())
-    }
-
-    async fn take_up(&mut self, rebalance: Rebalance) -> Result<(), Error> {
-        let gave_up = |base: &BaseConsumer<Callbacks>| {
-            give_up(base, &rebalance).map_err(|error| from_kafka(&error, "a revocation"))
-        };
-        match rebalance.change {
-            Change::Assign => {
-                let starts = self.starts(&rebalance.partitions).await?;
-                take_on(self.base()?, &rebalance, &starts)
-                    .map_err(|error| from_kafka(&error, "an assignment"))?;
-                self.held.extend(rebalance.partitions.iter().cloned());
-                if let Mode::Subscribed(listener) = &mut self.mode {
-                    listener.assigned(&rebalance.partitions);
-                }
-                Ok(())
-            }
-            Change::Revoke => {
-                let returned = match &mut self.mode {
-                    Mode::Subscribed(listener) => listener.revoked(&rebalance.partitions),
-                    _ => Vec::new(),
-                };
-                let committed = self.commit_positions(&returned).await;
-                self.forget(&rebalance.partitions);
-                // Whatever became of the commit, the group waits for the member.
-                gave_up(self.base()?)?;
-                committed
-            }
-            Change::Lose => {
-                if let Mode::Subscribed(listener) = &mut self.mode {
-                    listener.lost(&rebalance.partitions);
-                }
-                self.forget(&rebalance.partitions);
-                gave_up(self.base()?)
-            }
-        }
-    }
-
-    /// Where new partitions start: at the group's committed offsets, else by `auto.offset.reset`. librdkafka would find
-    /// out by itself, but would not tell before the first record. What cannot be learned now is left to it.
-    async fn starts(&mut self, partitions: &[TopicPartition]) -> Result<TopicPartitionList, Error> {
-        let mut list = partitions::list(partitions);
-        if self.has_group {
-            let asked = partitions::list(partitions);
-            let Ok(found) = self.call(move |base| base.committed_offsets(asked, STARTS)).await? else {
-                // The coordinator is away. Without an offset in the list librdkafka asks it again, for as long as it takes.
-                return Ok(list);
-            };
-            self.callbacks.committed().extend(partitions::with_offset(&found));
-            list = found;
-        }
-        let open = partitions::without_offset(&list);
-        if !open.is_empty() && self.reset != RdOffset::Invalid {
-            let times = partitions::list_at(open.iter().map(|at| (at, self.reset)))?;
-            let found = self.call(move |base| base.offsets_for_times(times, STARTS)).await?;
-            for (at, offset) in found.map(|found| partitions::with_offset(&found)).unwrap_or_default() {
-                list.set_partition_offset(&at.topic, at.partition, RdOffset::Offset(offset))
-                    .map_err(|error| from_kafka(&error, format_args!("the start of {at}")))?;
-            }
-        }
-        self.positions.extend(partitions::with_offset(&list));
-        if !self.has_group {
-            // There is no group to ask: what is open still starts by the same rule.
-            for at in partitions::without_offset(&list) {
-                list.set_partition_offset(&at.topic, at.partition, self.reset)
-                    .map_err(|error| from_kafka(&error, format_args!("the start of {at}")))?;
-            }
-        }
-        Ok(list)
-    }
-
-    fn forget(&mut self, partitions: &[TopicPartition]) {
-        for at in partitions {
-            self.held.remove(at);
-            self.positions.remove(at);
-            self.seeks.remove(at);
-            self.callbacks.committed().remove(at);
-        }
-    }
-
-    /// Passes seeks on. librdkafka refuses one for a partition that it has not begun to read: the next poll tries again.
-    async fn pass_seeks_on(&mut self) -> Result<(), Error> {
-        if self.seeks.is_empty() {
-            return Ok(());
-        }
-        let asked = self.seeks.iter().map(|(at, offset)| (at, RdOffset::Offset(*offset)));
-        let list = partitions::list_at(asked)?;
-        let sought = self.call(move |base| base.seek_partitions(list, LOCALLY)).await?;
-        let Ok(list) = sought else { return Ok(()) };
-        for entry in list.elements().iter().filter(|entry| entry.error().is_ok()) {
-            self.seeks.remove(&TopicPartition::new(entry.topic(), entry.partition()));
-        }
-        Ok(())
     }
 
     /// Takes what librdkafka has, without waiting. An error ends it, and is given alone.
@@ -317,20 +218,6 @@ impl RdKafkaConsumer {
         self.names.insert(name.clone());
         name
     }
-
-    /// Tells the listener that all is being taken away and commits what it returns.
-    async fn give_all_up(&mut self) -> Result<(), Error> {
-        let held: Vec<_> = std::mem::take(&mut self.held).into_iter().collect();
-        let returned = match &mut self.mode {
-            Mode::Subscribed(listener) if !held.is_empty() => listener.revoked(&held),
-            _ => Vec::new(),
-        };
-        self.mode = Mode::Idle;
-        self.positions.clear();
-        self.seeks.clear();
-        self.callbacks.committed().clear();
-        self.commit_positions(&returned).await
-    }
 }
 
 #[async_trait]
@@ -384,6 +271,8 @@ impl Consumer for RdKafkaConsumer {
         }
         self.positions.clear();
         self.seeks.clear();
+        self.paused.clear();
+        self.unstarted.clear();
         let starts = self.starts(partitions).await?;
         self.base()?.assign(&starts).map_err(|error| from_kafka(&error, "an assignment"))?;
         self.mode = Mode::Assigned;
@@ -398,6 +287,7 @@ impl Consumer for RdKafkaConsumer {
         loop {
             self.polled_at = self.context.now();
             self.rebalance(late).await?;
+            self.start_late().await?;
             self.pass_seeks_on().await?;
             let records = self.take()?;
             self.speak();
@@ -411,8 +301,12 @@ impl Consumer for RdKafkaConsumer {
             if left.is_zero() {
                 return Ok(Vec::new());
             }
-            // A seek that was refused is tried again soon: nothing wakes for it.
-            let patience = if self.seeks.is_empty() { LOOK_AGAIN } else { Duration::from_millis(20) };
+            // What was refused is tried again soon: nothing wakes for it.
+            let patience = match (self.seeks.is_empty(), self.unstarted.is_empty()) {
+                (true, true) => LOOK_AGAIN,
+                (true, false) => self.asks_at.since(self.context.now()),
+                (false, _) => Duration::from_millis(20),
+            };
             self.context.timeout(left.min(patience), self.callbacks.ready()).await.ok();
         }
     }
@@ -445,6 +339,7 @@ impl Consumer for RdKafkaConsumer {
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) {
+        self.paused.extend(partitions.iter().filter(|at| self.held.contains(at)).cloned());
         if let Some(base) = &self.base {
             // It fails for partitions that are not held, and they need no pause.
             base.pause(&partitions::list(partitions)).ok();
@@ -452,6 +347,7 @@ impl Consumer for RdKafkaConsumer {
     }
 
     fn resume(&mut self, partitions: &[TopicPartition]) {
+        self.paused.retain(|at| !partitions.contains(at));
         if let Some(base) = &self.base {
             base.resume(&partitions::list(partitions)).ok();
         }
