@@ -31,6 +31,7 @@ use args::{Args, Command};
 
 /// A run is many small allocations on one thread: the C library's allocator took a fifth of its instructions, this one
 /// takes half of that.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

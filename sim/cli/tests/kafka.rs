@@ -18,7 +18,11 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use broker::{Broker as _, Properties};
+use client::WireBroker;
 use common::{Outcome, Place, shakedown, top};
+use context::Seed;
+use context::real::RealHost;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// What `.ci/run` holds on real Kafka: each kind of process crashed, a broker that stands still, a restart of all brokers,
@@ -66,13 +70,14 @@ fn main() -> ExitCode {
         Trial::test("several_replicas_of_a_file_store_are_refused", replicas_are_refused),
         Trial::test("a_latency_of_all_links_is_refused", latency_is_refused),
         Trial::test("what_a_given_cluster_is_not_is_refused_by_name", a_given_cluster_is_as_it_is),
+        Trial::test("a_run_on_a_given_cluster_holds_and_leaves_no_name_there", a_given_cluster_is_left_as_it_was),
         Trial::test(
             "an_engine_that_cannot_bring_the_other_side_is_refused_up_front",
             the_other_side_is_refused,
         ),
     ]);
     for signal in ["INT", "TERM", "KILL"] {
-        let name = format!("a_run_that_gets_sig{}_leaves_no_process_behind", signal.to_lowercase());
+        let name = format!("a_run_that_gets_sig{}_leaves_nothing_behind", signal.to_lowercase());
         trials.push(Trial::ignorable_test(name, move || nothing_is_left_after(signal)));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -101,7 +106,7 @@ fn judged(outcome: Outcome, code: i32) -> Result<Completion, Failed> {
 /// What is missing, where there is no real Kafka and none is required.
 fn missing(outcome: &Outcome) -> Option<String> {
     let required = std::env::var("SHAKEDOWN_REQUIRE_KAFKA").is_ok_and(|value| value == "1");
-    let line = outcome.err.lines().find(|line| line.contains("no real Kafka is at hand"))?;
+    let line = outcome.err.lines().find(|line| line.contains("no real Kafka: "))?;
     (outcome.code == Some(69) && !required).then(|| line.to_owned())
 }
 
@@ -145,10 +150,12 @@ fn a_partition_holds() -> Result<Completion, Failed> {
 /// Each of these faults must have an effect of its own, or the run ends with 104. The second pause goes on when the first is
 /// over: what is paused twice is paused until both are over.
 fn pauses_and_slow_links_are_felt() -> Result<Completion, Failed> {
-    let text = "claim = \"every order ends when a payment service stands still twice and inventory is far away\"\n\
+    let text = "claim = \"every order ends when payment stands still twice, the gateway once, and inventory is far and restarted\"\n\
         [run]\nseeds = 1\norders = 100\narrival = \"20/s\"\n\
         [[fault]]\nat = \"1s\"\npause = { host = \"payment-1\", for = \"2s\" }\n\
         [[fault]]\nat = \"2s\"\npause = { host = \"payment-1\", for = \"2s\" }\n\
+        [[fault]]\nat = \"2s\"\npause = { host = \"gateway\", for = \"2s\" }\n\
+        [[fault]]\nat = \"1s\"\nrolling_restart = { hosts = [\"inventory-1\", \"shipping-1\"], down_for = \"1s\", gap = \"2s\" }\n\
         [[fault]]\nat = \"0s\"\nlatency = { between = [\"inventory-1\"], and = [\"broker-*\"], range = \"50ms..150ms\", for = \"5s\" }\n\
         [expect]\nsaga_success_rate = \"= 100%\"\norder_latency_max = \">= 2s\"\nrecovers_within = \"60s\"\n";
     let outcome = of_own("stands-still", text);
@@ -209,40 +216,92 @@ fn refused(outcome: &Outcome, says: &str) -> Result<(), Failed> {
     Err(format!("not refused with `{says}`: {outcome:?}").into())
 }
 
-/// A cluster of two brokers that somebody else has started, in a process of its own.
-fn a_given_cluster_is_as_it_is() -> Result<(), Failed> {
+/// Does something with a cluster that somebody else has started, in a process of its own.
+fn with_a_given<T>(brokers: u32, with: impl FnOnce(&str) -> Result<T, Failed>) -> Result<T, Failed> {
     let mut serving = Command::new(env!("CARGO_BIN_EXE_shakedown"))
-        .args(["serve", "--brokers", "2", "--port", "0"])
+        .args(["serve", "--brokers", &brokers.to_string(), "--port", "0"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
     let mut line = String::new();
     let read = BufReader::new(serving.stdout.take().expect("it is piped")).read_line(&mut line);
-    let refusals = read.map_err(Failed::from).and_then(|_| {
-        let servers = line.trim().strip_prefix("bootstrap.servers=").ok_or("no bootstrap line")?;
-        for (cluster, says) in [
-            ("brokers = 2\nconfig = { \"group.max.size\" = 7 }", "cannot set `group.max.size` to 7"),
-            ("brokers = 2\ntransaction_version = 1", "cannot set the feature `transaction.version` to 1"),
-            ("brokers = 3", "cannot make 3 brokers of 2"),
-        ] {
-            let place = Place::with("other", &format!("claim = \"c\"\n[cluster]\n{cluster}\n"));
-            let file = place.file.clone().into_os_string();
-            refused(
-                &on_given(servers, file),
-                &format!("{says}: the cluster that KAFKA_BOOTSTRAP_SERVERS names"),
-            )?;
-        }
-        Ok(())
+    let done = read.map_err(Failed::from).and_then(|_| {
+        with(line.trim().strip_prefix("bootstrap.servers=").ok_or("no bootstrap line")?)
     });
     serving.kill()?;
     serving.wait()?;
-    refusals
+    done
+}
+
+fn a_given_cluster_is_as_it_is() -> Result<(), Failed> {
+    with_a_given(2, |servers| {
+        for (text, says) in [
+            (
+                "[cluster]\nbrokers = 2\nconfig = { \"group.max.size\" = 7 }",
+                "cannot set `group.max.size` to 7: the cluster that KAFKA_BOOTSTRAP_SERVERS names",
+            ),
+            (
+                "[cluster]\nbrokers = 2\ntransaction_version = 1",
+                "cannot set the feature `transaction.version` to 1: the cluster that KAFKA_BOOTSTRAP_SERVERS names",
+            ),
+            (
+                "[cluster]\nbrokers = 3",
+                "cannot make 3 brokers of 2: the cluster that KAFKA_BOOTSTRAP_SERVERS names",
+            ),
+            (
+                "[cluster]\nbrokers = 2\n[[fault]]\nat = \"1s\"\ncrash_broker = { broker = 1, down_for = \"1s\" }",
+                "cannot kill broker-1: the cluster that KAFKA_BOOTSTRAP_SERVERS names is not ours",
+            ),
+            (
+                "[cluster]\nbrokers = 2\n[[fault]]\nat = \"1s\"\n\
+                 partition = { between = [\"payment-1\"], and = [\"broker-1\"], for = \"1s\" }",
+                "the brokers that KAFKA_BOOTSTRAP_SERVERS names advertise their own addresses",
+            ),
+        ] {
+            let place = Place::with("other", &format!("claim = \"c\"\n{text}\n"));
+            refused(&on_given(servers, place.file.clone().into_os_string()), says)?;
+        }
+        Ok(())
+    })
+}
+
+/// A run there holds, a service that crashes included, and leaves no topic and no group.
+fn a_given_cluster_is_left_as_it_was() -> Result<(), Failed> {
+    let text = "claim = \"every order ends when the payment service crashes\"\n\
+        [run]\nseeds = 1\norders = 60\narrival = \"20/s\"\n\
+        [[fault]]\nat = \"1s\"\ncrash_service = { service = \"payment\", down_for = \"1s\" }\n\
+        [expect]\nsaga_success_rate = \"= 100%\"\nrecovers_within = \"60s\"\n";
+    let place = Place::with("guest", text);
+    with_a_given(3, |servers| {
+        let outcome = on_given(servers, place.file.clone().into_os_string());
+        if outcome.code != Some(0) {
+            return Err(format!("{outcome:?}").into());
+        }
+        let left = block_on(names_in(servers))?;
+        if left.is_empty() { Ok(()) } else { Err(format!("these are left: {left:?}").into()) }
+    })
+}
+
+/// Topics that are not Kafka's own, and groups.
+async fn names_in(servers: &str) -> Result<Vec<String>, broker::Error> {
+    let context = RealHost::new("tester", Seed(7)).into_context();
+    let admin = WireBroker::new(context, Properties::new().set("bootstrap.servers", servers));
+    let admin = admin.admin(&Properties::new()).await?;
+    let (topics, groups) = (admin.describe_topics(&[]).await?, admin.list_groups().await?);
+    let topics = topics.iter().map(|topic| topic.name.to_string()).filter(|name| !name.starts_with("__"));
+    Ok(topics.chain(groups.into_iter().map(|group| group.group_id)).collect())
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime of one thread").block_on(work)
 }
 
 /// Runs a file on a cluster that was given.
 fn on_given(servers: &str, file: OsString) -> Outcome {
     let output = Command::new(env!("CARGO_BIN_EXE_shakedown"))
-        .args(["run", "--backend", "kafka"])
+        .args(["run", "--backend", "kafka", "--report"])
+        .arg(PathBuf::from(&file).with_file_name("out"))
         .arg(file)
         .env("KAFKA_BOOTSTRAP_SERVERS", servers)
         .current_dir(top())
@@ -416,13 +475,28 @@ fn a_dead_broker_ends_the_run() -> Result<Completion, Failed> {
     Ok(Completion::Completed)
 }
 
+/// The containers of clusters that test runs started, as the engine that the environment names has them: nobody else uses it.
+fn containers() -> Result<Vec<String>, Failed> {
+    let listed = Command::new("docker")
+        .args(["ps", "--all", "--filter", "label=shakedown.cluster", "--format", "{{.Names}}"])
+        .output()?;
+    if !listed.status.success() {
+        return Err(format!("the engine does not say which containers there are: {listed:?}").into());
+    }
+    Ok(String::from_utf8_lossy(&listed.stdout).lines().map(str::to_owned).collect())
+}
+
 fn nothing_is_left_after(signal: &str) -> Result<Completion, Failed> {
     // SIGINT as a terminal sends it, to all of the group; the others to the program alone.
     let is_terminal = signal == "INT";
+    let on_containers = std::env::var("SHAKEDOWN_KAFKA").is_ok_and(|kind| kind == "containers");
     let place = Place::with("interrupted", if is_terminal { ENDS_SLOWLY } else { CALM });
     let mut run = start(&place)?;
     let Some(there) = begun(&mut run)? else { return not_begun(run, 130) };
-    if is_terminal {
+    if on_containers && containers()?.len() < 4 {
+        return Err(format!("these are not three brokers and a controller: {:?}", containers()?).into());
+    }
+    if is_terminal && !on_containers {
         let (_, log) = node(1, &there)?;
         let deadline = Instant::now() + Duration::from_secs(60);
         while !fs::read_to_string(&log)?.contains("to SHUTTING_DOWN") {
@@ -441,10 +515,15 @@ fn nothing_is_left_after(signal: &str) -> Result<Completion, Failed> {
     let deadline = Instant::now() + GONE_WITHIN;
     let status = run.wait()?;
     let expected = if signal == "KILL" { None } else { Some(130) };
-    while !still_there(&there).is_empty() && Instant::now() < deadline {
+    let left = || -> Result<Vec<String>, Failed> {
+        let mut left = still_there(&there);
+        left.extend(if on_containers { containers()? } else { Vec::new() });
+        Ok(left)
+    };
+    while !left()?.is_empty() && Instant::now() < deadline {
         sleep(Duration::from_millis(100));
     }
-    let left = still_there(&there);
+    let left = left()?;
     if !left.is_empty() {
         return Err(format!("{GONE_WITHIN:?} after SIG{signal} there are still\n{}", left.join("\n")).into());
     }

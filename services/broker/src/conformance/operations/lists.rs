@@ -2,6 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 use super::{Attempt, Operation};
 
@@ -11,7 +12,7 @@ pub fn calm() -> impl Strategy<Value = Vec<Operation>> {
 }
 
 /// Up to forty operations on a cluster of three brokers, which are killed and started on the way. Every so many operations
-/// there is one of that kind.
+/// there is one of that kind; one broker at least is killed.
 ///
 /// [`Operation::Producers`] is not among them: records that are sent have old times, and when a broker forgets a producer whose
 /// last record is old is a matter of time (`producer.id.expiration.ms`), of its start too.
@@ -20,7 +21,17 @@ pub fn with_restarts(every: u32) -> impl Strategy<Value = Vec<Operation>> {
         Operation::Producers => Operation::Transaction,
         operation => operation,
     });
-    vec(prop_oneof![every - 1 => timeless, 1 => on_a_broker()], 1..40).prop_map(with_a_new_holder)
+    let operations = vec(prop_oneof![every - 1 => timeless, 1 => on_a_broker()], 1..40);
+    (operations, any::<Index>(), kill()).prop_map(|(mut operations, at, kill)| {
+        if !operations.iter().any(kills) {
+            operations.insert(at.index(operations.len() + 1), kill);
+        }
+        with_a_new_holder(operations)
+    })
+}
+
+fn kills(operation: &Operation) -> bool {
+    matches!(operation, Operation::RestartBroker(_) | Operation::KillBroker(_))
 }
 
 /// After a deletion a follower that was away and begins where its leader's log begins knows of producers what the rest of the
@@ -31,7 +42,7 @@ fn with_a_new_holder(operations: Vec<Operation>) -> Vec<Operation> {
     let mut list = Vec::new();
     for operation in operations {
         deleted |= matches!(operation, Operation::DeleteRecords(_) | Operation::DeleteRecordsBefore(_));
-        let kills = matches!(operation, Operation::RestartBroker(_) | Operation::KillBroker(_));
+        let kills = kills(&operation);
         list.push(operation);
         if deleted && kills {
             list.push(Operation::TakeOver);
@@ -71,9 +82,12 @@ fn attempt() -> impl Strategy<Value = Attempt> {
 }
 
 fn on_a_broker() -> impl Strategy<Value = Operation> {
+    prop_oneof![3 => kill(), 1 => Just(Operation::StartBroker)]
+}
+
+fn kill() -> impl Strategy<Value = Operation> {
     prop_oneof![
         2 => (1..=3i32).prop_map(Operation::RestartBroker),
         1 => (1..=3i32).prop_map(Operation::KillBroker),
-        1 => Just(Operation::StartBroker),
     ]
 }
