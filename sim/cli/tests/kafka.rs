@@ -70,7 +70,10 @@ fn main() -> ExitCode {
         Trial::test("several_replicas_of_a_file_store_are_refused", replicas_are_refused),
         Trial::test("a_latency_of_all_links_is_refused", latency_is_refused),
         Trial::test("what_a_given_cluster_is_not_is_refused_by_name", a_given_cluster_is_as_it_is),
-        Trial::test("a_run_on_a_given_cluster_holds_and_leaves_no_name_there", a_given_cluster_is_left_as_it_was),
+        Trial::test(
+            "a_run_on_a_given_cluster_holds_and_leaves_no_name_there",
+            a_given_cluster_is_left_as_it_was,
+        ),
         Trial::test(
             "an_engine_that_cannot_bring_the_other_side_is_refused_up_front",
             the_other_side_is_refused,
@@ -225,9 +228,9 @@ fn with_a_given<T>(brokers: u32, with: impl FnOnce(&str) -> Result<T, Failed>) -
         .spawn()?;
     let mut line = String::new();
     let read = BufReader::new(serving.stdout.take().expect("it is piped")).read_line(&mut line);
-    let done = read.map_err(Failed::from).and_then(|_| {
-        with(line.trim().strip_prefix("bootstrap.servers=").ok_or("no bootstrap line")?)
-    });
+    let done = read
+        .map_err(Failed::from)
+        .and_then(|_| with(line.trim().strip_prefix("bootstrap.servers=").ok_or("no bootstrap line")?));
     serving.kill()?;
     serving.wait()?;
     done

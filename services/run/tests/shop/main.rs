@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use broker::{Broker as _, Properties};
 use client::WireBroker;
-use cluster::{Shared, Spec, trials};
+use cluster::{RealKafka, Shared, Spec, trials};
 use context::Seed;
 use context::real::RealHost;
 use kafka::loopback::{Loopback, own_address};
@@ -53,14 +53,28 @@ fn main() -> ExitCode {
             a_service_whose_kafka_is_gone_lives_and_is_not_ready(Served::start(21_300), 22_500)
         }),
         trials::trial("real::a_thousand_orders_survive_a_kill_of_each_part", &real, |kafka| {
-            if !kafka.is_ours() {
-                return Ok(Completion::ignored_with("the given Kafka may have the topics of another shop"));
-            }
-            a_thousand_orders_survive_a_kill_of_each_part(&kafka.bootstrap_servers(), 22_200)?;
-            Ok(Completion::Completed)
+            of_ours(kafka, |kafka| a_thousand_orders_survive_a_kill_of_each_part(kafka, 22_200))
         }),
+        // After the one before, whose topics it finds, with nothing left to do in them.
+        trials::trial(
+            "real::a_service_that_is_told_to_end_leaves_at_once_and_loses_nothing",
+            &real,
+            |kafka| {
+                of_ours(kafka, |kafka| {
+                    a_service_that_is_told_to_end_leaves_at_once_and_loses_nothing(kafka, 22_600)
+                })
+            },
+        ),
     ];
     trials::run(&arguments, trials, real)
+}
+
+/// On a cluster that this test started: names of topics and groups are the shop's own.
+fn of_ours(kafka: &RealKafka, trial: impl FnOnce(&str) -> Result<(), Failed>) -> Result<Completion, Failed> {
+    if !kafka.is_ours() {
+        return Ok(Completion::ignored_with("the given Kafka may have the topics of another shop"));
+    }
+    trial(&kafka.bootstrap_servers()).map(|()| Completion::Completed)
 }
 
 /// The simulated Kafka on sockets of this process.
