@@ -46,7 +46,8 @@ pub fn run(data: &[u8]) {
         inspect(&log);
     }
     log.checkpoint_high_watermark(log.end_offset());
-    log.checkpoint_offsets();
+    log.checkpoint_recovery_point();
+    log.checkpoint_start_offset();
     let mut rng = Seed(7).stream("power");
     log.lose_power(START, &mut rng);
     log.load(START);
