@@ -2,6 +2,9 @@
 
 mod support;
 
+use kafka_protocol::messages::alter_configs_request::{
+    AlterConfigsResource as LegacyResource, AlterableConfig as LegacyConfig,
+};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::create_topics_response::CreatableTopicConfigs;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -9,8 +12,9 @@ use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicR
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{
-    ApiKey, BrokerId, CreateTopicsRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
-    DescribeTopicPartitionsRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest,
+    AlterConfigsRequest, ApiKey, BrokerId, CreateTopicsRequest, DescribeConfigsRequest,
+    DescribeLogDirsRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest,
+    IncrementalAlterConfigsRequest,
 };
 use shakedown_kafka::metadata::ConfigResource;
 use support::verbs::{batch, topic_name};
@@ -243,6 +247,50 @@ fn changes_are_refused_with_kafkas_codes() {
     assert_eq!(told(&mut bench, TOPIC, "orders", "retention.ms").unwrap().1, 5, "nothing was changed");
 }
 
+/// Gives a resource these settings by the older request; the code of its answer.
+fn replace(bench: &mut Bench, (kind, resource): (i8, &str), settings: &[(&str, &str)], dry: bool) -> i16 {
+    let configs = settings
+        .iter()
+        .map(|&(name, value)| LegacyConfig::default().with_name(text(name)).with_value(Some(text(value))));
+    let asked = LegacyResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(text(resource))
+        .with_configs(configs.collect());
+    let request = AlterConfigsRequest::default().with_resources(vec![asked]).with_validate_only(dry);
+    let response = expect!(AlterConfigs, bench.ask(1, ApiKey::AlterConfigs, 2, request));
+    response.responses[0].error_code
+}
+
+#[test]
+fn the_older_request_takes_away_what_it_does_not_name() {
+    let mut bench = Bench::new(1, &[]);
+    bench.create_topic("orders", 1, &[("retention.ms", "60000"), ("segment.bytes", "5000000")]);
+    let orders = (TOPIC, "orders");
+    let retention = |bench: &mut Bench| told(bench, TOPIC, "orders", "retention.ms").unwrap();
+    let small = [("max.message.bytes", "10")];
+    assert_eq!(replace(&mut bench, orders, &small, true), 0);
+    assert_eq!(retention(&mut bench), ("60000".into(), 1), "it was only asked whether it may be");
+    assert_eq!(replace(&mut bench, orders, &[("max.message.bytes", "ten")], false), 40, "INVALID_CONFIG");
+    assert_eq!(retention(&mut bench), ("60000".into(), 1), "all or nothing");
+
+    assert_eq!(replace(&mut bench, orders, &small, false), 0);
+    assert_eq!(retention(&mut bench), ("604800000".into(), 5), "as if nobody had ever said otherwise");
+    assert_eq!(told(&mut bench, TOPIC, "orders", "segment.bytes").unwrap().1, 5);
+    assert_eq!(bench.produce(1, "orders", 0, batch(&["a"])).0, 10, "MESSAGE_TOO_LARGE");
+    assert_eq!(replace(&mut bench, orders, &[], false), 0);
+    assert_eq!(bench.produce(1, "orders", 0, batch(&["a"])).0, 0, "it has no settings of its own");
+
+    assert_eq!(replace(&mut bench, (BROKER, "1"), &[("message.max.bytes", "10")], false), 0);
+    assert_eq!(replace(&mut bench, (BROKER, "1"), &[("log.retention.ms", "60000")], false), 0);
+    assert_eq!(told(&mut bench, BROKER, "1", "message.max.bytes").unwrap().1, 5);
+    assert_eq!(told(&mut bench, BROKER, "1", "log.retention.ms"), Some(("60000".into(), 2)));
+    // Eligible leader replicas came with a min ISR for all brokers, which must stay.
+    assert_eq!(replace(&mut bench, (BROKER, ""), &[("message.max.bytes", "10")], false), 40);
+    let both = [("message.max.bytes", "10"), ("min.insync.replicas", "1")];
+    assert_eq!(replace(&mut bench, (BROKER, ""), &both, false), 0);
+    assert_eq!(bench.produce(1, "orders", 0, batch(&["a"])).0, 10);
+}
+
 #[test]
 fn topics_are_told_page_by_page() {
     let mut bench = Bench::new(1, &[]);
@@ -329,16 +377,50 @@ fn log_directories_tell_how_large_replicas_are() {
 fn an_election_is_held_only_if_it_is_needed() {
     let mut bench = Bench::new(1, &[]);
     bench.create_topic("orders", 1, &[]);
-    let mut elect = |topic: &str, kind| {
-        let asked = TopicPartitions::default().with_topic(topic_name(topic)).with_partitions(vec![0]);
-        let request =
-            ElectLeadersRequest::default().with_election_type(kind).with_topic_partitions(Some(vec![asked]));
-        let response = expect!(ElectLeaders, bench.ask(1, ApiKey::ElectLeaders, 2, request));
-        let result = response.replica_election_results.first();
-        result.map_or(response.error_code, |result| result.partition_result[0].error_code)
-    };
-    assert_eq!(elect("orders", 0), 84, "ELECTION_NOT_NEEDED");
-    assert_eq!(elect("orders", 1), 84);
-    assert_eq!(elect("missing", 0), 3);
-    assert_eq!(elect("orders", 7), 42);
+    assert_eq!(elect(&mut bench, 1, "orders", 0), 84, "ELECTION_NOT_NEEDED");
+    assert_eq!(elect(&mut bench, 1, "orders", 1), 84);
+    assert_eq!(elect(&mut bench, 1, "missing", 0), 3);
+    assert_eq!(elect(&mut bench, 1, "orders", 7), 42);
+}
+
+/// Asks a broker for an election of the leader of partition 0; the code of its answer.
+fn elect(bench: &mut Bench, node: i32, topic: &str, kind: i8) -> i16 {
+    let asked = TopicPartitions::default().with_topic(topic_name(topic)).with_partitions(vec![0]);
+    let request =
+        ElectLeadersRequest::default().with_election_type(kind).with_topic_partitions(Some(vec![asked]));
+    let response = expect!(ElectLeaders, bench.ask(node, ApiKey::ElectLeaders, 2, request));
+    let result = response.replica_election_results.first();
+    result.map_or(response.error_code, |result| result.partition_result[0].error_code)
+}
+
+#[test]
+fn whoever_asks_for_an_unclean_election_gets_a_leader_and_loses_what_it_lacks() {
+    let (preferred, unclean) = (0, 1);
+    let mut bench = Bench::new(3, &[]);
+    bench.create_on("orders", &[1, 2], &[]);
+    bench.advance(1_000);
+    assert_eq!(bench.produce_through(1, &["both have it"]), (0, 0));
+    bench.kill(2);
+    bench.advance(10_000);
+    assert_eq!(bench.produce_through(1, &["broker 1 alone has it"]), (0, 1));
+    bench.kill(1);
+    bench.advance(10_000);
+    assert_eq!(elect(&mut bench, 3, "orders", unclean), 83, "ELIGIBLE_LEADERS_NOT_AVAILABLE: nobody lives");
+    bench.start(2);
+    bench.advance(5_000);
+    assert_eq!(bench.leader_of("orders", 0).0, -1, "broker 2 is not eligible");
+    assert_eq!(elect(&mut bench, 3, "orders", preferred), 80, "PREFERRED_LEADER_NOT_AVAILABLE");
+    assert_eq!(bench.leader_of("orders", 0).0, -1);
+
+    assert_eq!(elect(&mut bench, 3, "orders", unclean), 0);
+    assert_eq!((bench.leader_of("orders", 0).0, bench.in_sync_of("orders", 0)), (2, vec![2]));
+    bench.advance(1_000);
+    assert_eq!(bench.produce_through(2, &["instead"]), (0, 1));
+    assert_eq!(elect(&mut bench, 3, "orders", unclean), 84, "ELECTION_NOT_NEEDED: somebody leads");
+    bench.start(1);
+    bench.advance(5_000);
+    assert_eq!(bench.in_sync_of("orders", 0).len(), 2);
+    assert_eq!(bench.replica(1, "orders", 0), bench.replica(2, "orders", 0), "broker 1 lost what it had");
+    assert_eq!(elect(&mut bench, 3, "orders", preferred), 0);
+    assert_eq!(bench.leader_of("orders", 0).0, 1);
 }
