@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::Decodable;
-use shakedown_kafka::wire::BROKER_APIS;
+use shakedown_kafka::wire::{BROKER_APIS, CONTROLLER_APIS};
 
 use crate::requests::request;
 use crate::support::{Bench, Reply, text};
@@ -115,6 +115,32 @@ fn clients_are_told_the_versions_of_every_api() {
         (0, 5),
         "told at every level of transaction.version"
     );
+}
+
+/// KIP-848's groups, share groups and whatever else is not built must not slip in: a client uses what it is told of.
+#[test]
+fn nothing_is_told_of_that_is_not_in_this_list() {
+    let mut bench = bench();
+    let request = ApiVersionsRequest::default()
+        .with_client_software_name(text("bench"))
+        .with_client_software_version(text("1"));
+    let response = expect!(ApiVersions, bench.ask(1, ApiKey::ApiVersions, 4, request));
+    let name = |key: i16| format!("{key:>2} {:?}", ApiKey::try_from(key).expect("one of Kafka's"));
+    let line = |key, from: i16, to: i16| format!("{} {from} to {to}", name(key));
+    let mut told: Vec<_> =
+        (response.api_keys.iter()).map(|key| line(key.api_key, key.min_version, key.max_version)).collect();
+    told.sort();
+    let mut controller: Vec<_> =
+        CONTROLLER_APIS.iter().map(|served| line(served.api as i16, served.from, served.to)).collect();
+    controller.sort();
+    insta::assert_snapshot!(format!(
+        "brokers tell clients of\n{}\n\nthe controller answers brokers\n{}",
+        told.join("\n"),
+        controller.join("\n")
+    ));
+    for key in [ApiKey::ConsumerGroupHeartbeat, ApiKey::ConsumerGroupDescribe] {
+        assert!(response.api_keys.iter().all(|told| told.api_key != key as i16), "{key:?}");
+    }
 }
 
 #[test]
