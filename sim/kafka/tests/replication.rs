@@ -176,6 +176,57 @@ fn a_broker_that_shuts_down_gives_its_leadership_away_first() {
     insta::assert_snapshot!(told(&bench, from));
 }
 
+/// The last replica standing loses power while another has all that was acknowledged (KIP-966). Gives how many records are
+/// there in the end, of two.
+fn the_last_replica_standing_loses_power(elr: i16) -> (i64, String) {
+    let mut bench = Bench::with_features(3, &[], &[("eligible.leader.replicas.version", elr)]);
+    assert_eq!(bench.create_on("orders", &[1, 2, 3], &[("min.insync.replicas", "2")]), 0);
+    bench.advance(1_500);
+    assert_eq!(bench.produce_through(1, &["a"]), (0, 0));
+    bench.kill(3);
+    // What is older than 35 s is on the disk.
+    bench.advance(40_000);
+    let from = bench.trace.len();
+    let state = |bench: &Bench| {
+        let (_, partition) = bench.image().partition_of("orders", 0).expect("it was created");
+        format!("leader {}, in sync {:?}, eligible {:?}", partition.leader, partition.in_sync, partition.elr)
+    };
+    tell!(bench, "broker 3 is gone: {}", state(&bench));
+    tell!(bench, "acks=all: {:?}", bench.produce_through(1, &["b"]));
+    bench.isolate(2);
+    bench.advance(12_000);
+    tell!(bench, "broker 1 is the last in sync: {}", state(&bench));
+    bench.lose_power(1);
+    bench.advance(12_000);
+    bench.rejoin(2);
+    bench.advance(12_000);
+    tell!(bench, "broker 2 is back, broker 1 is not: {}", state(&bench));
+    bench.start(1);
+    bench.advance(12_000);
+    tell!(bench, "broker 1 is back: {}", state(&bench));
+    let (leader, _) = bench.leader_of("orders", 0);
+    let read = bench.fetch(leader, "orders", 0, 0);
+    tell!(bench, "a reader sees {read:?}");
+    for node in [1, 2] {
+        tell!(bench, "broker {node} has {:?}", bench.replica(node, "orders", 0));
+    }
+    (read.1, told(&bench, from))
+}
+
+#[test]
+fn without_eligible_replicas_a_power_loss_of_the_last_one_standing_loses() {
+    let (records, story) = the_last_replica_standing_loses_power(0);
+    assert_eq!(records, 1, "what was acknowledged by two is lost");
+    insta::assert_snapshot!(story);
+}
+
+#[test]
+fn an_eligible_replica_outlives_a_power_loss_of_the_last_one_standing() {
+    let (records, story) = the_last_replica_standing_loses_power(1);
+    assert_eq!(records, 2);
+    insta::assert_snapshot!(story);
+}
+
 #[test]
 fn the_first_replica_leads_again_when_the_controller_looks() {
     for (enabled, expected) in [("true", 1), ("false", 2)] {
@@ -203,6 +254,27 @@ fn a_broker_cannot_register_while_its_last_session_holds() {
     bench.advance(6_000);
     assert!(bench.is_listening(1));
     assert_ne!(bench.leader_of("orders", 0).0, 1);
+}
+
+#[test]
+fn a_controller_that_takes_over_gives_every_broker_a_whole_session() {
+    let mut bench = bench(&[]);
+    bench.cut(Host::Controller, Host::Broker(3));
+    bench.advance(8_000);
+    bench.kill_controller();
+    bench.start_controller();
+    let active = |bench: &Bench| {
+        let lines = bench.trace.iter().filter(|line| line.contains("controller is active"));
+        lines.count()
+    };
+    let before = active(&bench);
+    while active(&bench) == before {
+        bench.advance(100);
+    }
+    bench.advance(8_000);
+    assert_eq!(bench.in_sync_of("orders", 0), [1, 2, 3], "it has not been heard of for more than 9 s");
+    bench.advance(4_000);
+    assert_eq!(bench.in_sync_of("orders", 0), [1, 2], "nor within the session that it was given");
 }
 
 #[test]
