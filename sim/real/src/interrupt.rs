@@ -7,8 +7,8 @@
 #![expect(clippy::disallowed_methods, reason = "a thread, and signals")]
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,6 +25,7 @@ const INTERRUPTED: i32 = 130;
 pub(crate) struct Interrupt {
     asked: Arc<AtomicBool>,
     nothing_to_end: Arc<AtomicBool>,
+    left: Arc<Mutex<Option<String>>>,
 }
 
 impl Interrupt {
@@ -46,6 +47,9 @@ impl Interrupt {
                     tokio::time::timeout(ENDS_WITHIN, next(&mut int, &mut term)).await.ok();
                 }
             });
+            if let Some(left) = &*heard.left() {
+                eprintln!("the run did not end in order: {left}");
+            }
             std::process::exit(INTERRUPTED);
         })?;
         Ok(interrupt)
@@ -54,6 +58,15 @@ impl Interrupt {
     /// Somebody asked the program to end.
     pub(crate) fn was_asked(&self) -> bool {
         self.asked.load(Ordering::SeqCst)
+    }
+
+    /// What outlives the program if it does not end in order, as a sentence: who looks for it then is told. `None` when it is gone.
+    pub(crate) fn leaves(&self, what: Option<String>) {
+        *self.left() = what;
+    }
+
+    fn left(&self) -> MutexGuard<'_, Option<String>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing is left that must end in order: from now on a signal ends the program at once.

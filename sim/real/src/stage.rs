@@ -142,6 +142,12 @@ impl<'b> RealStage<'b> {
     ) -> Result<RealStage<'b>, RunError> {
         let Around { runtime, command, interrupt, leavings, panicked } = around;
         leavings.begin(grounds.kafka());
+        if !grounds.kafka().is_ours() {
+            let prefix = prefix.as_str();
+            interrupt.leaves(Some(format!(
+                "topics and groups that begin with `{prefix}` may be left in the cluster"
+            )));
+        }
         let folder = TempDir::with_prefix("shakedown-").map_err(stage_error("a folder for the run"))?;
         let inbox = Arc::<Inbox>::default();
         let within = runtime.enter();
@@ -637,6 +643,8 @@ impl Stage for RealStage<'_> {
         self.leavings.collect(self.folder.path());
         let leaves_nothing = interrupted && self.kafka().is_ours();
         let cleaned = if leaves_nothing { Ok(()) } else { self.clean() };
+        // What was not cleaned is told by the error.
+        self.interrupt.leaves(None);
         self.runtime.block_on(self.watching.stop());
         self.draining.abort();
         ended.and(cleaned)
