@@ -1,6 +1,9 @@
 //! The conformance suite of `services/broker` over librdkafka: against the simulated Kafka on loopback TCP, each case with
 //! a cluster of its own, and against the real Kafka that is at hand, one for all cases.
 //!
+//! What is about transactions runs on the simulated Kafka at both levels of `transaction.version`: librdkafka speaks the first
+//! protocol at each, but at 2 brokers verify and end what it does in another way.
+//!
 //! On the simulated Kafka every feature is on, and a case that is skipped fails. Of a real Kafka that is given, nothing is
 //! restarted; where there is none, each case on it shows as ignored, with the reason.
 //!
@@ -10,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use broker::conformance::{Bed, Case, FREQUENT_CLEANUP, Features, Nodes, Outcome, cases};
+use broker::conformance::{Bed, Case, FREQUENT_CLEANUP, Features, Need, Nodes, Outcome, cases};
 use broker::{Broker, Error, Properties};
 use cluster::conformance::{self, Stand};
 use cluster::{Shared, trials};
@@ -20,6 +23,9 @@ use kafka::loopback::{Loopback, own_address};
 use kafka::{Cluster, ClusterConfig};
 use libtest_mimic::{Arguments, Trial};
 use shakedown_rdkafka::RdKafkaBroker;
+
+/// So far are the ports of a case at level 1 of `transaction.version` from those at level 2.
+const LEVEL_1: u16 = 5_000;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -36,8 +42,13 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for (case, first_port) in cases().into_iter().zip((20_000..).step_by(10)) {
         trials.push(Trial::test(format!("simulated::{}", case.name), move || {
-            Ok(simulated(case, first_port).must_pass()?)
+            Ok(simulated(case, 2, first_port).must_pass()?)
         }));
+        if case.needs.contains(&Need::Transactions) {
+            trials.push(Trial::test(format!("simulated::level-1::{}", case.name), move || {
+                Ok(simulated(case, 1, first_port + LEVEL_1).must_pass()?)
+            }));
+        }
         trials.push(real.trial(format!("real::{}", case.name), case));
     }
     drop(real);
@@ -65,11 +76,13 @@ impl Nodes for Ours {
     }
 }
 
-/// The ports from the first on are the case's own.
-fn simulated(case: Case, first_port: u16) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+/// On brokers at a level of `transaction.version`. The ports from the first on are the case's own. On threads, as `shakedown
+/// serve` has its brokers.
+fn simulated(case: Case, level: i16, first_port: u16) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let config = ClusterConfig::simulated(3).at(own_address(), first_port);
+        let config = ClusterConfig::simulated(3).with_feature("transaction.version", level);
+        let config = config.at(own_address(), first_port);
         let config = config.with("group.initial.rebalance.delay.ms", 0);
         let config = FREQUENT_CLEANUP.iter().fold(config, |config, (name, value)| config.with(*name, value));
         let cluster = Cluster::new(config).expect("the configuration is sound");

@@ -3,89 +3,19 @@
 #![allow(clippy::disallowed_methods, reason = "a real process on real sockets, in real time")]
 
 mod common;
+#[path = "common/serving.rs"]
+mod serving;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use broker::{
     Broker as _, NewTopic, OffsetAndMetadata, OffsetSpec, ProducerRecord, Properties, TopicPartition,
 };
-use client::WireBroker;
 use common::shakedown;
-use context::Seed;
-use context::real::RealHost;
-
-/// Generous, since machines are busy; each step takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A cluster that serves. It is killed if a test fails.
-struct Serving {
-    process: Child,
-    out: BufReader<ChildStdout>,
-    bootstrap: String,
-}
-
-impl Serving {
-    /// On ports that the operating system chooses, so that no two tests meet on one.
-    fn start(brokers: u16, more: &[&str]) -> Serving {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_shakedown"))
-            .args(["serve", "--brokers", &brokers.to_string(), "--port", "0"])
-            .args(more)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program was built for this test");
-        let mut out = BufReader::new(process.stdout.take().expect("it is piped"));
-        let mut line = String::new();
-        out.read_line(&mut line).expect("the program writes UTF-8");
-        let bootstrap = line.trim_end().strip_prefix("bootstrap.servers=");
-        let bootstrap = bootstrap.unwrap_or_else(|| panic!("no bootstrap line, but {line:?}")).to_owned();
-        assert_eq!(bootstrap.split(',').count(), usize::from(brokers), "one address for each broker");
-        Serving { process, out, bootstrap }
-    }
-
-    fn broker(&self) -> WireBroker {
-        let context = RealHost::new("tester", Seed(7)).into_context();
-        WireBroker::new(context, Properties::new().set("bootstrap.servers", &self.bootstrap))
-    }
-
-    fn connect(&self) -> TcpStream {
-        let first = self.bootstrap.split(',').next().expect("a broker at least");
-        let stream = TcpStream::connect(first).expect("it serves");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time above zero");
-        stream
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.process.id().to_string()]).status();
-        assert!(sent.expect("there is a `kill`").success());
-    }
-
-    /// The exit code, and what it said on standard error.
-    fn ended(mut self) -> (Option<i32>, String) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.process.try_wait().expect("it is our child").is_none() {
-            assert!(Instant::now() < deadline, "it did not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let mut rest = String::new();
-        self.out.read_to_string(&mut rest).expect("UTF-8");
-        assert_eq!(rest, "", "one line is all that it prints");
-        let mut said = String::new();
-        self.process.stderr.take().expect("it is piped").read_to_string(&mut said).expect("UTF-8");
-        (self.process.wait().expect("it has ended").code(), said)
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        // It may have ended.
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
+use serving::{PATIENCE, Serving};
 
 #[tokio::test]
 async fn three_brokers_take_records_and_give_them_back() {
@@ -174,6 +104,46 @@ fn a_feature_level_that_does_not_exist_is_refused() {
     let outcome = shakedown(["serve", "--feature", "transaction.version=3"]);
     assert_eq!(outcome.code, Some(2), "{outcome:?}");
     insta::assert_snapshot!(outcome.err);
+}
+
+/// The level of `transaction.version` that a broker tells of in its answer to ApiVersions, version 3.
+fn told_level(serving: &Serving) -> i16 {
+    let mut stream = serving.connect();
+    // No client id; the software is called `t`, in version `1`.
+    let request = [0, 0, 0, 16, 0, 18, 0, 3, 0, 0, 0, 7, 0xff, 0xff, 0, 2, b't', 2, b'1', 0];
+    stream.write_all(&request).unwrap();
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).unwrap();
+    let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut answer).unwrap();
+    // Which levels there are is not told in this version, since 0 is one of them; so the name stands with the finalized one.
+    let name = b"transaction.version";
+    let places: Vec<_> = (0..answer.len()).filter(|&at| answer[at..].starts_with(name)).collect();
+    assert_eq!(places.len(), 1, "{answer:?}");
+    let behind = places[0] + name.len();
+    i16::from_be_bytes(answer[behind..behind + 2].try_into().unwrap())
+}
+
+#[tokio::test]
+async fn a_feature_level_shows_to_clients() {
+    // With the second protocol each transaction has an epoch of its own.
+    for (level, epoch) in [(1, 0), (2, 2)] {
+        let serving = Serving::start(1, &["--feature", &format!("transaction.version={level}")]);
+        assert_eq!(told_level(&serving), level);
+        let broker = serving.broker();
+        let admin = broker.admin(&Properties::new()).await.unwrap();
+        admin.create_topics(&[NewTopic::new("orders", 1)]).await.unwrap();
+        let java = Properties::new().set("shakedown.client.habits", "java").set("transactional.id", "id");
+        let producer = broker.producer(&java).await.unwrap();
+        producer.init_transactions(PATIENCE).await.unwrap();
+        for _ in 0..2 {
+            producer.begin_transaction().await.unwrap();
+            producer.send(ProducerRecord::new("orders", "key", "value")).await.unwrap();
+            producer.commit_transaction(PATIENCE).await.unwrap();
+        }
+        let told = admin.describe_transactions(&["id"]).await.unwrap();
+        assert_eq!(told[0].producer_epoch, epoch, "at level {level}");
+    }
 }
 
 #[test]

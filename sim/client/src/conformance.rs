@@ -1,7 +1,7 @@
 //! Where tests put this client beside a simulated cluster: the conformance suite, and operations on a partition.
 //!
-//! [`in_the_world`] runs a program on a host beside three brokers in the simulated world, who can be killed and started. Absent:
-//! simulated brokers on TCP, which the tests start by themselves.
+//! [`in_the_world`] runs a program on a host beside three brokers in the simulated world, who can be killed and started;
+//! [`beside`] takes brokers of other settings and feature levels. Absent: simulated brokers on TCP, which the tests start by themselves.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -85,7 +85,23 @@ where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
 {
-    let cluster = cluster(ClusterConfig::simulated(3));
+    beside(ClusterConfig::simulated(3), seed, program)
+}
+
+/// The same beside the brokers of some configuration.
+///
+/// # Panics
+/// As [`in_the_world`], and if the configuration is not sound.
+pub fn beside<T, F>(
+    config: ClusterConfig,
+    seed: u64,
+    program: impl Fn(Arc<dyn Subject>) -> F + Send + Sync + 'static,
+) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let cluster = cluster(config);
     let mut world = world::build(
         Engine::Jump,
         WorldConfig { seed: Seed(seed), latency: LatencyRange::millis(1, 5), recorder: Arc::new(NoRecorder) },

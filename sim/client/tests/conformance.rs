@@ -2,6 +2,9 @@
 //! over loopback TCP in real time, each case with a cluster of its own; and against the real Kafka that is at hand, one for
 //! all cases.
 //!
+//! What is about transactions runs on clusters of both levels of `transaction.version` that clients can tell apart: a cluster has 2
+//! unless told otherwise, and at 1 Java's client falls back to the first protocol too.
+//!
 //! On the simulated Kafka every feature is on, and a case that is skipped fails. Where there is no real Kafka, each case on it
 //! shows as ignored, with the reason.
 //!
@@ -15,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker::conformance::{Case, Nodes, Outcome, cases};
+use broker::conformance::{Case, Need, Nodes, Outcome, cases};
 use broker::{Broker, Error, Properties};
 use cluster::conformance::{self, Stand};
 use cluster::{Shared, trials};
@@ -25,7 +28,7 @@ use kafka::ClusterConfig;
 use kafka::loopback::{Loopback, own_address};
 use libtest_mimic::{Arguments, Trial};
 use shakedown_client::WireBroker;
-use shakedown_client::conformance::{bed, cluster, in_the_world};
+use shakedown_client::conformance::{bed, beside, cluster, in_the_world};
 use world::{Engine, LatencyRange, WorldConfig};
 
 fn main() -> ExitCode {
@@ -48,16 +51,28 @@ fn main() -> ExitCode {
         trials.push(Trial::test(format!("tcp::{}", case.name), move || {
             Ok(over_tcp(case, first_port).must_pass()?)
         }));
+        if case.needs.contains(&Need::Transactions) {
+            trials.push(Trial::test(format!("world::level-1::{}", case.name), move || {
+                let outcome = beside(at_level(1), 7, move |subject| async move { case.run(subject).await });
+                Ok(outcome.must_pass()?)
+            }));
+        }
         trials.push(real.trial(format!("real::{}", case.name), case));
     }
     for habits in ["librdkafka", "java"] {
         for (name, claim) in claims::CLAIMS.iter().chain(claims::ADMIN_CLAIMS) {
             trials.push(Trial::test(format!("world::{habits}::{name}"), move || {
-                hold_in_the_world(habits, *claim);
+                hold_in_the_world(LATEST, habits, *claim);
                 Ok(())
             }));
             trials.push(real.claim(format!("real::{habits}::{name}"), move |context, broker, run| {
-                claim(claims::Desk { context, broker, habits, run })
+                claim(claims::Desk { context, broker, habits, level: LATEST, run })
+            }));
+        }
+        for (name, claim) in claims::CLAIMS {
+            trials.push(Trial::test(format!("world::level-1::{habits}::{name}"), move || {
+                hold_in_the_world(1, habits, *claim);
+                Ok(())
             }));
         }
     }
@@ -65,13 +80,21 @@ fn main() -> ExitCode {
     trials::run(&arguments, trials, shared)
 }
 
+/// The level of `transaction.version` that a cluster of Kafka 4.1 is formatted with.
+const LATEST: i16 = 2;
+
+/// Brokers at a level of `transaction.version`.
+fn at_level(level: i16) -> ClusterConfig {
+    ClusterConfig::simulated(3).with_feature("transaction.version", level)
+}
+
 fn client(context: Context, bootstrap: &str) -> Arc<dyn Broker> {
     Arc::new(WireBroker::new(context, Properties::new().set("bootstrap.servers", bootstrap)))
 }
 
 /// Runs a claim about transactions; it panics where it does not hold.
-fn hold_in_the_world(habits: &'static str, claim: fn(claims::Desk) -> BoxFuture<'static, ()>) {
-    let cluster = cluster(ClusterConfig::simulated(3));
+fn hold_in_the_world(level: i16, habits: &'static str, claim: fn(claims::Desk) -> BoxFuture<'static, ()>) {
+    let cluster = cluster(at_level(level));
     let mut world = world::build(
         Engine::Jump,
         WorldConfig { seed: Seed(7), latency: LatencyRange::millis(1, 5), recorder: Arc::new(NoRecorder) },
@@ -86,7 +109,7 @@ fn hold_in_the_world(habits: &'static str, claim: fn(claims::Desk) -> BoxFuture<
         context::program(move |context| {
             let properties = Properties::new().set("bootstrap.servers", &bootstrap);
             let broker = Arc::new(WireBroker::new(context.clone(), properties));
-            let desk = claims::Desk { context, broker, habits, run: "claim".into() };
+            let desk = claims::Desk { context, broker, habits, level, run: "claim".into() };
             let held = held.clone();
             async move {
                 claim(desk).await;
@@ -122,9 +145,9 @@ impl Nodes for Ours {
     }
 }
 
-/// The ports from the first on are the case's own.
+/// The ports from the first on are the case's own. On threads, as `shakedown serve` has its brokers.
 fn over_tcp(case: Case, first_port: u16) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let config = ClusterConfig::simulated(3).at(own_address(), first_port);
         let cluster = cluster(config.with("group.initial.rebalance.delay.ms", 0));

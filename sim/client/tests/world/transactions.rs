@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use broker::{Broker as _, ErrorCode, Properties};
 
+use kafka::ClusterConfig;
+
 use crate::bed::{Bed, Desk, Slot, record, values};
 
 /// The answer to a commit is held for longer than the client waits for it: it closes the connection and asks again.
@@ -105,4 +107,43 @@ fn epochs_around_an_unsent_record_that_ran_out_of_time() -> (i16, i16) {
 fn a_record_that_ran_out_of_time_unsent_costs_librdkafkas_transaction_its_epoch() {
     let (before, after) = epochs_around_an_unsent_record_that_ran_out_of_time();
     assert_eq!(after, before + 1);
+}
+
+/// The epoch of a producer behind two transactions, on a cluster at a level of `transaction.version`.
+fn epoch_behind_two_transactions(habits: &'static str, level: i16) -> i16 {
+    let epoch = Slot::<i16>::default();
+    let mut bed = {
+        let epoch = epoch.clone();
+        let config = ClusterConfig::simulated(1).with_feature("transaction.version", level);
+        Bed::with(config, 7, move |desk: Desk| {
+            let epoch = epoch.clone();
+            async move {
+                desk.topic("t", 1).await;
+                let properties = [("shakedown.client.habits", habits), ("transactional.id", "id")];
+                let producer = desk.producer(&properties).await;
+                let patience = Duration::from_secs(60);
+                producer.init_transactions(patience).await.expect("registered");
+                for value in ["a", "b"] {
+                    producer.begin_transaction().await.expect("begun");
+                    producer.send(record("t", value)).await.expect("sent");
+                    producer.commit_transaction(patience).await.expect("committed");
+                }
+                assert_eq!(values(&desk.all("t").await), ["a", "b"]);
+                let admin = desk.broker.admin(&Properties::new()).await.expect("sound properties");
+                let told = admin.describe_transactions(&["id"]).await.expect("it is known");
+                epoch.set(told[0].producer_epoch);
+            }
+        })
+    };
+    bed.finish();
+    epoch.get()
+}
+
+#[test]
+fn each_transaction_of_the_second_protocol_has_an_epoch_of_its_own_and_below_level_2_nobody_speaks_it() {
+    for (habits, level, epoch) in
+        [("java", 2, 2), ("java", 1, 0), ("java", 0, 0), ("librdkafka", 2, 0), ("librdkafka", 1, 0)]
+    {
+        assert_eq!(epoch_behind_two_transactions(habits, level), epoch, "{habits} at level {level}");
+    }
 }
