@@ -1,7 +1,13 @@
 //! Looking after a cluster by librdkafka's admin calls.
 //!
-//! Absent, and answered as unsupported: changing settings, elections, describing groups, and what librdkafka itself has
-//! not: transactions and producers.
+//! Start reading at [`RdKafkaAdmin`]. What goes to the coordinators of groups is in `groups`, settings are in `configs`, and
+//! calls that crate `rdkafka` does not wrap in `native::admin`.
+//!
+//! Absent, and answered as unsupported, for librdkafka 2.12 has no call: describing and listing transactions, describing
+//! producers, ending a hanging transaction, and the settings of all brokers together. Of groups it lists those of consumers.
+
+mod configs;
+mod groups;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,15 +15,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::{
-    Admin, ConfigEntry, ConfigResource, ConfigSource, Error, NewTopic, Offset, OffsetAndMetadata, OffsetSpec,
-    PartitionDescription, Properties, TopicDescription, TopicPartition,
+    Admin, ClusterDescription, ConfigChange, ConfigEntry, ConfigResource, ElectionType, Error,
+    GroupDescription, GroupListing, NewTopic, Offset, OffsetAndMetadata, OffsetSpec, PartitionDescription,
+    Properties, TopicDescription, TopicPartition,
 };
 use context::Context;
 use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigEntry as RdConfigEntry, ConfigSource as RdConfigSource, NewPartitions,
-    NewTopic as RdNewTopic, ResourceSpecifier, TopicReplication, TopicResult,
+    AdminClient, AdminOptions, NewPartitions, NewTopic as RdNewTopic, TopicReplication, TopicResult,
 };
-use rdkafka::client::DefaultClientContext;
+use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::{MetadataPartition, MetadataTopic};
@@ -30,8 +36,8 @@ use crate::properties::settings;
 use crate::statistics::INTERVAL;
 use crate::{native, partitions};
 
-/// The longest that one question may take: librdkafka's own default for a request.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest that one question may take, and librdkafka's default of it.
+const PATIENCE: (&str, Duration) = ("socket.timeout.ms", Duration::from_secs(60));
 /// How often a new topic is asked for its leaders.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -47,6 +53,8 @@ pub(crate) struct RdKafkaAdmin {
     questions: Option<Arc<BaseConsumer>>,
     /// What both were made with.
     config: ClientConfig,
+    /// The longest that one question may take.
+    patience: Duration,
 }
 
 impl RdKafkaAdmin {
@@ -58,11 +66,26 @@ impl RdKafkaAdmin {
         let changes = config.create().map_err(|error| from_kafka(&error, "an admin client"))?;
         let questions = config.create().map_err(|error| from_kafka(&error, "an admin client"))?;
         let (changes, questions) = (Some(Arc::new(changes)), Some(Arc::new(questions)));
-        Ok(RdKafkaAdmin { context, changes, questions, config })
+        // librdkafka refused what is no number.
+        let patience = config.get(PATIENCE.0).and_then(|millis| millis.parse().ok());
+        let patience = patience.map_or(PATIENCE.1, Duration::from_millis);
+        Ok(RdKafkaAdmin { context, changes, questions, config, patience })
     }
 
     fn changes(&self) -> &AdminClient<DefaultClientContext> {
         self.changes.as_ref().expect("it is there until the drop")
+    }
+
+    fn options(&self) -> AdminOptions {
+        AdminOptions::new().operation_timeout(Some(self.patience)).request_timeout(Some(self.patience))
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Client<DefaultClientContext>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let client = self.changes.clone().expect("it is there until the drop");
+        blocking(move || change(client.inner())).await
     }
 
     async fn ask<T: Send + 'static>(
@@ -81,7 +104,7 @@ impl RdKafkaAdmin {
 
     /// Waits until every partition of the topics has a leader that answers.
     async fn wait_for_leaders(&self, topics: &[NewTopic]) -> Result<(), Error> {
-        let deadline = self.context.now() + PATIENCE;
+        let deadline = self.context.now() + self.patience;
         let names: Vec<_> = topics.iter().map(|topic| topic.name.as_str()).collect();
         loop {
             let found = self.describe_topics(&names).await?;
@@ -103,7 +126,8 @@ impl RdKafkaAdmin {
             }
             if self.context.now() > deadline {
                 return Err(timed_out(format!(
-                    "topics {names:?} have no leaders {PATIENCE:?} after their creation"
+                    "topics {names:?} have no leaders {:?} after their creation",
+                    self.patience
                 )));
             }
             self.context.sleep(LOOK_AGAIN).await;
@@ -129,22 +153,23 @@ impl Admin for RdKafkaAdmin {
                 topic.config.iter().fold(new, |new, (name, value)| new.set(name, value))
             })
             .collect();
-        let created = self.changes().create_topics(&wanted, &options()).await;
+        let created = self.changes().create_topics(&wanted, &self.options()).await;
         topic_results(created.map_err(|error| from_kafka(&error, "the creation of topics"))?, "creation")?;
         self.wait_for_leaders(topics).await
     }
 
     async fn delete_topics(&self, names: &[&str]) -> Result<(), Error> {
-        let deleted = self.changes().delete_topics(names, &options()).await;
+        let deleted = self.changes().delete_topics(names, &self.options()).await;
         topic_results(deleted.map_err(|error| from_kafka(&error, "the deletion of topics"))?, "deletion")
     }
 
     async fn describe_topics(&self, names: &[&str]) -> Result<Vec<TopicDescription>, Error> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let patience = self.patience;
         self.ask(move |client| {
             let ask = |topic: Option<&str>| {
                 let what = format!("metadata of {}", topic.unwrap_or("all topics"));
-                client.fetch_metadata(topic, PATIENCE).map_err(|error| from_kafka(&error, what))
+                client.fetch_metadata(topic, patience).map_err(|error| from_kafka(&error, what))
             };
             let mut found = Vec::new();
             if names.is_empty() {
@@ -161,7 +186,8 @@ impl Admin for RdKafkaAdmin {
     async fn create_partitions(&self, topic: &str, count: i32) -> Result<(), Error> {
         let what = format!("more partitions for topic {topic}");
         let count = usize::try_from(count).map_err(|_| invalid_state(format!("{what}: {count} in all")))?;
-        let created = self.changes().create_partitions(&[NewPartitions::new(topic, count)], &options()).await;
+        let created =
+            self.changes().create_partitions(&[NewPartitions::new(topic, count)], &self.options()).await;
         topic_results(created.map_err(|error| from_kafka(&error, &what))?, "growth")
     }
 
@@ -174,7 +200,7 @@ impl Admin for RdKafkaAdmin {
             offset => RdOffset::Offset(*offset),
         };
         let list = partitions::list_at(before.iter().map(|(at, offset)| (at, to(offset))))?;
-        let deleted = self.changes().delete_records(&list, &options()).await;
+        let deleted = self.changes().delete_records(&list, &self.options()).await;
         let starts = deleted.map_err(|error| from_kafka(&error, "the deletion of records"))?;
         partitions::offsets(&starts, "the deletion of records in")
     }
@@ -183,44 +209,55 @@ impl Admin for RdKafkaAdmin {
         &self,
         resources: &[ConfigResource],
     ) -> Result<Vec<(ConfigResource, BTreeMap<String, ConfigEntry>)>, Error> {
-        let mut asked = Vec::new();
-        for resource in resources {
-            asked.push(match resource {
-                ConfigResource::Topic(name) => ResourceSpecifier::Topic(name),
-                ConfigResource::Broker(node) => ResourceSpecifier::Broker(*node),
-                ConfigResource::ClusterDefaults => {
-                    return Err(from_code(
-                        RDKafkaErrorCode::UnsupportedFeature,
-                        "librdkafka asks brokers and topics for settings, not the cluster",
-                    ));
-                }
-            });
+        self.describe_settings(resources).await
+    }
+
+    async fn alter_configs(
+        &self,
+        resource: &ConfigResource,
+        changes: &[(String, ConfigChange)],
+    ) -> Result<(), Error> {
+        self.change_settings(resource, changes).await
+    }
+
+    async fn elect_leaders(&self, kind: ElectionType, partitions: &[TopicPartition]) -> Result<(), Error> {
+        if partitions.is_empty() {
+            return Ok(());
         }
-        let found = self.changes().describe_configs(&asked, &options()).await;
-        let found = found.map_err(|error| from_kafka(&error, "the settings"))?;
-        let mut described = Vec::new();
-        for (resource, result) in resources.iter().zip(found) {
-            let found =
-                result.map_err(|code| from_code(code, format_args!("the settings of {resource:?}")))?;
-            let entries = found.entries.into_iter().map(|entry| (entry.name.clone(), setting(entry)));
-            described.push((resource.clone(), entries.collect()));
-        }
-        Ok(described)
+        let (partitions, patience) = (partitions.to_vec(), self.patience);
+        self.change(move |client| {
+            native::admin::elect_leaders(client, kind, &partitions::list(&partitions), patience)
+        })
+        .await
+    }
+
+    async fn describe_cluster(&self) -> Result<ClusterDescription, Error> {
+        let patience = self.patience;
+        self.change(move |client| native::admin::describe_cluster(client, patience)).await
+    }
+
+    async fn list_groups(&self) -> Result<Vec<GroupListing>, Error> {
+        let patience = self.patience;
+        self.change(move |client| native::admin::list_groups(client, patience)).await
+    }
+
+    async fn describe_groups(&self, groups: &[&str]) -> Result<Vec<GroupDescription>, Error> {
+        self.groups_described(groups).await
     }
 
     async fn delete_groups(&self, groups: &[&str]) -> Result<(), Error> {
-        let deleted = self.changes().delete_groups(groups, &options()).await;
-        for result in deleted.map_err(|error| from_kafka(&error, "the deletion of groups"))? {
-            result.map_err(|(group, code)| from_code(code, format_args!("the deletion of group {group}")))?;
-        }
-        Ok(())
+        self.groups_deleted(groups).await
+    }
+
+    async fn delete_group_offsets(&self, group: &str, partitions: &[TopicPartition]) -> Result<(), Error> {
+        self.offsets_deleted(group, partitions).await
     }
 
     async fn list_offsets(
         &self,
         asked: &[(TopicPartition, OffsetSpec)],
     ) -> Result<Vec<(TopicPartition, Offset)>, Error> {
-        let asked = asked.to_vec();
+        let (asked, patience) = (asked.to_vec(), self.patience);
         self.ask(move |client| {
             let time = |spec: &OffsetSpec| match spec {
                 OffsetSpec::Earliest => RdOffset::Beginning,
@@ -234,52 +271,16 @@ impl Admin for RdKafkaAdmin {
                 native::set_raw_offset(&mut times, at, MAX_TIMESTAMP);
             }
             let found: TopicPartitionList = client
-                .offsets_for_times(times, PATIENCE)
+                .offsets_for_times(times, patience)
                 .map_err(|error| from_kafka(&error, "the offsets of partitions"))?;
             partitions::offsets(&found, "the offset of")
         })
         .await
     }
 
-    /// Asks as a member does, through the group's coordinator, for every partition of the cluster. librdkafka 2.12 has a call
-    /// that needs no list (ListConsumerGroupOffsets), but it completes twice when the coordinator goes away at the wrong
-    /// moment, and an assertion of its own ends the process (`rd_kafka_admin_coord_request`).
     async fn group_offsets(&self, group: &str) -> Result<Vec<(TopicPartition, OffsetAndMetadata)>, Error> {
-        let mut all = Vec::new();
-        for topic in self.describe_topics(&[]).await? {
-            let at = |at: &PartitionDescription| TopicPartition::new(topic.name.clone(), at.partition);
-            all.extend(topic.partitions.iter().map(at));
-        }
-        let (group, mut config) = (group.to_owned(), self.config.clone());
-        blocking(move || {
-            config.set("group.id", &group);
-            // A member waits for the end of a transaction that may move the group; an admin is told where it was before.
-            config.set("isolation.level", "read_uncommitted");
-            let client: BaseConsumer =
-                config.create().map_err(|error| from_kafka(&error, "an admin client"))?;
-            let what = format!("the offsets of group {group}");
-            let found = client.committed_offsets(partitions::list(&all), PATIENCE);
-            partitions::committed(&found.map_err(|error| from_kafka(&error, &what))?, &what)
-        })
-        .await
+        self.offsets_of(group).await
     }
-}
-
-fn options() -> AdminOptions {
-    AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE))
-}
-
-fn setting(entry: RdConfigEntry) -> ConfigEntry {
-    let source = match entry.source {
-        RdConfigSource::DynamicTopic => ConfigSource::Topic,
-        RdConfigSource::DynamicBroker => ConfigSource::DynamicBroker,
-        RdConfigSource::DynamicDefaultBroker => ConfigSource::DynamicDefaultBroker,
-        RdConfigSource::StaticBroker => ConfigSource::StaticBroker,
-        RdConfigSource::Default => ConfigSource::Default,
-        // Kafka's number for an unknown source.
-        RdConfigSource::Unknown => ConfigSource::Other(0),
-    };
-    ConfigEntry { value: entry.value, source, read_only: entry.is_read_only }
 }
 
 /// The first topic's error.

@@ -1,7 +1,9 @@
 //! Errors of librdkafka in the words of [`broker::Error`].
 //!
-//! An error of a transaction carries librdkafka's own flags (fatal, retriable, needs an abort), and they decide its
-//! class. A plain code has no flags: the class is what librdkafka itself would set for it.
+//! Where librdkafka gives an `rd_kafka_error_t`, its own flags (fatal, retriable, needs an abort) decide the class: calls of a
+//! transaction, and a consumer's fatal error. Everything else comes as a plain code, which has no flags: [`class_of`] is
+//! Kafka's own flag of a broker's code (its exception is a `RetriableException`), and for librdkafka's own codes what its
+//! documentation says. The tests go over all codes that librdkafka has, and name each that differs, with the reason.
 
 use broker::{Error, ErrorClass, ErrorCode};
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
@@ -61,6 +63,16 @@ pub(crate) fn from_flags(code: RDKafkaErrorCode, flags: Flags, message: String) 
     Error::new(code_of(code), class, message)
 }
 
+/// An error in the answer to an admin call. librdkafka makes it of a plain code and sets no flags; any that it sets decide.
+pub(crate) fn from_answer(code: RDKafkaErrorCode, flags: Flags, message: String) -> Error {
+    match flags {
+        Flags { fatal: false, retriable: false, requires_abort: false } => {
+            Error::new(code_of(code), class_of(code), message)
+        }
+        flags => from_flags(code, flags, message),
+    }
+}
+
 /// An error code without flags.
 pub(crate) fn from_code(code: RDKafkaErrorCode, what: impl std::fmt::Display) -> Error {
     let message = match code_of(code) {
@@ -100,14 +112,16 @@ fn code_of(code: RDKafkaErrorCode) -> ErrorCode {
     }
 }
 
-/// What librdkafka's documentation says of a code that comes without flags.
+/// The class of a code that comes without flags.
 fn class_of(code: RDKafkaErrorCode) -> ErrorClass {
     use RDKafkaErrorCode as Rd;
     match code {
         code if is_fencing(code) => ErrorClass::Fenced,
-        Rd::Fatal | Rd::UnsupportedFeature | Rd::OutOfOrderSequenceNumber | Rd::UnknownProducerId => {
-            ErrorClass::Fatal
-        }
+        Rd::Fatal
+        | Rd::UnsupportedFeature
+        | Rd::UnsupportedVersion
+        | Rd::OutOfOrderSequenceNumber
+        | Rd::UnknownProducerId => ErrorClass::Fatal,
         Rd::BrokerTransportFailure
         | Rd::AllBrokersDown
         | Rd::Resolve
@@ -116,6 +130,8 @@ fn class_of(code: RDKafkaErrorCode) -> ErrorClass {
         | Rd::OperationTimedOut
         | Rd::TimedOutQueue
         | Rd::WaitingForCoordinator
+        | Rd::WaitCache
+        | Rd::Retry
         | Rd::MessageTimedOut
         | Rd::QueueFull
         | Rd::PollExceeded
@@ -123,10 +139,27 @@ fn class_of(code: RDKafkaErrorCode) -> ErrorClass {
         | Rd::UnknownTopic
         | Rd::UnknownPartition => ErrorClass::Retriable,
         code => match code as i32 {
-            // What passes by itself: elections, loading coordinators, moved leaders, slow or missing replicas.
-            2 | 3 | 5..=9 | 13..=16 | 19 | 20 | 27 | 41 | 51 | 56 | 72 | 74 | 75 | 78 | 88 | 100 | 103 => {
-                ErrorClass::Retriable
-            }
+            // What passes by itself: elections, loading coordinators, moved leaders, slow or missing replicas, quotas.
+            2
+            | 3
+            | 5..=9
+            | 13..=16
+            | 19
+            | 20
+            | 27
+            | 41
+            | 51
+            | 56
+            | 70..=72
+            | 74
+            | 75
+            | 78
+            | 80
+            | 83
+            | 84
+            | 88
+            | 89 => ErrorClass::Retriable,
+            100 | 103 | 106 => ErrorClass::Retriable,
             120 => ErrorClass::Abortable,
             _ => ErrorClass::Failed,
         },
@@ -174,3 +207,6 @@ pub(crate) fn timed_out(text: impl Into<String>) -> Error {
 pub(crate) fn closed(text: impl std::fmt::Display) -> Error {
     Error::new(ErrorCode::Closed, ErrorClass::Fatal, format!("{text}: the client is closed"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
 //! Calls into librdkafka that crate `rdkafka` does not wrap: generation and epochs, offsets for a group that is named,
-//! and an end that leaves no group. All of this crate's unsafe code is here.
+//! and an end that leaves no group; admin calls are in [`admin`]. All of this crate's unsafe code is here.
 
 #![expect(unsafe_code, reason = "librdkafka is C; each block says why it is sound")]
+
+pub(crate) mod admin;
 
 use std::ffi::{CStr, CString};
 use std::mem::ManuallyDrop;
@@ -138,13 +140,21 @@ unsafe fn take_error(error: *mut rd::rd_kafka_error_t, what: &str) -> Result<(),
 unsafe fn read_error(error: *const rd::rd_kafka_error_t, what: &str) -> Error {
     // SAFETY: as the caller promises; its string is copied.
     unsafe {
-        let flags = Flags {
+        let code = RDKafkaErrorCode::from(rd::rd_kafka_error_code(error));
+        from_flags(code, flags(error), format!("{what}: {}", text(rd::rd_kafka_error_string(error))))
+    }
+}
+
+/// # Safety
+/// `error` is alive.
+unsafe fn flags(error: *const rd::rd_kafka_error_t) -> Flags {
+    // SAFETY: as the caller promises.
+    unsafe {
+        Flags {
             fatal: rd::rd_kafka_error_is_fatal(error) != 0,
             retriable: rd::rd_kafka_error_is_retriable(error) != 0,
             requires_abort: rd::rd_kafka_error_txn_requires_abort(error) != 0,
-        };
-        let code = RDKafkaErrorCode::from(rd::rd_kafka_error_code(error));
-        from_flags(code, flags, format!("{what}: {}", text(rd::rd_kafka_error_string(error))))
+        }
     }
 }
 
@@ -169,4 +179,16 @@ fn known(epoch: i32) -> Option<i32> {
 
 fn millis(timeout: Duration) -> c_int {
     c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX)
+}
+
+/// Every error code that librdkafka has, with its name.
+#[cfg(test)]
+pub(crate) fn error_codes() -> Vec<(RDKafkaErrorCode, String)> {
+    let (mut first, mut count) = (ptr::null(), 0);
+    // SAFETY: librdkafka gives a table of its own, which lives for ever.
+    unsafe {
+        rd::rd_kafka_get_err_descs(&mut first, &mut count);
+        let table = std::slice::from_raw_parts(first, count);
+        table.iter().map(|code| (RDKafkaErrorCode::from(code.code), text(code.name))).collect()
+    }
 }

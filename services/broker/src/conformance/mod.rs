@@ -14,6 +14,7 @@ mod bench;
 mod cleanup;
 mod consume;
 mod groups;
+mod looking_after;
 pub mod operations;
 mod produce;
 mod replication;
@@ -201,6 +202,7 @@ pub fn cases() -> Vec<Case> {
         consume::CASES,
         groups::CASES,
         admin::CASES,
+        looking_after::CASES,
         restart::CASES,
         replication::CASES,
         transactions::CASES,
