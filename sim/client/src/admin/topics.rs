@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use broker::{
-    ElectionType, Error, ErrorClass, NewTopic, Offset, OffsetSpec, PartitionDescription, TopicDescription,
-    TopicPartition,
+    ElectionType, Error, ErrorClass, ErrorCode, NewTopic, Offset, OffsetSpec, PartitionDescription,
+    TopicDescription, TopicPartition,
 };
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -24,6 +24,8 @@ use crate::error::{self, class_of, code, timed_out, transport};
 use crate::offsets::by_topic;
 
 /// Kafka's code for an election that would change nothing.
+const PREFERRED_LEADER_NOT_AVAILABLE: ErrorCode = ErrorCode::Broker(80);
+const ELIGIBLE_LEADERS_NOT_AVAILABLE: ErrorCode = ErrorCode::Broker(83);
 const ELECTION_NOT_NEEDED: i16 = 84;
 
 impl WireAdmin {
@@ -309,6 +311,8 @@ impl WireAdmin {
             };
             match error.code {
                 UNKNOWN_TOPIC => return Err(error),
+                // The election is over. Whether to hold another is for whoever asked, when replicas have come back.
+                PREFERRED_LEADER_NOT_AVAILABLE | ELIGIBLE_LEADERS_NOT_AVAILABLE => return Err(error),
                 _ => attempts.after(error).await?,
             }
         }
