@@ -18,6 +18,7 @@ use kafka_protocol::messages::{
     IncrementalAlterConfigsResponse,
 };
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 use super::topics::{CONFIG_VALUE_LEN_MAX, Refusal, shortened, value_too_long};
 use super::{Controller, ControllerDisk, Output, check_name};
@@ -29,6 +30,22 @@ use crate::config::{
 use crate::metadata::{ConfigResource, MetadataRecord, NodeId};
 
 const MIN_ISR: &str = "min.insync.replicas";
+
+/// Stands for a topic that is not there.
+const NOBODYS: ConfigResource = ConfigResource::Topic(Uuid::nil());
+
+/// The topic is not there. Kafka looks for it last, when its settings are found sound
+/// (`ConfigurationControlManager.validateAlterConfig`).
+fn is_absent(resource: &Result<ConfigResource, Refusal>) -> bool {
+    matches!(resource, Err((ResponseError::UnknownTopicOrPartition, _)))
+}
+
+fn check_lengths(config: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    match config.iter().find(|(_, value)| value.len() > CONFIG_VALUE_LEN_MAX) {
+        Some((name, _)) => Err(value_too_long(name)),
+        None => Ok(()),
+    }
+}
 
 /// What is to be done with a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +87,13 @@ impl Controller {
                 Ok((config.name.as_str(), Change::read(config.config_operation, value)?))
             });
             let done = changes.collect::<Result<Vec<_>, _>>().and_then(|changes| {
-                let resource = self.resource(kind, name.as_str())?;
-                let config = self.altered(&resource, &changes)?;
+                let resource = self.resource(kind, name.as_str());
+                if is_absent(&resource) {
+                    let config = self.altered(&NOBODYS, BTreeMap::new(), &changes)?;
+                    self.check_values(&NOBODYS, &config)?;
+                }
+                let resource = resource?;
+                let config = self.altered(&resource, self.config_of(&resource).clone(), &changes)?;
                 self.alter_config(now, resource, config, request.validate_only, disk, out)
             });
             let mut response = AlterConfigsResourceResponse::default()
@@ -101,8 +123,10 @@ impl Controller {
                 let value = config.value.as_ref()?;
                 Some((config.name.to_string(), value.to_string()))
             });
-            let config = values.collect();
-            let done = self.resource(kind, name.as_str()).and_then(|resource| {
+            let config: BTreeMap<_, _> = values.collect();
+            let resource = self.resource(kind, name.as_str());
+            let sound = if is_absent(&resource) { self.check_values(&NOBODYS, &config) } else { Ok(()) };
+            let done = sound.and(resource).and_then(|resource| {
                 self.alter_config(now, resource, config, request.validate_only, disk, out)
             });
             let mut response =
@@ -146,9 +170,9 @@ impl Controller {
     fn altered(
         &self,
         resource: &ConfigResource,
+        mut config: BTreeMap<String, String>,
         changes: &[(&str, Change<'_>)],
     ) -> Result<BTreeMap<String, String>, Refusal> {
-        let mut config = self.config_of(resource).clone();
         for &(name, change) in changes {
             let before = || config.get(name).cloned().or_else(|| self.default_of(resource, name));
             let value = match change {
@@ -191,9 +215,7 @@ impl Controller {
         let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         let changed: Vec<String> =
             names.into_iter().filter(|name| before.get(*name) != after.get(*name)).cloned().collect();
-        if let Some((name, _)) = after.iter().find(|(_, value)| value.len() > CONFIG_VALUE_LEN_MAX) {
-            return Err(value_too_long(name));
-        }
+        check_lengths(&after)?;
         self.check_config(&resource, &changed, &after)?;
         if validate_only || changed.is_empty() {
             return Ok(());
@@ -222,6 +244,12 @@ impl Controller {
         self.settings = self.with_cluster_config();
         self.plan_elections(now);
         Ok(())
+    }
+
+    /// What is wrong with settings in themselves, of a topic.
+    fn check_values(&self, topic: &ConfigResource, config: &BTreeMap<String, String>) -> Result<(), Refusal> {
+        check_lengths(config)?;
+        self.check_config(topic, &[], config)
     }
 
     fn check_config(
