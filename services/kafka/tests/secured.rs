@@ -1,7 +1,7 @@
 //! Handshakes with real Kafka: users with passwords, and with the cargo feature `tls` certificates.
 //!
 //! One broker as a local process, with a key pair by the JDK's `keytool`. Without Java and Maven each test shows as ignored, with
-//! the reason; with `SHAKEDOWN_REQUIRE_KAFKA=1` that is a failure.
+//! the reason; with `SHAKEDOWN_REQUIRE_KAFKA=1` that is a failure. Where a test fails, the broker's logs are kept.
 
 #![expect(clippy::disallowed_methods, reason = "real processes, files and ports")]
 
@@ -21,6 +21,8 @@ use tempfile::TempDir;
 
 const PLAIN: &str = "SASL_PLAINTEXT";
 const TLS: &str = "SASL_SSL";
+const PASSWORD: &str = "opens";
+const SCRAM: &str = "SCRAM-SHA-256";
 const STORE_PASSWORD: &str = "keeps-keys";
 
 fn main() -> ExitCode {
@@ -41,9 +43,24 @@ fn main() -> ExitCode {
             "a_certificate_that_nobody_vouches_for_is_refused",
             a_certificate_that_nobody_vouches_for_is_refused,
         ));
+        claims.push(("a_user_of_scram_writes_and_reads", a_user_of_scram_writes_and_reads));
+        claims.push(("a_user_of_scram_writes_and_reads_over_tls", a_user_of_scram_writes_and_reads_over_tls));
+        claims.push((
+            "a_wrong_password_of_a_user_of_scram_reaches_nothing",
+            a_wrong_password_of_a_user_of_scram_reaches_nothing,
+        ));
     }
     let trials = claims.into_iter().map(|(name, claim)| trial(name, &broker, claim)).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if conclusion.has_failed()
+        && let Some(Ok(secured)) = broker.get()
+    {
+        match secured.processes.keep_logs() {
+            Ok(folder) => println!("the logs of the broker are kept in {}", folder.display()),
+            Err(error) => println!("the logs of the broker cannot be kept: {error}"),
+        }
+    }
+    conclusion.exit_code()
 }
 
 /// Panics where it does not hold.
@@ -72,7 +89,7 @@ enum Missing {
 
 /// A broker that asks who is there.
 struct Secured {
-    _processes: Processes,
+    processes: Processes,
     folder: TempDir,
     ports: [u16; 2],
 }
@@ -94,6 +111,8 @@ impl Secured {
             ("ssl.keystore.password", STORE_PASSWORD),
             ("ssl.key.password", STORE_PASSWORD),
         ]);
+        // Of each mechanism's users the other knows none.
+        spec.scram_users.insert("till".into(), PASSWORD.into());
         for (name, port) in [PLAIN, TLS].into_iter().zip(ports) {
             let advertised_host = "localhost".into();
             spec.listeners.push(Listener {
@@ -105,15 +124,21 @@ impl Secured {
             });
             let prefix = format!("listener.name.{}", name.to_lowercase());
             spec = spec.with([
-                (format!("{prefix}.sasl.enabled.mechanisms"), "PLAIN"),
+                (format!("{prefix}.sasl.enabled.mechanisms"), format!("PLAIN,{SCRAM}")),
                 (
                     format!("{prefix}.plain.sasl.jaas.config"),
-                    "org.apache.kafka.common.security.plain.PlainLoginModule required user_shop=\"opens\";",
+                    format!(
+                        "org.apache.kafka.common.security.plain.PlainLoginModule required user_shop=\"{PASSWORD}\";"
+                    ),
+                ),
+                (
+                    format!("{prefix}.scram-sha-256.sasl.jaas.config"),
+                    "org.apache.kafka.common.security.scram.ScramLoginModule required;".into(),
                 ),
             ]);
         }
         let processes = Processes::start(&jars, &spec).map_err(|error| Missing::Broken(error.to_string()))?;
-        Ok(Secured { _processes: processes, folder, ports })
+        Ok(Secured { processes, folder, ports })
     }
 
     /// What a client of a listener with this password is made of.
@@ -126,6 +151,11 @@ impl Secured {
             .set("sasl.mechanism", "PLAIN")
             .set("sasl.username", "shop")
             .set("sasl.password", password)
+    }
+
+    /// As [`Secured::properties`], for the user whom SCRAM knows.
+    fn scram(&self, listener: &str, password: &str) -> Properties {
+        self.properties(listener, password).set("sasl.mechanism", SCRAM).set("sasl.username", "till")
     }
 
     fn certificate(&self) -> PathBuf {
@@ -175,7 +205,15 @@ fn write_and_read(topic: &str, properties: Properties) -> Result<(), Error> {
         let beginning = Properties::new().set("group.id", "g").set("auto.offset.reset", "earliest");
         let mut consumer = broker.consumer(&beginning).await?;
         consumer.assign(&[TopicPartition::new(topic, sent.partition.partition)]).await?;
-        let records = consumer.poll(Duration::from_secs(20)).await?;
+        let deadline = context.now() + Duration::from_secs(20);
+        let records = loop {
+            match consumer.poll(Duration::from_secs(1)).await {
+                Ok(records) if records.is_empty() && context.now() < deadline => {}
+                // A young broker has only begun to coordinate groups, and the next poll asks again.
+                Err(error) if error.is_retriable() && context.now() < deadline => {}
+                polled => break polled?,
+            }
+        };
         assert_eq!(records.len(), 1, "what was written is read");
         assert_eq!(records[0].value.as_deref(), Some(&b"value"[..]));
         consumer.close().await?;
@@ -184,7 +222,7 @@ fn write_and_read(topic: &str, properties: Properties) -> Result<(), Error> {
 }
 
 fn a_user_with_a_password_writes_and_reads(secured: &Secured) {
-    write_and_read("plain", secured.properties(PLAIN, "opens")).expect("the password is right");
+    write_and_read("plain", secured.properties(PLAIN, PASSWORD)).expect("the password is right");
 }
 
 fn a_wrong_password_reaches_nothing(secured: &Secured) {
@@ -193,12 +231,27 @@ fn a_wrong_password_reaches_nothing(secured: &Secured) {
 }
 
 fn a_user_writes_and_reads_over_tls_with_a_known_certificate(secured: &Secured) {
-    let properties = secured.properties(TLS, "opens").set("ssl.ca.location", secured.certificate().display());
+    let properties =
+        secured.properties(TLS, PASSWORD).set("ssl.ca.location", secured.certificate().display());
     write_and_read("tls", properties).expect("certificate and password are right");
 }
 
 fn a_certificate_that_nobody_vouches_for_is_refused(secured: &Secured) {
     // Without a word about certificates, those of the system are asked.
-    let refused = write_and_read("tls", secured.properties(TLS, "opens")).expect_err("nobody knows it");
+    let refused = write_and_read("tls", secured.properties(TLS, PASSWORD)).expect_err("nobody knows it");
     assert_eq!(refused.code, ErrorCode::MessageTimedOut, "{refused}");
+}
+
+fn a_user_of_scram_writes_and_reads(secured: &Secured) {
+    write_and_read("scram", secured.scram(PLAIN, PASSWORD)).expect("the password is right");
+}
+
+fn a_user_of_scram_writes_and_reads_over_tls(secured: &Secured) {
+    let properties = secured.scram(TLS, PASSWORD).set("ssl.ca.location", secured.certificate().display());
+    write_and_read("scram-tls", properties).expect("certificate and password are right");
+}
+
+fn a_wrong_password_of_a_user_of_scram_reaches_nothing(secured: &Secured) {
+    let refused = write_and_read("scram", secured.scram(PLAIN, "open sesame")).expect_err("it is wrong");
+    assert_eq!(refused.code, ErrorCode::MessageTimedOut, "librdkafka tries again until then: {refused}");
 }

@@ -132,6 +132,7 @@ impl Grounds {
             node_config: wish.node_config.clone(),
             features: wish.features.clone(),
             listeners,
+            ..Spec::default()
         };
         let kafka = Arc::new(RealKafka::find(&spec)?);
         for client in &wish.clients {

@@ -131,6 +131,9 @@ impl Containers {
                 "containers of Kafka cannot be told feature levels".into(),
             ));
         }
+        if !spec.scram_users.is_empty() {
+            return Err(ClusterError::Unavailable("containers of Kafka cannot be told users".into()));
+        }
         let engine_of_docker = engine_of_docker()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(io_error("making a runtime"))?;

@@ -87,6 +87,9 @@ impl Processes {
             for (name, level) in &self.spec.features {
                 command.args(["--feature", &format!("{name}={level}")]);
             }
+            for (name, password) in &self.spec.scram_users {
+                command.args(["--add-scram", &format!("SCRAM-SHA-256=[name={name},password={password}]")]);
+            }
             let log = self.path(node.id, "format.log");
             formatting.push((Process::spawn(&command, Path::new(&log))?, node.id, log));
         }

@@ -28,6 +28,9 @@ pub struct Spec {
     pub features: BTreeMap<String, i16>,
     /// Further listeners of brokers.
     pub listeners: Vec<Listener>,
+    /// The passwords of users whom the cluster knows from its formatting on, by name, for SASL's SCRAM-SHA-256. Local processes
+    /// only: Kafka's image formats by itself and takes none.
+    pub scram_users: BTreeMap<String, String>,
 }
 
 /// A listener of a broker beside [`DIRECT`]. A client that bootstraps from it is told of the brokers' listeners of the same
@@ -83,6 +86,16 @@ impl Spec {
         }
         if let Some(node) = self.node_config.keys().find(|node| !of_a_node(**node)) {
             return Some(format!("there are settings for node {node}, which the cluster has not"));
+        }
+        // They end up in an argument of Kafka's, `[name=..,password=..]`, which knows no quotes.
+        let plain = |text: &str| {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !",=[]\"".contains(c))
+        };
+        if let Some(name) = self.scram_users.iter().find(|(name, secret)| !plain(name) || !plain(secret)) {
+            return Some(format!(
+                "user `{}` or its password holds what Kafka takes for its own signs",
+                name.0
+            ));
         }
         let mut seen = BTreeSet::new();
         for Listener { broker, name, .. } in &self.listeners {
@@ -177,6 +190,10 @@ mod tests {
         );
         let faults = [
             (fault(|spec| spec.brokers = 0), "1 to 99 brokers, not 0"),
+            (
+                fault(|spec| _ = spec.scram_users.insert("shop".into(), "a,b".into())),
+                "user `shop` or its password",
+            ),
             (fault(|spec| _ = spec.node_config.insert(4, BTreeMap::new())), "settings for node 4"),
             (fault(|spec| spec.listeners = vec![listener(1, "PLAINTEXT")]), "`PLAINTEXT` cannot be"),
             (fault(|spec| spec.listeners = vec![listener(1, "order-1")]), "`order-1` cannot be"),
