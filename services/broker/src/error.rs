@@ -19,6 +19,46 @@ pub enum ErrorClass {
     Failed,
 }
 
+impl ErrorClass {
+    /// The class of a broker's error code (`org.apache.kafka.common.protocol.Errors`).
+    pub fn of_broker(code: i16) -> ErrorClass {
+        match code {
+            // What passes by itself: elections, loading coordinators, moved leaders, slow or missing replicas, quotas. Kafka's
+            // own flag (`RetriableException`), but for 8 and 27: a broker comes back, and the next poll joins again.
+            2
+            | 3
+            | 5..=9
+            | 13..=16
+            | 19
+            | 20
+            | 27
+            | 41
+            | 51
+            | 56
+            | 70..=72
+            | 74
+            | 75
+            | 78
+            | 80
+            | 83
+            | 84
+            | 88
+            | 89
+            | 100
+            | 103
+            | 106
+            | 122
+            | 123
+            | 133 => ErrorClass::Retriable,
+            47 | 52 | 82 | 90 => ErrorClass::Fenced,
+            // Sequences that broker and producer do not agree on, and versions that they do not share.
+            35 | 45 | 59 => ErrorClass::Fatal,
+            120 => ErrorClass::Abortable,
+            _ => ErrorClass::Failed,
+        }
+    }
+}
+
 /// What went wrong, in Kafka's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -2,7 +2,7 @@
 
 mod holding;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,8 +60,10 @@ pub(crate) struct RdKafkaConsumer {
     asks_at: Timestamp,
     /// Of those held, which give nothing.
     paused: BTreeSet<TopicPartition>,
-    /// An error that came behind records: the next poll gives it.
-    behind: Option<Error>,
+    /// Taken from librdkafka and not given yet.
+    taken: Vec<ConsumerRecord>,
+    /// Errors that came behind records: the next polls give them.
+    behind: VecDeque<Error>,
     /// One name for all records of a topic.
     names: BTreeSet<Arc<str>>,
     lag: Lag,
@@ -115,7 +117,8 @@ impl RdKafkaConsumer {
             unstarted: BTreeSet::new(),
             asks_at: Timestamp::ZERO,
             paused: BTreeSet::new(),
-            behind: None,
+            taken: Vec::new(),
+            behind: VecDeque::new(),
             names: BTreeSet::new(),
             lag: Lag::new(statistics, properties),
         })
@@ -153,7 +156,7 @@ impl RdKafkaConsumer {
 
     /// Takes what librdkafka has, without waiting. An error ends it, and is given alone.
     fn take(&mut self) -> Result<Vec<ConsumerRecord>, Error> {
-        if let Some(error) = self.behind.take() {
+        if let Some(error) = self.behind.pop_front() {
             return Err(error);
         }
         let base = self.base()?.clone();
@@ -172,7 +175,7 @@ impl RdKafkaConsumer {
                 Some(Err(error)) if passes_by_itself(&error) => {}
                 Some(Err(error)) if records.is_empty() => return Err(from_kafka(&error, "a poll")),
                 Some(Err(error)) => {
-                    self.behind = Some(from_kafka(&error, "a poll"));
+                    self.behind.push_back(from_kafka(&error, "a poll"));
                     break;
                 }
                 // A poll that served a callback gives nothing, though there may be more behind it.
@@ -260,8 +263,7 @@ impl Consumer for RdKafkaConsumer {
                 self.context.timeout(LOOK_AGAIN, self.callbacks.ready()).await.ok();
             }
         }
-        self.positions.clear();
-        self.behind = None;
+        self.behind.clear();
         committed
     }
 
@@ -269,10 +271,7 @@ impl Consumer for RdKafkaConsumer {
         if matches!(self.mode, Mode::Subscribed(_)) {
             return Err(invalid_state("partitions assigned by hand beside a subscription"));
         }
-        self.positions.clear();
-        self.seeks.clear();
-        self.paused.clear();
-        self.unstarted.clear();
+        self.forget_all();
         let starts = self.starts(partitions).await?;
         self.base()?.assign(&starts).map_err(|error| from_kafka(&error, "an assignment"))?;
         self.mode = Mode::Assigned;
@@ -286,15 +285,23 @@ impl Consumer for RdKafkaConsumer {
         let deadline = started + timeout;
         loop {
             self.polled_at = self.context.now();
-            self.rebalance(late).await?;
-            self.start_late().await?;
-            self.pass_seeks_on().await?;
-            let records = self.take()?;
-            self.speak();
-            if !records.is_empty() {
-                return Ok(records);
+            if !self.taken.is_empty() {
+                // A poll that was given up on its way has left them.
+                return Ok(std::mem::take(&mut self.taken));
             }
-            if self.callbacks.is_waiting() {
+            self.rebalance(late).await?;
+            self.taken = self.take()?;
+            self.speak();
+            // What librdkafka wants is heard as it is polled. While it waits for an answer, a change to the assignment would be one.
+            if !self.callbacks.is_waiting()
+                && let Err(error) = self.move_on().await
+            {
+                if self.taken.is_empty() {
+                    return Err(error);
+                }
+                self.behind.push_back(error);
+            }
+            if !self.taken.is_empty() || self.callbacks.is_waiting() {
                 continue;
             }
             let left = deadline.since(self.context.now());
@@ -335,6 +342,7 @@ impl Consumer for RdKafkaConsumer {
         }
         self.seeks.insert(partition.clone(), offset);
         self.positions.insert(partition.clone(), offset);
+        self.taken.retain(|record| record.partition != *partition);
         Ok(())
     }
 

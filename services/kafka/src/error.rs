@@ -29,7 +29,7 @@ pub(crate) fn from_kafka(error: &KafkaError, what: impl std::fmt::Display) -> Er
         }
         KafkaError::ClientCreation(text) => invalid_config(text.trim_end_matches('\0')),
         KafkaError::Canceled => closed(what),
-        KafkaError::AdminOp(code) => from_code(*code, what),
+        KafkaError::AdminOp(code) => Error { class: class_of_answer(*code), ..from_code(*code, what) },
         KafkaError::MessageConsumptionFatal(code) => {
             from_flags(*code, Flags { fatal: true, ..Flags::default() }, what.to_string())
         }
@@ -67,7 +67,7 @@ pub(crate) fn from_flags(code: RDKafkaErrorCode, flags: Flags, message: String) 
 pub(crate) fn from_answer(code: RDKafkaErrorCode, flags: Flags, message: String) -> Error {
     match flags {
         Flags { fatal: false, retriable: false, requires_abort: false } => {
-            Error::new(code_of(code), class_of(code), message)
+            Error::new(code_of(code), class_of_answer(code), message)
         }
         flags => from_flags(code, flags, message),
     }
@@ -93,7 +93,9 @@ fn code_of(code: RDKafkaErrorCode) -> ErrorCode {
         | Rd::BrokerDestroy
         // The broker left the cluster's metadata with the request in its queue.
         | Rd::DestroyBroker => ErrorCode::Transport,
-        Rd::OperationTimedOut | Rd::TimedOutQueue | Rd::WaitingForCoordinator => ErrorCode::TimedOut,
+        Rd::OperationTimedOut | Rd::TimedOutQueue | Rd::WaitingForCoordinator | Rd::WaitCache => {
+            ErrorCode::TimedOut
+        }
         Rd::MessageTimedOut => ErrorCode::MessageTimedOut,
         Rd::QueueFull => ErrorCode::QueueFull,
         Rd::AutoOffsetReset => ErrorCode::OffsetOutOfRange,
@@ -117,11 +119,7 @@ fn class_of(code: RDKafkaErrorCode) -> ErrorClass {
     use RDKafkaErrorCode as Rd;
     match code {
         code if is_fencing(code) => ErrorClass::Fenced,
-        Rd::Fatal
-        | Rd::UnsupportedFeature
-        | Rd::UnsupportedVersion
-        | Rd::OutOfOrderSequenceNumber
-        | Rd::UnknownProducerId => ErrorClass::Fatal,
+        Rd::Fatal | Rd::UnsupportedFeature => ErrorClass::Fatal,
         Rd::BrokerTransportFailure
         | Rd::AllBrokersDown
         | Rd::Resolve
@@ -138,31 +136,18 @@ fn class_of(code: RDKafkaErrorCode) -> ErrorClass {
         | Rd::AssignmentLost
         | Rd::UnknownTopic
         | Rd::UnknownPartition => ErrorClass::Retriable,
-        code => match code as i32 {
-            // What passes by itself: elections, loading coordinators, moved leaders, slow or missing replicas, quotas.
-            2
-            | 3
-            | 5..=9
-            | 13..=16
-            | 19
-            | 20
-            | 27
-            | 41
-            | 51
-            | 56
-            | 70..=72
-            | 74
-            | 75
-            | 78
-            | 80
-            | 83
-            | 84
-            | 88
-            | 89 => ErrorClass::Retriable,
-            100 | 103 | 106 => ErrorClass::Retriable,
-            120 => ErrorClass::Abortable,
+        code => match i16::try_from(code as i32) {
+            Ok(kafkas) if kafkas > 0 => ErrorClass::of_broker(kafkas),
             _ => ErrorClass::Failed,
         },
+    }
+}
+
+/// Of an admin's question: what a broker has no answer to ends that call, not the client.
+fn class_of_answer(code: RDKafkaErrorCode) -> ErrorClass {
+    match class_of(code) {
+        ErrorClass::Fatal => ErrorClass::Failed,
+        class => class,
     }
 }
 

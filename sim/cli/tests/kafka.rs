@@ -7,11 +7,12 @@
 #![expect(clippy::disallowed_methods, reason = "real processes, files and time")]
 
 mod common;
+#[path = "common/serving.rs"]
+mod serving;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -19,11 +20,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use broker::{Broker as _, Properties};
-use client::WireBroker;
 use common::{Outcome, Place, shakedown, top};
-use context::Seed;
-use context::real::RealHost;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use serving::Serving;
 
 /// What `.ci/run` holds on real Kafka: each kind of process crashed, a broker that stands still, a restart of all brokers,
 /// records that are there twice, a link that carries one way only.
@@ -73,6 +72,10 @@ fn main() -> ExitCode {
         Trial::test(
             "a_run_on_a_given_cluster_holds_and_leaves_no_name_there",
             a_given_cluster_is_left_as_it_was,
+        ),
+        Trial::test(
+            "a_run_on_a_given_cluster_that_is_ended_at_once_says_what_it_leaves",
+            a_hasty_guest_says_what_it_leaves,
         ),
         Trial::test(
             "an_engine_that_cannot_bring_the_other_side_is_refused_up_front",
@@ -219,53 +222,35 @@ fn refused(outcome: &Outcome, says: &str) -> Result<(), Failed> {
     Err(format!("not refused with `{says}`: {outcome:?}").into())
 }
 
-/// Does something with a cluster that somebody else has started, in a process of its own.
-fn with_a_given<T>(brokers: u32, with: impl FnOnce(&str) -> Result<T, Failed>) -> Result<T, Failed> {
-    let mut serving = Command::new(env!("CARGO_BIN_EXE_shakedown"))
-        .args(["serve", "--brokers", &brokers.to_string(), "--port", "0"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let mut line = String::new();
-    let read = BufReader::new(serving.stdout.take().expect("it is piped")).read_line(&mut line);
-    let done = read
-        .map_err(Failed::from)
-        .and_then(|_| with(line.trim().strip_prefix("bootstrap.servers=").ok_or("no bootstrap line")?));
-    serving.kill()?;
-    serving.wait()?;
-    done
-}
-
 fn a_given_cluster_is_as_it_is() -> Result<(), Failed> {
-    with_a_given(2, |servers| {
-        for (text, says) in [
-            (
-                "[cluster]\nbrokers = 2\nconfig = { \"group.max.size\" = 7 }",
-                "cannot set `group.max.size` to 7: the cluster that KAFKA_BOOTSTRAP_SERVERS names",
-            ),
-            (
-                "[cluster]\nbrokers = 2\ntransaction_version = 1",
-                "cannot set the feature `transaction.version` to 1: the cluster that KAFKA_BOOTSTRAP_SERVERS names",
-            ),
-            (
-                "[cluster]\nbrokers = 3",
-                "cannot make 3 brokers of 2: the cluster that KAFKA_BOOTSTRAP_SERVERS names",
-            ),
-            (
-                "[cluster]\nbrokers = 2\n[[fault]]\nat = \"1s\"\ncrash_broker = { broker = 1, down_for = \"1s\" }",
-                "cannot kill broker-1: the cluster that KAFKA_BOOTSTRAP_SERVERS names is not ours",
-            ),
-            (
-                "[cluster]\nbrokers = 2\n[[fault]]\nat = \"1s\"\n\
+    let somebodys = Serving::start(2, &[]);
+    for (text, says) in [
+        (
+            "[cluster]\nbrokers = 2\nconfig = { \"group.max.size\" = 7 }",
+            "cannot set `group.max.size` to 7: the cluster that KAFKA_BOOTSTRAP_SERVERS names",
+        ),
+        (
+            "[cluster]\nbrokers = 2\ntransaction_version = 1",
+            "cannot set the feature `transaction.version` to 1: the cluster that KAFKA_BOOTSTRAP_SERVERS names",
+        ),
+        (
+            "[cluster]\nbrokers = 3",
+            "cannot make 3 brokers of 2: the cluster that KAFKA_BOOTSTRAP_SERVERS names",
+        ),
+        (
+            "[cluster]\nbrokers = 2\n[[fault]]\nat = \"1s\"\ncrash_broker = { broker = 1, down_for = \"1s\" }",
+            "cannot kill broker-1: the cluster that KAFKA_BOOTSTRAP_SERVERS names is not ours",
+        ),
+        (
+            "[cluster]\nbrokers = 2\n[[fault]]\nat = \"1s\"\n\
                  partition = { between = [\"payment-1\"], and = [\"broker-1\"], for = \"1s\" }",
-                "the brokers that KAFKA_BOOTSTRAP_SERVERS names advertise their own addresses",
-            ),
-        ] {
-            let place = Place::with("other", &format!("claim = \"c\"\n{text}\n"));
-            refused(&on_given(servers, place.file.clone().into_os_string()), says)?;
-        }
-        Ok(())
-    })
+            "the brokers that KAFKA_BOOTSTRAP_SERVERS names advertise their own addresses",
+        ),
+    ] {
+        let place = Place::with("other", &format!("claim = \"c\"\n{text}\n"));
+        refused(&on_given(&somebodys, place.file.clone().into_os_string()), says)?;
+    }
+    Ok(())
 }
 
 /// A run there holds, a service that crashes included, and leaves no topic and no group.
@@ -275,38 +260,51 @@ fn a_given_cluster_is_left_as_it_was() -> Result<(), Failed> {
         [[fault]]\nat = \"1s\"\ncrash_service = { service = \"payment\", down_for = \"1s\" }\n\
         [expect]\nsaga_success_rate = \"= 100%\"\nrecovers_within = \"60s\"\n";
     let place = Place::with("guest", text);
-    with_a_given(3, |servers| {
-        let outcome = on_given(servers, place.file.clone().into_os_string());
-        if outcome.code != Some(0) {
-            return Err(format!("{outcome:?}").into());
-        }
-        let left = block_on(names_in(servers))?;
-        if left.is_empty() { Ok(()) } else { Err(format!("these are left: {left:?}").into()) }
-    })
+    let somebodys = Serving::start(3, &[]);
+    let outcome = on_given(&somebodys, place.file.clone().into_os_string());
+    if outcome.code != Some(0) {
+        return Err(format!("{outcome:?}").into());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let left = runtime.block_on(names_in(&somebodys))?;
+    if !left.is_empty() || outcome.err.contains("may be left") {
+        return Err(format!("these are left: {left:?}\n{}", outcome.err).into());
+    }
+    Ok(())
+}
+
+/// Told twice to end, it ends at once, and does not hide what it leaves.
+fn a_hasty_guest_says_what_it_leaves() -> Result<(), Failed> {
+    let somebodys = Serving::start(3, &[]);
+    let place = Place::with("hasty", CALM);
+    let mut run = run_of(&place).env("KAFKA_BOOTSTRAP_SERVERS", somebodys.bootstrap()).spawn()?;
+    let has_begun = begun(&mut run)?.is_some();
+    // Two of the same might be taken for one.
+    send("INT", &run.id().to_string())?;
+    send("TERM", &run.id().to_string())?;
+    let output = run.wait_with_output()?;
+    let err = String::from_utf8_lossy(&output.stderr);
+    if !has_begun || output.status.code() != Some(130) || !err.contains("may be left in the cluster") {
+        return Err(format!("{}\n{err}", output.status).into());
+    }
+    Ok(())
 }
 
 /// Topics that are not Kafka's own, and groups.
-async fn names_in(servers: &str) -> Result<Vec<String>, broker::Error> {
-    let context = RealHost::new("tester", Seed(7)).into_context();
-    let admin = WireBroker::new(context, Properties::new().set("bootstrap.servers", servers));
-    let admin = admin.admin(&Properties::new()).await?;
+async fn names_in(cluster: &Serving) -> Result<Vec<String>, broker::Error> {
+    let admin = cluster.broker().admin(&Properties::new()).await?;
     let (topics, groups) = (admin.describe_topics(&[]).await?, admin.list_groups().await?);
     let topics = topics.iter().map(|topic| topic.name.to_string()).filter(|name| !name.starts_with("__"));
     Ok(topics.chain(groups.into_iter().map(|group| group.group_id)).collect())
 }
 
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime of one thread").block_on(work)
-}
-
 /// Runs a file on a cluster that was given.
-fn on_given(servers: &str, file: OsString) -> Outcome {
+fn on_given(cluster: &Serving, file: OsString) -> Outcome {
     let output = Command::new(env!("CARGO_BIN_EXE_shakedown"))
         .args(["run", "--backend", "kafka", "--report"])
         .arg(PathBuf::from(&file).with_file_name("out"))
         .arg(file)
-        .env("KAFKA_BOOTSTRAP_SERVERS", servers)
+        .env("KAFKA_BOOTSTRAP_SERVERS", cluster.bootstrap())
         .current_dir(top())
         .output()
         .expect("the program was built for this test");
@@ -412,17 +410,20 @@ const CALM: &str = "claim = \"c\"\n[run]\nseeds = 1\norders = 2000\narrival = \"
 
 /// A run that the test does something to, in a process group of its own, as a shell starts it.
 fn start(place: &Place) -> Result<Child, Failed> {
-    let run = Command::new(env!("CARGO_BIN_EXE_shakedown"))
-        .args(["run", "--backend", "kafka", "--seeds", "1"])
+    Ok(run_of(place).spawn()?)
+}
+
+fn run_of(place: &Place) -> Command {
+    let mut run = Command::new(env!("CARGO_BIN_EXE_shakedown"));
+    run.args(["run", "--backend", "kafka", "--seeds", "1"])
         .arg(&place.file)
         .arg("--report")
         .arg(place.report())
         .current_dir(top())
         .process_group(0)
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    Ok(run)
+        .stderr(Stdio::piped());
+    run
 }
 
 /// The run has ended before it began: there is no Kafka, or it failed.

@@ -39,42 +39,9 @@ pub(crate) mod code {
     pub(crate) const TRANSACTION_ABORTABLE: i16 = 120;
 }
 
-/// The class of a broker's error code.
-pub(crate) fn class_of(code: i16) -> ErrorClass {
-    match code {
-        // What passes by itself: elections, loading coordinators, moved leaders, slow or missing replicas, quotas. Kafka's
-        // own flag (`RetriableException`), but for 8 and 27: a broker comes back, and the next poll joins again.
-        2
-        | 3
-        | 5..=9
-        | 13..=16
-        | 19
-        | 20
-        | 27
-        | 41
-        | 51
-        | 56
-        | 70..=72
-        | 74
-        | 75
-        | 78
-        | 80
-        | 83
-        | 84
-        | 88
-        | 89 => ErrorClass::Retriable,
-        100 | 103 | 106 => ErrorClass::Retriable,
-        47 | 52 | 82 | 90 => ErrorClass::Fenced,
-        // Sequences that broker and producer do not agree on, and versions that they do not share.
-        35 | 45 | 59 => ErrorClass::Fatal,
-        120 => ErrorClass::Abortable,
-        _ => ErrorClass::Failed,
-    }
-}
-
 /// A broker answered with an error code; `what` says what was asked, with names.
 pub(crate) fn answered(code: i16, what: impl std::fmt::Display) -> Error {
-    Error::new(ErrorCode::Broker(code), class_of(code), what.to_string())
+    Error::new(ErrorCode::Broker(code), ErrorClass::of_broker(code), what.to_string())
 }
 
 /// The partition is led by another broker, or by none, or is not what the client takes it for: ask for metadata.

@@ -128,7 +128,9 @@ impl Sender {
                     state.place(&self.shared, &name, now);
                     continue;
                 }
-                Some(topic) if topic.error == 0 || error::class_of(topic.error) == ErrorClass::Retriable => {
+                Some(topic)
+                    if topic.error == 0 || ErrorClass::of_broker(topic.error) == ErrorClass::Retriable =>
+                {
                     // A topic may take a while until every broker knows it.
                     let patience = self.shared.cluster.settings.metadata_propagation_max;
                     let since = *state.missing_since.entry(name.clone()).or_insert(now);

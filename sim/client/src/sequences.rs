@@ -328,7 +328,7 @@ pub(crate) fn judge(sequences: &Sequences, batch: &Batch, error_code: i16, base_
         code::REQUEST_TIMED_OUT | code::NOT_ENOUGH_REPLICAS_AFTER_APPEND => {
             Verdict::Again { counts: true, maybe_written: true }
         }
-        _ if error::class_of(error_code) == ErrorClass::Retriable => {
+        _ if ErrorClass::of_broker(error_code) == ErrorClass::Retriable => {
             // To librdkafka an answer that asks for metadata proves that nothing was written, so it costs no retry.
             let counts = habits == Habits::Java
                 || error_code == code::KAFKA_STORAGE_ERROR

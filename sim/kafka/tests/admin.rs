@@ -227,6 +227,8 @@ fn changes_are_refused_with_kafkas_codes() {
     bench.create_topic("orders", 1, &[]);
     for (kind, resource, op, setting, value, code) in [
         (TOPIC, "missing", SET, "retention.ms", Some("1"), 3),
+        (TOPIC, "missing", SET, "retention.ms", Some("soon"), 40),
+        (TOPIC, "missing", APPEND, "retention.ms", Some("1"), 40),
         (TOPIC, "orders", SET, "retention.mss", Some("1"), 40),
         (TOPIC, "orders", SET, "retention.ms", Some("soon"), 40),
         (TOPIC, "orders", SET, "retention.ms", None, 42),
@@ -272,6 +274,9 @@ fn the_older_request_takes_away_what_it_does_not_name() {
     assert_eq!(retention(&mut bench), ("60000".into(), 1), "it was only asked whether it may be");
     assert_eq!(replace(&mut bench, orders, &[("max.message.bytes", "ten")], false), 40, "INVALID_CONFIG");
     assert_eq!(retention(&mut bench), ("60000".into(), 1), "all or nothing");
+    let missing = (TOPIC, "missing");
+    assert_eq!(replace(&mut bench, missing, &[("retention.ms", "soon")], false), 40, "looked for last");
+    assert_eq!(replace(&mut bench, missing, &small, false), 3, "UNKNOWN_TOPIC_OR_PARTITION");
 
     assert_eq!(replace(&mut bench, orders, &small, false), 0);
     assert_eq!(retention(&mut bench), ("604800000".into(), 5), "as if nobody had ever said otherwise");

@@ -9,9 +9,9 @@ use context::Context;
 
 use super::Subject;
 use crate::{
-    Admin, Broker, Consumer, ConsumerRecord, Error, NewTopic, NoRebalanceListener, OffsetAndMetadata,
-    Producer, ProducerRecord, Properties, RebalanceListener, RecordMetadata, TopicDescription,
-    TopicPartition,
+    Admin, Broker, Consumer, ConsumerRecord, Error, ErrorCode, NewTopic, NoRebalanceListener,
+    OffsetAndMetadata, Producer, ProducerRecord, Properties, RebalanceListener, RecordMetadata,
+    TopicDescription, TopicPartition,
 };
 
 /// Why a case failed: the claim that broke, with the evidence.
@@ -176,6 +176,27 @@ impl Bench {
             }
         }
         Ok(records)
+    }
+
+    /// Polls until the consumer says that there is nowhere to read on; it reads nothing before.
+    pub(super) async fn out_of_range(&self, consumer: &mut dyn Consumer) -> Result<(), Failure> {
+        let deadline = self.context().now() + PATIENCE;
+        loop {
+            match consumer.poll(Duration::from_millis(200)).await {
+                Err(error) if error.code == ErrorCode::OffsetOutOfRange => return Ok(()),
+                Err(error) if error.is_fatal() => return Err(error.into()),
+                Err(_) => {}
+                Ok(records) if records.is_empty() => {}
+                Ok(records) => {
+                    return Err(Failure(format!("out of range it read {:?}", values(&records))));
+                }
+            }
+            if self.context().now() > deadline {
+                return Err(Failure(format!(
+                    "not within {PATIENCE:?}: it says that there is nowhere to read on"
+                )));
+            }
+        }
     }
 
     /// Asks again and again until it is `true`; fails the case with `sentence` when [`PATIENCE`] ran out.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::bench::{Call, Heard, numbered, text};
+use super::bench::{Call, Heard, numbered, text, values};
 use super::{Bench, Failure, case_list, ensure};
 use crate::{
     Consumer, ConsumerRecord, ErrorCode, NoRebalanceListener, OffsetAndMetadata, ProducerRecord, Properties,
@@ -16,6 +16,8 @@ case_list![
     more_members_than_partitions_leave_some_idle,
     a_member_that_joins_takes_its_share,
     a_member_that_leaves_gives_its_share_back,
+    a_partition_that_was_paused_and_comes_back_gives_records,
+    a_member_that_is_told_where_to_go_on_reads_its_other_partitions_on,
     a_member_that_dies_is_replaced_after_its_session[DieWithoutLeaving],
     what_a_dead_member_did_not_commit_comes_again[DieWithoutLeaving],
     a_member_that_is_not_polled_is_evicted,
@@ -126,6 +128,72 @@ async fn a_member_that_leaves_gives_its_share_back(bench: Bench) -> Result<(), F
         member.close().await?;
     }
     Ok(())
+}
+
+async fn a_partition_that_was_paused_and_comes_back_gives_records(bench: Bench) -> Result<(), Failure> {
+    let topic = bench.topic("t", 2).await?;
+    let mut members = vec![member(&bench, &topic).await?];
+    poll_until(&bench, &mut members, "the first holds both", |held| shared(held, 2, 2..=2)).await?;
+    let both = members[0].assignment();
+    members[0].pause(&both);
+    members.push(member(&bench, &topic).await?);
+    poll_until(&bench, &mut members, "each holds one", |held| shared(held, 2, 1..=1)).await?;
+    let second = members.remove(1);
+    let lent = second.assignment();
+    second.close().await?;
+    poll_until(&bench, &mut members, "the first holds both again", |held| shared(held, 2, 2..=2)).await?;
+    let mut first = members.remove(0);
+    let producer = bench.producer().await?;
+    let mut record = ProducerRecord::new(topic.clone(), "k", "v");
+    record.partition = lent.first().map(|at| at.partition);
+    producer.send(record).await?;
+    let got = values(&bench.poll_count(&mut *first, 1).await?);
+    ensure!(got == ["v"], "of the partition that came back it read {got:?}");
+    Ok(first.close().await?)
+}
+
+/// One partition is sought out of the log and back; nothing of the other is read twice for it, and nothing is missing.
+async fn a_member_that_is_told_where_to_go_on_reads_its_other_partitions_on(
+    bench: Bench,
+) -> Result<(), Failure> {
+    let topic = bench.topic("t", 2).await?;
+    let producer = bench.producer().await?;
+    let send = async |partition: i32, numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            let mut record = ProducerRecord::new(topic.clone(), "k", format!("{partition}-{number}"));
+            record.partition = Some(partition);
+            producer.send(record).await?;
+        }
+        Ok::<_, Failure>(())
+    };
+    send(0, 0..5).await?;
+    send(1, 0..5).await?;
+    let partitions = [0, 1].map(|partition| TopicPartition::new(topic.clone(), partition));
+    let properties = Properties::new().set("auto.offset.reset", "error");
+    let mut before = bench.consumer_with("g", properties.clone()).await?;
+    before.assign(&partitions).await?;
+    let start = OffsetAndMetadata { offset: 0, leader_epoch: None, metadata: String::new() };
+    let starts = partitions.clone().map(|at| (at, start.clone()));
+    while let Err(error) = before.commit(&starts).await {
+        // A group's coordinator may be on its way.
+        ensure!(error.is_retriable(), "the starts cannot be committed: {error}");
+        bench.context().sleep(Duration::from_millis(100)).await;
+    }
+    before.close().await?;
+
+    let mut member = bench.consumer_with("g", properties).await?;
+    member.subscribe(&[topic.clone()], Box::new(NoRebalanceListener)).await?;
+    let read = bench.poll_count(&mut *member, 10).await?;
+    ensure!(read.len() == 10, "of ten records it read {:?}", values(&read));
+    member.seek(&partitions[1], 1_000)?;
+    bench.out_of_range(&mut *member).await?;
+    send(0, 5..7).await?;
+    member.seek(&partitions[1], 3)?;
+    let mut got = values(&bench.poll_count(&mut *member, 4).await?);
+    got.extend(values(&bench.poll_for(&mut *member, Duration::from_secs(1)).await?));
+    got.sort();
+    ensure!(got == ["0-5", "0-6", "1-3", "1-4"], "told to go on at 3 in one of two it read {got:?}");
+    Ok(member.close().await?)
 }
 
 async fn a_member_that_dies_is_replaced_after_its_session(bench: Bench) -> Result<(), Failure> {

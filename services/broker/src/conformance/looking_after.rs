@@ -109,6 +109,9 @@ async fn a_value_that_is_none_changes_nothing(bench: Bench) -> Result<(), Failur
     ];
     let refused = admin.alter_configs(&topic, &both).await;
     ensure!(is(&refused, 40), "words for a number: {refused:?}");
+    // Brokers learn of changes in their order.
+    admin.alter_configs(&topic, &change("max.message.bytes", ConfigChange::Set("5000".into()))).await?;
+    becomes(&bench, admin, &topic, "max.message.bytes", ("5000", ConfigSource::Topic)).await?;
     let other = entry(admin, &topic, "segment.ms").await?;
     ensure!(other.source != ConfigSource::Topic, "the other was set all the same: {other:?}");
     let nobodys = ConfigResource::Topic(bench.name("nobody-made-this"));
@@ -251,18 +254,20 @@ async fn the_first_replica_leads_again_after_an_election(bench: Bench) -> Result
     let topic = NewTopic { replication_factor: Some(3), ..NewTopic::new(name.clone(), 1) };
     admin.create_topics(&[topic]).await?;
     let asked = &*name;
-    let described = admin.describe_topics(&[asked]).await?;
-    let first = described[0].partitions[0].replicas[0];
     let see = async |sentence: &str, holds: &(dyn Fn(Option<i32>, &[i32]) -> bool + Sync)| {
         bench
             .eventually(sentence, async || {
                 let Ok(described) = admin.describe_topics(&[asked]).await else { return Ok(false) };
-                let partition = described.first().map(|topic| &topic.partitions[0]);
+                let partition = described.first().and_then(|topic| topic.partitions.first());
                 Ok(partition.is_some_and(|found| holds(found.leader, &found.in_sync)))
             })
             .await
     };
     see("all replicas are in sync", &|_, in_sync| in_sync.len() == 3).await?;
+    let described = admin.describe_topics(&[asked]).await?;
+    let partition = described.first().and_then(|topic| topic.partitions.first());
+    let first = partition.and_then(|partition| partition.replicas.first()).copied();
+    let first = first.ok_or_else(|| Failure(format!("nobody has the topic: {described:?}")))?;
     bench.subject().kill_broker(first).await?;
     see("another leads", &|leader, _| leader.is_some_and(|leader| leader != first)).await?;
     bench.subject().start_broker(first).await?;

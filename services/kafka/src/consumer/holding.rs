@@ -75,12 +75,19 @@ impl RdKafkaConsumer {
         &mut self,
         partitions: &[TopicPartition],
     ) -> Result<TopicPartitionList, Error> {
-        let found = self.ask_for_starts(partitions, STARTS).await?;
-        let mut list = found.unwrap_or_else(|| partitions::list(partitions));
-        self.positions.extend(partitions::with_offset(&list));
+        let Some(mut list) = self.ask_for_starts(partitions, STARTS).await? else {
+            self.unstarted.extend(partitions.iter().cloned());
+            return Ok(partitions::list(partitions));
+        };
+        let found = partitions::with_offset(&list);
         let open = partitions::without_offset(&list);
         if self.has_group {
-            self.unstarted.extend(open);
+            // That one may not be reset librdkafka says by itself.
+            let settled = |at: &&TopicPartition| {
+                found.iter().any(|(found, _)| found == *at)
+                    || self.reset == RdOffset::Invalid && open.contains(at)
+            };
+            self.unstarted.extend(partitions.iter().filter(|at| !settled(at)).cloned());
         } else {
             // There is no group to ask: what is open still starts by the same rule.
             for at in open {
@@ -88,6 +95,7 @@ impl RdKafkaConsumer {
                     .map_err(|error| from_kafka(&error, format_args!("the start of {at}")))?;
             }
         }
+        self.positions.extend(found);
         Ok(list)
     }
 
@@ -121,7 +129,7 @@ impl RdKafkaConsumer {
 
     /// Asks again where partitions start of which it was not learned. librdkafka cannot be left alone with that: it waits for
     /// ever for the answer to a question that a coordinator on its way elsewhere refused (NOT_COORDINATOR).
-    pub(super) async fn start_late(&mut self) -> Result<(), Error> {
+    async fn start_late(&mut self) -> Result<(), Error> {
         self.unstarted.retain(|at| !self.positions.contains_key(at));
         if self.unstarted.is_empty() || self.context.now() < self.asks_at {
             return Ok(());
@@ -138,7 +146,7 @@ impl RdKafkaConsumer {
         if self.reset != RdOffset::Invalid || open.is_empty() {
             return Ok(());
         }
-        self.unstarted.clear();
+        self.unstarted.retain(|at| !open.contains(at));
         let names: Vec<String> = open.iter().map(TopicPartition::to_string).collect();
         Err(Error::new(
             ErrorCode::OffsetOutOfRange,
@@ -147,20 +155,43 @@ impl RdKafkaConsumer {
         ))
     }
 
+    /// These are not held any more.
     fn forget(&mut self, partitions: &[TopicPartition]) {
+        let paused: Vec<_> = partitions.iter().filter(|at| self.paused.remove(*at)).cloned().collect();
+        if let Some(base) = &self.base
+            && !paused.is_empty()
+        {
+            // librdkafka would remember it if they came back. It fails for partitions that it has not, and they need nothing.
+            base.resume(&partitions::list(&paused)).ok();
+        }
         for at in partitions {
             self.held.remove(at);
             self.positions.remove(at);
             self.seeks.remove(at);
-            self.paused.remove(at);
             self.unstarted.remove(at);
             self.callbacks.committed().remove(at);
         }
+        self.taken.retain(|record| !partitions.contains(&record.partition));
+    }
+
+    /// Nothing is held any more.
+    pub(super) fn forget_all(&mut self) {
+        let held: Vec<_> = self.held.iter().cloned().collect();
+        self.forget(&held);
+        // An assignment that failed may have left more than it holds.
+        self.positions.clear();
+        self.unstarted.clear();
+    }
+
+    /// Has librdkafka read from where it was told to since the last poll, and from where it should have begun.
+    pub(super) async fn move_on(&mut self) -> Result<(), Error> {
+        self.start_late().await?;
+        self.pass_seeks_on().await
     }
 
     /// Passes seeks on. librdkafka refuses one for a partition that it does not read: because it has not begun yet, or because
     /// it stopped for want of an offset (`auto.offset.reset=error`). There it begins anew.
-    pub(super) async fn pass_seeks_on(&mut self) -> Result<(), Error> {
+    async fn pass_seeks_on(&mut self) -> Result<(), Error> {
         if self.seeks.is_empty() {
             return Ok(());
         }
@@ -181,40 +212,37 @@ impl RdKafkaConsumer {
         if stopped.is_empty() { Ok(()) } else { self.begin_anew(&stopped) }
     }
 
-    /// Has librdkafka read partitions again from where they were sought to.
+    /// Has librdkafka read partitions again from where they were sought to. By the eager protocol all partitions begin anew, each
+    /// at its position; where one that was never read begins is asked again.
+    ///
+    /// To librdkafka this is also the answer to a rebalance that it asks for: only a poll that has just found none may do this. One
+    /// that begins in the moment between is answered by this, and its listener is called late.
     fn begin_anew(&mut self, stopped: &[TopicPartition]) -> Result<(), Error> {
         let base = self.base()?;
         let anew = |error| from_kafka(&error, "a seek");
         let at = |at| (at, self.positions.get(at).map_or(RdOffset::Invalid, |next| RdOffset::Offset(*next)));
         // Each protocol knows one way only; without a group both do.
-        let begun: Vec<TopicPartition> = if matches!(base.rebalance_protocol(), RebalanceProtocol::Eager) {
+        if matches!(base.rebalance_protocol(), RebalanceProtocol::Eager) {
             base.assign(&partitions::list_at(self.held.iter().map(at))?).map_err(anew)?;
-            self.held.iter().cloned().collect()
+            self.seeks.clear();
         } else {
             base.incremental_unassign(&partitions::list(stopped)).map_err(anew)?;
             base.incremental_assign(&partitions::list_at(stopped.iter().map(at))?).map_err(anew)?;
-            stopped.to_vec()
-        };
-        // It has forgotten that they were paused.
-        let paused: Vec<_> = begun.iter().filter(|at| self.paused.contains(at)).cloned().collect();
-        base.pause(&partitions::list(&paused)).map_err(anew)?;
-        self.seeks.retain(|at, _| !begun.contains(at));
+            self.seeks.retain(|at, _| !stopped.contains(at));
+        }
         Ok(())
     }
 
     /// Tells the listener that all is being taken away and commits what it returns.
     pub(super) async fn give_all_up(&mut self) -> Result<(), Error> {
-        let held: Vec<_> = std::mem::take(&mut self.held).into_iter().collect();
         let returned = match &mut self.mode {
-            Mode::Subscribed(listener) if !held.is_empty() => listener.revoked(&held),
+            Mode::Subscribed(listener) if !self.held.is_empty() => {
+                listener.revoked(&self.held.iter().cloned().collect::<Vec<_>>())
+            }
             _ => Vec::new(),
         };
         self.mode = Mode::Idle;
-        self.positions.clear();
-        self.seeks.clear();
-        self.paused.clear();
-        self.unstarted.clear();
-        self.callbacks.committed().clear();
+        self.forget_all();
         self.commit_positions(&returned).await
     }
 }

@@ -47,6 +47,11 @@ impl Serving {
         WireBroker::new(context, Properties::new().set("bootstrap.servers", &self.bootstrap))
     }
 
+    /// As clients want it.
+    pub(crate) fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
     pub(crate) fn connect(&self) -> TcpStream {
         let first = self.bootstrap.split(',').next().expect("a broker at least");
         let stream = TcpStream::connect(first).expect("it serves");

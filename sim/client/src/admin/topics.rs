@@ -20,12 +20,12 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{UNKNOWN_TOPIC, WireAdmin, timeout_ms, with_reason};
 use crate::cluster::{NodeId, Peer, Topic, topic_error, topic_name};
-use crate::error::{self, class_of, code, timed_out, transport};
+use crate::error::{self, code, timed_out, transport};
 use crate::offsets::by_topic;
 
-/// Kafka's code for an election that would change nothing.
 const PREFERRED_LEADER_NOT_AVAILABLE: ErrorCode = ErrorCode::Broker(80);
 const ELIGIBLE_LEADERS_NOT_AVAILABLE: ErrorCode = ErrorCode::Broker(83);
+/// Kafka's code for an election that would change nothing.
 const ELECTION_NOT_NEEDED: i16 = 84;
 
 impl WireAdmin {
@@ -56,7 +56,7 @@ impl WireAdmin {
             for result in &answer.topics {
                 let name = result.name.as_str();
                 let why = result.error_message.as_ref().map_or("", |text| text.as_str());
-                let retriable = class_of(result.error_code) == ErrorClass::Retriable;
+                let retriable = ErrorClass::of_broker(result.error_code) == ErrorClass::Retriable;
                 match result.error_code {
                     0 => left.retain(|topic| topic.name != name),
                     code::TOPIC_ALREADY_EXISTS if maybe_created => left.retain(|topic| topic.name != name),

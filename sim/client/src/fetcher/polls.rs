@@ -15,7 +15,7 @@ use super::batches::{ReadUp, read_batches};
 use super::{Event, Fetcher, no_offset};
 use crate::cluster::{NodeId, Peer, topic_name};
 use crate::connection::Answered;
-use crate::error::{self, class_of, code, wants_metadata};
+use crate::error::{self, code, wants_metadata};
 use crate::reading::{Phase, Reading};
 
 /// From this version on topics go by their ids (KIP-516).
@@ -228,7 +228,7 @@ impl Fetcher {
                 } else {
                     cursor.not_before = now + settings.fetch_error_backoff;
                 }
-                if class_of(code) != ErrorClass::Retriable {
+                if ErrorClass::of_broker(code) != ErrorClass::Retriable {
                     reading.report(error::answered(code, format!("fetch of {at}")));
                     self.shared.news.notify_one();
                 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use broker::{ErrorClass, ErrorCode};
 
-use crate::error::{class_of, code};
+use crate::error::code;
 use crate::properties::Habits;
 
 /// What was asked of a coordinator.
@@ -89,7 +89,7 @@ fn librdkafka(ask: Ask, code: i16) -> Next {
 
 fn java(ask: Ask, code: i16) -> Next {
     match code {
-        _ if class_of(code) == ErrorClass::Retriable => {
+        _ if ErrorClass::of_broker(code) == ErrorClass::Retriable => {
             Next::Again { elsewhere: false, wait: pause(Habits::Java, ask) }
         }
         code::TRANSACTION_ABORTABLE => Next::Abort { bump: false },

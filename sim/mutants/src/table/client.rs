@@ -7,7 +7,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "producers-try-once",
         breaks: "a retriable answer fails the records",
         file: "sim/client/src/sequences.rs",
-        place: "_ if «error::class_of(error_code) == ErrorClass::Retriable» => {",
+        place: "_ if «ErrorClass::of_broker(error_code) == ErrorClass::Retriable» => {",
         becomes: "false",
         red: &["world::a_producer_waits_until_enough_replicas_are_in_sync"],
     },
