@@ -182,7 +182,7 @@ async fn a_member_that_is_told_where_to_go_on_reads_its_other_partitions_on(
     before.close().await?;
 
     let mut member = bench.consumer_with("g", properties).await?;
-    member.subscribe(&[topic.clone()], Box::new(NoRebalanceListener)).await?;
+    member.subscribe(std::slice::from_ref(&topic), Box::new(NoRebalanceListener)).await?;
     let read = bench.poll_count(&mut *member, 10).await?;
     ensure!(read.len() == 10, "of ten records it read {:?}", values(&read));
     member.seek(&partitions[1], 1_000)?;
