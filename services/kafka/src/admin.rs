@@ -25,13 +25,14 @@ use rdkafka::admin::{
 };
 use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::Offset as RdOffset;
 use rdkafka::{ClientConfig, TopicPartitionList};
 
 use crate::blocking::{blocking, drop_aside};
 use crate::error::{from_code, from_kafka, invalid_state, timed_out};
+use crate::native::admin::Addressee;
 use crate::properties::settings;
 use crate::statistics::INTERVAL;
 use crate::{native, partitions};
@@ -41,13 +42,16 @@ const PATIENCE: (&str, Duration) = ("socket.timeout.ms", Duration::from_secs(60)
 /// How often a new topic is asked for its leaders.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// How often a client whose call waits asks who is there.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Asks ListOffsets for the record with the largest time (KIP-734).
 const MAX_TIMESTAMP: i64 = -3;
 
 /// An admin client on librdkafka.
 pub(crate) struct RdKafkaAdmin {
     context: Context,
-    /// Creates and deletes. An option only so that its end can be handed on.
+    /// Creates and deletes, and asks brokers of themselves. An option only so that its end can be handed on.
     changes: Option<Arc<AdminClient<DefaultClientContext>>>,
     /// Asks. It belongs to no group, and asking creates no topic.
     questions: Option<Arc<BaseConsumer>>,
@@ -86,6 +90,54 @@ impl RdKafkaAdmin {
     ) -> Result<T, Error> {
         let client = self.changes.clone().expect("it is there until the drop");
         blocking(move || change(client.inner())).await
+    }
+
+    /// Makes a call that librdkafka sends to this one, and keeps telling librdkafka who is there. By itself it asks when it
+    /// connects and then every five minutes (`topic.metadata.refresh.interval.ms`), and so long a call would wait for a broker
+    /// that came since, or for one that took the controller's requests and is gone.
+    async fn call<T>(
+        &self,
+        addressee: Addressee,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        self.introduced(addressee).await?;
+        let asking = async {
+            loop {
+                self.context.sleep(ASK_AGAIN).await;
+                // That nobody answers is for the call itself to say.
+                let _ = self.change(move |client| native::admin::knows(client, addressee, ASK_AGAIN)).await;
+            }
+        };
+        tokio::select! {
+            answer = call => answer,
+            never = asking => never,
+        }
+    }
+
+    /// Waits until librdkafka knows this one.
+    async fn introduced(&self, addressee: Addressee) -> Result<(), Error> {
+        let deadline = self.context.now() + self.patience;
+        loop {
+            let left = deadline.since(self.context.now());
+            match self.change(move |client| native::admin::knows(client, addressee, left)).await {
+                Ok(true) => return Ok(()),
+                Err(error) if !error.is_retriable() || left.is_zero() => return Err(error),
+                Ok(false) if left.is_zero() => {
+                    let patience = self.patience;
+                    return Err(timed_out(format!("the cluster has had no {addressee:?} for {patience:?}")));
+                }
+                Ok(false) | Err(_) => self.context.sleep(LOOK_AGAIN).await,
+            }
+        }
+    }
+
+    /// A call for the controller, by crate `rdkafka`.
+    async fn call_controller<T>(
+        &self,
+        what: &str,
+        call: impl Future<Output = KafkaResult<T>>,
+    ) -> Result<T, Error> {
+        self.call(Addressee::Controller, async { call.await.map_err(|error| from_kafka(&error, what)) }).await
     }
 
     async fn ask<T: Send + 'static>(
@@ -153,14 +205,16 @@ impl Admin for RdKafkaAdmin {
                 topic.config.iter().fold(new, |new, (name, value)| new.set(name, value))
             })
             .collect();
-        let created = self.changes().create_topics(&wanted, &self.options()).await;
-        topic_results(created.map_err(|error| from_kafka(&error, "the creation of topics"))?, "creation")?;
+        let options = self.options();
+        let create = self.changes().create_topics(&wanted, &options);
+        topic_results(self.call_controller("the creation of topics", create).await?, "creation")?;
         self.wait_for_leaders(topics).await
     }
 
     async fn delete_topics(&self, names: &[&str]) -> Result<(), Error> {
-        let deleted = self.changes().delete_topics(names, &self.options()).await;
-        topic_results(deleted.map_err(|error| from_kafka(&error, "the deletion of topics"))?, "deletion")
+        let options = self.options();
+        let delete = self.changes().delete_topics(names, &options);
+        topic_results(self.call_controller("the deletion of topics", delete).await?, "deletion")
     }
 
     async fn describe_topics(&self, names: &[&str]) -> Result<Vec<TopicDescription>, Error> {
@@ -186,9 +240,9 @@ impl Admin for RdKafkaAdmin {
     async fn create_partitions(&self, topic: &str, count: i32) -> Result<(), Error> {
         let what = format!("more partitions for topic {topic}");
         let count = usize::try_from(count).map_err(|_| invalid_state(format!("{what}: {count} in all")))?;
-        let created =
-            self.changes().create_partitions(&[NewPartitions::new(topic, count)], &self.options()).await;
-        topic_results(created.map_err(|error| from_kafka(&error, &what))?, "growth")
+        let (options, wanted) = (self.options(), [NewPartitions::new(topic, count)]);
+        let create = self.changes().create_partitions(&wanted, &options);
+        topic_results(self.call_controller(&what, create).await?, "growth")
     }
 
     async fn delete_records(
@@ -225,20 +279,23 @@ impl Admin for RdKafkaAdmin {
             return Ok(());
         }
         let (partitions, patience) = (partitions.to_vec(), self.patience);
-        self.change(move |client| {
+        let elect = self.change(move |client| {
             native::admin::elect_leaders(client, kind, &partitions::list(&partitions), patience)
-        })
-        .await
+        });
+        self.call(Addressee::Controller, elect).await
     }
 
     async fn describe_cluster(&self) -> Result<ClusterDescription, Error> {
         let patience = self.patience;
-        self.change(move |client| native::admin::describe_cluster(client, patience)).await
+        let describe = self.change(move |client| native::admin::describe_cluster(client, patience));
+        self.call(Addressee::Controller, describe).await
     }
 
     async fn list_groups(&self) -> Result<Vec<GroupListing>, Error> {
         let patience = self.patience;
-        self.change(move |client| native::admin::list_groups(client, patience)).await
+        // It asks every broker that it knows.
+        let list = self.change(move |client| native::admin::list_groups(client, patience));
+        self.call(Addressee::Controller, list).await
     }
 
     async fn describe_groups(&self, groups: &[&str]) -> Result<Vec<GroupDescription>, Error> {

@@ -7,7 +7,7 @@ use rdkafka::admin::{ConfigEntry as RdConfigEntry, ConfigSource as RdConfigSourc
 
 use super::RdKafkaAdmin;
 use crate::error::{from_code, from_kafka};
-use crate::native::admin as native;
+use crate::native::admin::{self as native, Addressee};
 
 impl RdKafkaAdmin {
     pub(super) async fn describe_settings(
@@ -22,8 +22,14 @@ impl RdKafkaAdmin {
                 ConfigResource::ClusterDefaults => return Err(no_defaults()),
             });
         }
-        let found = self.changes().describe_configs(&asked, &self.options()).await;
-        let found = found.map_err(|error| from_kafka(&error, "the settings"))?;
+        // librdkafka takes one broker a call, and what else is asked goes there as well.
+        let of_broker = resources.iter().find(|resource| matches!(resource, ConfigResource::Broker(_)));
+        let options = self.options();
+        let found = self.call(of_broker.map_or(Addressee::Controller, addressee), async {
+            let found = self.changes().describe_configs(&asked, &options).await;
+            found.map_err(|error| from_kafka(&error, "the settings"))
+        });
+        let found = found.await?;
         let mut described = Vec::new();
         for (resource, result) in resources.iter().zip(found) {
             let found =
@@ -39,16 +45,25 @@ impl RdKafkaAdmin {
         resource: &ConfigResource,
         changes: &[(String, ConfigChange)],
     ) -> Result<(), Error> {
+        let to = addressee(resource);
         let (resource, changes, patience) = (resource.clone(), changes.to_vec(), self.patience);
-        self.change(move |client| {
+        let change = self.change(move |client| {
             let resource = match &resource {
                 ConfigResource::Topic(name) => native::Resource::Topic(name),
                 ConfigResource::Broker(node) => native::Resource::Broker(*node),
                 ConfigResource::ClusterDefaults => return Err(no_defaults()),
             };
             native::alter_configs(client, resource, &changes, patience)
-        })
-        .await
+        });
+        self.call(to, change).await
+    }
+}
+
+/// Settings of topics are the controller's, those of a broker its own.
+fn addressee(of: &ConfigResource) -> Addressee {
+    match of {
+        ConfigResource::Broker(node) => Addressee::Broker(*node),
+        ConfigResource::Topic(_) | ConfigResource::ClusterDefaults => Addressee::Controller,
     }
 }
 

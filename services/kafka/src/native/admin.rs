@@ -40,6 +40,40 @@ pub(crate) enum Resource<'a> {
     Broker(i32),
 }
 
+/// Whom librdkafka sends a call to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Addressee {
+    Controller,
+    Broker(i32),
+}
+
+/// Asks for the cluster's brokers, and says whether librdkafka knows this one now.
+pub(crate) fn knows<C: ClientContext>(
+    client: &Client<C>,
+    addressee: Addressee,
+    patience: Duration,
+) -> Result<bool, Error> {
+    let client = client.native_ptr();
+    let mut answer = ptr::null();
+    // SAFETY: the client lives for as long as the call, the answer is ours to destroy, and its brokers are as many as it says.
+    unsafe {
+        let failed = rd::rd_kafka_metadata(client, 0, ptr::null_mut(), &raw mut answer, millis(patience));
+        match RDKafkaErrorCode::from(failed) {
+            RDKafkaErrorCode::NoError => {}
+            code => return Err(from_code(code, "the brokers of the cluster")),
+        }
+        let known = match addressee {
+            Addressee::Controller => rd::rd_kafka_controllerid(client, 0) >= 0,
+            Addressee::Broker(node) => {
+                let count = usize::try_from((*answer).broker_cnt).expect("a count");
+                count > 0 && slice::from_raw_parts((*answer).brokers, count).iter().any(|at| at.id == node)
+            }
+        };
+        rd::rd_kafka_metadata_destroy(answer);
+        Ok(known)
+    }
+}
+
 /// Changes single settings (KIP-339).
 pub(crate) fn alter_configs<C: ClientContext>(
     client: &Client<C>,
