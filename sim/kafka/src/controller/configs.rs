@@ -31,13 +31,12 @@ use crate::metadata::{ConfigResource, MetadataRecord, NodeId};
 
 const MIN_ISR: &str = "min.insync.replicas";
 
-/// Stands for a topic that is not there.
-const NOBODYS: ConfigResource = ConfigResource::Topic(Uuid::nil());
-
-/// The topic is not there. Kafka looks for it last, when its settings are found sound
-/// (`ConfigurationControlManager.validateAlterConfig`).
-fn is_absent(resource: &Result<ConfigResource, Refusal>) -> bool {
-    matches!(resource, Err((ResponseError::UnknownTopicOrPartition, _)))
+/// What settings are to be altered of.
+struct Target {
+    resource: ConfigResource,
+    /// It is a topic that is not there. Kafka says so last, when its settings are found sound
+    /// (`ConfigurationControlManager.validateAlterConfig`).
+    absence: Option<Refusal>,
 }
 
 fn check_lengths(config: &BTreeMap<String, String>) -> Result<(), Refusal> {
@@ -87,14 +86,9 @@ impl Controller {
                 Ok((config.name.as_str(), Change::read(config.config_operation, value)?))
             });
             let done = changes.collect::<Result<Vec<_>, _>>().and_then(|changes| {
-                let resource = self.resource(kind, name.as_str());
-                if is_absent(&resource) {
-                    let config = self.altered(&NOBODYS, BTreeMap::new(), &changes)?;
-                    self.check_values(&NOBODYS, &config)?;
-                }
-                let resource = resource?;
-                let config = self.altered(&resource, self.config_of(&resource).clone(), &changes)?;
-                self.alter_config(now, resource, config, request.validate_only, disk, out)
+                let target = self.target(kind, name.as_str())?;
+                let config = self.altered(&target.resource, &changes)?;
+                self.alter_config(now, target, config, request.validate_only, disk, out)
             });
             let mut response = AlterConfigsResourceResponse::default()
                 .with_resource_type(kind)
@@ -124,11 +118,9 @@ impl Controller {
                 Some((config.name.to_string(), value.to_string()))
             });
             let config: BTreeMap<_, _> = values.collect();
-            let resource = self.resource(kind, name.as_str());
-            let sound = if is_absent(&resource) { self.check_values(&NOBODYS, &config) } else { Ok(()) };
-            let done = sound.and(resource).and_then(|resource| {
-                self.alter_config(now, resource, config, request.validate_only, disk, out)
-            });
+            let done = self
+                .target(kind, name.as_str())
+                .and_then(|target| self.alter_config(now, target, config, request.validate_only, disk, out));
             let mut response =
                 LegacyResult::default().with_resource_type(kind).with_resource_name(name.clone());
             if let Err((error, message)) = done {
@@ -140,28 +132,33 @@ impl Controller {
         AlterConfigsResponse::default().with_responses(responses)
     }
 
-    fn resource(&self, kind: i8, name: &str) -> Result<ConfigResource, Refusal> {
+    fn target(&self, kind: i8, name: &str) -> Result<Target, Refusal> {
         let refuse = |message: String| Err((ResponseError::InvalidRequest, message));
-        match kind {
+        let resource = match kind {
             TOPIC => {
                 check_name(name).map_err(|message| (ResponseError::InvalidTopicException, message))?;
-                let topic = self.image.topic(name).map(|topic| ConfigResource::Topic(topic.id));
+                let topic = self.image.topic(name).map(|topic| topic.id);
                 let unknown = format!("The topic '{name}' does not exist.");
-                topic.ok_or((ResponseError::UnknownTopicOrPartition, unknown))
+                let absence = topic.is_none().then_some((ResponseError::UnknownTopicOrPartition, unknown));
+                let resource = ConfigResource::Topic(topic.unwrap_or(Uuid::nil()));
+                return Ok(Target { resource, absence });
             }
-            BROKER if name.is_empty() => Ok(ConfigResource::Brokers),
+            BROKER if name.is_empty() => ConfigResource::Brokers,
             BROKER => match name.parse::<NodeId>() {
-                Ok(node) if self.image.brokers.contains_key(&node) => Ok(ConfigResource::Broker(node)),
-                _ => refuse(format!("No broker with id {name} found.")),
+                Ok(node) if self.image.brokers.contains_key(&node) => ConfigResource::Broker(node),
+                _ => return refuse(format!("No broker with id {name} found.")),
             },
-            BROKER_LOGGER => refuse("the loggers of a simulated broker have no levels".into()),
-            other => refuse(format!("Unexpected resource type {other}.")),
-        }
+            BROKER_LOGGER => return refuse("the loggers of a simulated broker have no levels".into()),
+            other => return refuse(format!("Unexpected resource type {other}.")),
+        };
+        Ok(Target { resource, absence: None })
     }
 
+    /// Nothing for a topic that is not there.
     fn config_of(&self, resource: &ConfigResource) -> &BTreeMap<String, String> {
+        static NOTHING: BTreeMap<String, String> = BTreeMap::new();
         match resource {
-            ConfigResource::Topic(id) => &self.image.topics[id].config,
+            ConfigResource::Topic(id) => self.image.topics.get(id).map_or(&NOTHING, |topic| &topic.config),
             brokers => self.image.broker_config(brokers),
         }
     }
@@ -170,9 +167,9 @@ impl Controller {
     fn altered(
         &self,
         resource: &ConfigResource,
-        mut config: BTreeMap<String, String>,
         changes: &[(&str, Change<'_>)],
     ) -> Result<BTreeMap<String, String>, Refusal> {
+        let mut config = self.config_of(resource).clone();
         for &(name, change) in changes {
             let before = || config.get(name).cloned().or_else(|| self.default_of(resource, name));
             let value = match change {
@@ -205,7 +202,7 @@ impl Controller {
     fn alter_config(
         &mut self,
         now: Timestamp,
-        resource: ConfigResource,
+        Target { resource, absence }: Target,
         after: BTreeMap<String, String>,
         validate_only: bool,
         disk: &mut ControllerDisk,
@@ -217,6 +214,9 @@ impl Controller {
             names.into_iter().filter(|name| before.get(*name) != after.get(*name)).cloned().collect();
         check_lengths(&after)?;
         self.check_config(&resource, &changed, &after)?;
+        if let Some(refusal) = absence {
+            return Err(refusal);
+        }
         if validate_only || changed.is_empty() {
             return Ok(());
         }
@@ -244,12 +244,6 @@ impl Controller {
         self.settings = self.with_cluster_config();
         self.plan_elections(now);
         Ok(())
-    }
-
-    /// What is wrong with settings in themselves, of a topic.
-    fn check_values(&self, topic: &ConfigResource, config: &BTreeMap<String, String>) -> Result<(), Refusal> {
-        check_lengths(config)?;
-        self.check_config(topic, &[], config)
     }
 
     fn check_config(
