@@ -30,10 +30,17 @@ pub(crate) struct Bed {
 impl Bed {
     /// With a topic of so many partitions.
     pub(crate) async fn start(partitions: i32) -> Bed {
+        Bed::start_with(partitions, &[]).await
+    }
+
+    /// With settings of the brokers as well.
+    pub(crate) async fn start_with(partitions: i32, settings: &[(&str, &str)]) -> Bed {
         static NEXT_PORT: AtomicU16 = AtomicU16::new(23_000);
         let first_port = NEXT_PORT.fetch_add(10, Ordering::Relaxed);
         let config = ClusterConfig::simulated(3).at(own_address(), first_port);
-        let cluster = Cluster::new(config.with("group.initial.rebalance.delay.ms", 0));
+        let config = config.with("group.initial.rebalance.delay.ms", 0);
+        let config = settings.iter().fold(config, |config, (name, value)| config.with(*name, *value));
+        let cluster = Cluster::new(config);
         let cluster = cluster.expect("the configuration is sound");
         let bootstrap = cluster.bootstrap_servers();
         let nodes = Loopback::start(cluster, Seed(first_port.into()));

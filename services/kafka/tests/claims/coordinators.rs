@@ -1,8 +1,8 @@
-//! Admins that ask for coordinators who are away.
+//! Coordinators that are away when they are asked: by admins, and by members that have just joined.
 
 use std::time::Duration;
 
-use broker::{Broker as _, ErrorCode, Properties};
+use broker::{Admin, Broker as _, Consumer, ElectionType, ErrorCode, Properties, TopicPartition};
 
 use crate::bed::{Bed, partition, send};
 
@@ -47,4 +47,74 @@ async fn a_question_that_found_no_coordinator_does_no_harm_when_one_comes_back()
     assert_eq!(described[0].state, "Empty", "what got no answer was not done");
     patient.delete_groups(&["g"]).await.expect("nobody is in it");
     drop(impatient);
+}
+
+/// Offsets of all groups in one partition, whose leader coordinates every group.
+const OFFSETS: &str = "__consumer_offsets";
+
+async fn coordinator(admin: &dyn Admin) -> Option<i32> {
+    let described = admin.describe_topics(&[OFFSETS]).await.ok()?;
+    described.first()?.partitions.first()?.leader
+}
+
+/// Tries until something comes of it.
+async fn eventually<T>(bed: &Bed, sentence: &str, mut fact: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = bed.context.now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = fact().await {
+            return found;
+        }
+        assert!(bed.context.now() < deadline, "not within a minute: {sentence}");
+        bed.context.sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A member of group `g` that has its assignment, which it takes up with its first poll.
+async fn joined(bed: &Bed, admin: &dyn Admin) -> Box<dyn Consumer> {
+    send(&*bed.producer().await, 0, 0..10, 10).await;
+    let consumer = bed.consumer(Properties::new()).await;
+    eventually(bed, "the group is stable", async || {
+        let described = admin.describe_groups(&["g"]).await.ok()?;
+        (described[0].state == "Stable").then_some(())
+    })
+    .await;
+    consumer
+}
+
+#[tokio::test]
+async fn a_member_reads_although_its_coordinator_dies_before_its_first_poll() {
+    let bed = Bed::start_with(1, &[("offsets.topic.num.partitions", "1")]).await;
+    let admin = bed.broker.admin(&Properties::new()).await.expect("an admin client");
+    let mut consumer = joined(&bed, &*admin).await;
+    let killed = coordinator(&*admin).await.expect("the group is stable");
+    bed.nodes.kill(killed).await;
+    bed.read(&mut *consumer, 10).await;
+    bed.nodes.restart(killed);
+    consumer.close().await.expect("a close");
+}
+
+/// librdkafka 2.12 never asks again for offsets that a coordinator refused to tell because it is none any more.
+#[tokio::test]
+async fn a_member_reads_although_its_coordinator_resigns_before_its_first_poll() {
+    let bed = Bed::start_with(1, &[("offsets.topic.num.partitions", "1")]).await;
+    let admin = bed.broker.admin(&Properties::new()).await.expect("an admin client");
+    // The offsets' topic is made for the first group; its preferred leader is away, and back without its office.
+    admin.describe_groups(&["nobody's"]).await.expect("a coordinator");
+    let preferred = eventually(&bed, "somebody coordinates", async || coordinator(&*admin).await).await;
+    bed.nodes.kill(preferred).await;
+    eventually(&bed, "another coordinates", async || {
+        coordinator(&*admin).await.filter(|at| *at != preferred)
+    })
+    .await;
+    bed.nodes.restart(preferred);
+    eventually(&bed, "all replicas are in sync", async || {
+        let described = admin.describe_topics(&[OFFSETS]).await.ok()?;
+        (described.first()?.partitions.first()?.in_sync.len() == 3).then_some(())
+    })
+    .await;
+    let mut consumer = joined(&bed, &*admin).await;
+    let offsets = [TopicPartition::new(OFFSETS, 0)];
+    admin.elect_leaders(ElectionType::Preferred, &offsets).await.expect("an election");
+    bed.read(&mut *consumer, 10).await;
+    consumer.close().await.expect("a close");
 }
