@@ -205,7 +205,7 @@ fn write_and_read(topic: &str, properties: Properties) -> Result<(), Error> {
         let beginning = Properties::new().set("group.id", "g").set("auto.offset.reset", "earliest");
         let mut consumer = broker.consumer(&beginning).await?;
         consumer.assign(&[TopicPartition::new(topic, sent.partition.partition)]).await?;
-        let deadline = context.now() + Duration::from_secs(20);
+        let deadline = context.now() + Duration::from_secs(60);
         let records = loop {
             match consumer.poll(Duration::from_secs(1)).await {
                 Ok(records) if records.is_empty() && context.now() < deadline => {}

@@ -10,7 +10,7 @@ use context::Context;
 use super::Subject;
 use crate::{
     Admin, Broker, Consumer, ConsumerRecord, Error, ErrorCode, NewTopic, NoRebalanceListener,
-    OffsetAndMetadata, Producer, ProducerRecord, Properties, RebalanceListener, RecordMetadata,
+    OffsetAndMetadata, OffsetSpec, Producer, ProducerRecord, Properties, RebalanceListener, RecordMetadata,
     TopicDescription, TopicPartition,
 };
 
@@ -150,14 +150,21 @@ impl Bench {
                     records.len()
                 )));
             }
-            match consumer.poll(Duration::from_millis(200)).await {
-                Ok(more) => records.extend(more),
-                Err(error) if error.is_fatal() => return Err(error.into()),
-                // The next poll goes on, as the interface says.
-                Err(_) => {}
-            }
+            records.extend(self.poll_once(consumer, Duration::from_millis(200)).await?);
         }
         Ok(records)
+    }
+
+    /// Polls once. What the next poll gets over gives nothing, as the interface says.
+    pub(super) async fn poll_once(
+        &self,
+        consumer: &mut dyn Consumer,
+        span: Duration,
+    ) -> Result<Vec<ConsumerRecord>, Failure> {
+        match consumer.poll(span).await {
+            Err(error) if !error.is_fatal() => Ok(Vec::new()),
+            polled => Ok(polled?),
+        }
     }
 
     /// Polls for `span` and gives what came.
@@ -169,11 +176,7 @@ impl Bench {
         let deadline = self.context().now() + span;
         let mut records = Vec::new();
         while self.context().now() < deadline {
-            match consumer.poll(Duration::from_millis(100)).await {
-                Ok(more) => records.extend(more),
-                Err(error) if error.is_fatal() => return Err(error.into()),
-                Err(_) => {}
-            }
+            records.extend(self.poll_once(consumer, Duration::from_millis(100)).await?);
         }
         Ok(records)
     }
@@ -230,7 +233,8 @@ impl Bench {
         }
     }
 
-    /// The brokers of the cluster.
+    /// The brokers of the cluster. All of them have heard by then of what was made before: the topic that the first such question
+    /// of a case makes has a leader on each, and is not made before each has answered for it.
     pub(super) async fn brokers(&self) -> Result<BTreeSet<i32>, Failure> {
         let spread = self.spread().await?;
         Ok(spread.partitions.iter().flat_map(|partition| &partition.replicas).copied().collect())
@@ -240,8 +244,16 @@ impl Bench {
     pub(super) async fn serving_again(&self, broker: i32) -> Result<(), Failure> {
         self.eventually(&format!("broker {broker} leads again"), async || {
             let Ok(spread) = self.spread().await else { return Ok(false) };
-            let mut own = spread.partitions.iter().filter(|partition| partition.replicas == [broker]);
-            Ok(own.all(|partition| partition.leader == Some(broker)))
+            let own = || spread.partitions.iter().filter(|partition| partition.replicas == [broker]);
+            if own().any(|partition| partition.leader != Some(broker)) {
+                return Ok(false);
+            }
+            // Until its session ends, one that was killed is said to lead. So it is asked.
+            let at = |number| TopicPartition::new(spread.name.clone(), number);
+            let asked: Vec<_> = own().map(|own| (at(own.partition), OffsetSpec::Latest)).collect();
+            let hasty = Properties::new().set("socket.timeout.ms", 10_000);
+            let admin = self.broker().admin(&hasty).await?;
+            Ok(admin.list_offsets(&asked).await.is_ok())
         })
         .await
     }

@@ -41,10 +41,10 @@ async fn contents(bench: &Bench, topic: &Arc<str>) -> Result<Vec<String>, Failur
     let mut consumer = bench.consumer_with("contents", Properties::new()).await?;
     consumer.assign(std::slice::from_ref(&at)).await?;
     let mut found = Vec::new();
-    let deadline = bench.context().now() + Duration::from_secs(20);
+    let deadline = bench.context().now() + Duration::from_secs(60);
     while consumer.position(&at).is_none_or(|position| position < end) {
         ensure!(bench.context().now() < deadline, "a reader did not get to the end, {end}, of {topic}");
-        for record in consumer.poll(Duration::from_millis(200)).await? {
+        for record in bench.poll_once(&mut *consumer, Duration::from_millis(200)).await? {
             let text = |bytes: &Option<bytes::Bytes>| super::bench::text(bytes.as_deref());
             found.push(format!("{}={}", text(&record.key), text(&record.value)));
         }
@@ -142,7 +142,7 @@ async fn a_compacted_topic_wants_keys(bench: Bench) -> Result<(), Failure> {
 }
 
 /// Long enough for a new member of a group to read what is new.
-const SHORT_LIVED: &[(&str, &str)] = &[("retention.ms", "8000"), ("segment.ms", "500")];
+const SHORT_LIVED: &[(&str, &str)] = &[("retention.ms", "20000"), ("segment.ms", "500")];
 
 /// Sends, and waits until retention has taken what was sent first.
 async fn forgotten(bench: &Bench, topic: &Arc<str>) -> Result<i64, Failure> {

@@ -7,7 +7,8 @@ use context::Timestamp;
 use super::bench::{numbered, text, values};
 use super::{Bench, Failure, case_list, ensure};
 use crate::{
-    ErrorCode, NoRebalanceListener, Offset, OffsetAndMetadata, ProducerRecord, Properties, TopicPartition,
+    ErrorCode, NoRebalanceListener, Offset, OffsetAndMetadata, OffsetSpec, ProducerRecord, Properties,
+    TopicPartition,
 };
 
 case_list![
@@ -74,7 +75,7 @@ async fn a_new_group_at_latest_sees_only_what_comes_later(bench: Bench) -> Resul
     let partition = TopicPartition::new(topic.clone(), 0);
     let deadline = bench.context().now() + Duration::from_secs(60);
     while consumer.position(&partition) != Some(10) {
-        let old = consumer.poll(Duration::from_millis(200)).await?;
+        let old = bench.poll_once(&mut *consumer, Duration::from_millis(200)).await?;
         ensure!(old.is_empty(), "at latest it read {:?}", values(&old));
         ensure!(bench.context().now() < deadline, "no position within a minute");
     }
@@ -149,7 +150,8 @@ async fn a_paused_partition_gives_nothing(bench: Bench) -> Result<(), Failure> {
     consumer.pause(std::slice::from_ref(&paused));
     send(1, "held").await?;
     send(0, "passes").await?;
-    let got = bench.poll_for(&mut *consumer, Duration::from_secs(2)).await?;
+    let mut got = bench.poll_count(&mut *consumer, 1).await?;
+    got.extend(bench.poll_for(&mut *consumer, Duration::from_secs(2)).await?);
     ensure!(values(&got) == ["passes"], "with partition 1 paused it read {:?}", values(&got));
     consumer.resume(std::slice::from_ref(&paused));
     let got = bench.poll_count(&mut *consumer, 1).await?;
@@ -165,7 +167,7 @@ async fn a_poll_gives_at_most_max_poll_records(bench: Bench) -> Result<(), Failu
     let mut offsets: Vec<Offset> = Vec::new();
     let deadline = bench.context().now() + Duration::from_secs(60);
     while offsets.len() < 40 && bench.context().now() < deadline {
-        let records = consumer.poll(Duration::from_millis(200)).await?;
+        let records = bench.poll_once(&mut *consumer, Duration::from_millis(200)).await?;
         ensure!(records.len() <= 7, "a poll gave {} records", records.len());
         offsets.extend(records.iter().map(|record| record.offset));
         if let Some(last) = offsets.last() {
@@ -197,15 +199,18 @@ async fn assigned_by_hand_there_is_no_group_to_join(bench: Bench) -> Result<(), 
     let topic = filled(&bench, 2, 40).await?;
     let partition = TopicPartition::new(topic.clone(), 1);
     let (mut one, mut other) = (bench.consumer("g").await?, bench.consumer("g").await?);
+    let ends = bench.admin().await?.list_offsets(&[(partition.clone(), OffsetSpec::Latest)]).await?;
+    let there = ends.first().map_or(0, |(_, end)| *end as usize);
     let mut counts = Vec::new();
     for consumer in [&mut one, &mut other] {
         consumer.assign(std::slice::from_ref(&partition)).await?;
-        let got = bench.poll_for(&mut **consumer, Duration::from_secs(3)).await?;
+        let mut got = bench.poll_count(&mut **consumer, there).await?;
+        got.extend(bench.poll_for(&mut **consumer, Duration::from_secs(1)).await?);
         ensure!(got.iter().all(|record| record.partition == partition), "a record of another partition came");
         ensure!(consumer.group_metadata().generation_id == -1, "it joined: {:?}", consumer.group_metadata());
         counts.push(got.len());
     }
-    ensure!(counts[0] == counts[1] && counts[0] > 0, "two readers by hand read {counts:?} records");
+    ensure!(there > 0 && counts == [there, there], "two readers by hand read {counts:?} of {there} records");
     let refused = one.subscribe(std::slice::from_ref(&topic), Box::new(NoRebalanceListener)).await;
     ensure!(
         matches!(&refused, Err(error) if error.code == ErrorCode::InvalidState),
@@ -240,7 +245,7 @@ async fn auto_commit_commits_what_was_polled(bench: Bench) -> Result<(), Failure
     let partition = [TopicPartition::new(topic.clone(), 0)];
     let deadline = bench.context().now() + Duration::from_secs(30);
     loop {
-        consumer.poll(Duration::from_millis(200)).await?;
+        bench.poll_once(&mut *consumer, Duration::from_millis(200)).await?;
         let committed = consumer.committed(&partition, Duration::from_secs(30)).await?;
         if committed.first().is_some_and(|(_, position)| position.offset == 10) {
             break;
@@ -253,7 +258,12 @@ async fn auto_commit_commits_what_was_polled(bench: Bench) -> Result<(), Failure
 async fn an_empty_topic_gives_an_empty_poll(bench: Bench) -> Result<(), Failure> {
     let topic = bench.topic("t", 3).await?;
     let mut consumer = bench.subscriber("g", &topic).await?;
-    let got = bench.poll_for(&mut *consumer, Duration::from_secs(5)).await?;
+    let deadline = bench.context().now() + Duration::from_secs(60);
+    let mut got = Vec::new();
+    while consumer.assignment().len() < 3 && bench.context().now() < deadline {
+        got.extend(bench.poll_once(&mut *consumer, Duration::from_millis(200)).await?);
+    }
+    got.extend(bench.poll_for(&mut *consumer, Duration::from_secs(2)).await?);
     ensure!(got.is_empty(), "an empty topic gave {:?}", values(&got));
     ensure!(consumer.assignment().len() == 3, "assigned {:?}", consumer.assignment());
     Ok(consumer.close().await?)

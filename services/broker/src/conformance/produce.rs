@@ -172,15 +172,13 @@ async fn offsets_of_a_partition_rise(bench: Bench) -> Result<(), Failure> {
 
 async fn a_flush_waits_for_every_delivery(bench: Bench) -> Result<(), Failure> {
     let topic = bench.topic("t", 3).await?;
-    let producer = bench.producer_with(Properties::new().set("linger.ms", 5_000)).await?;
-    let before = bench.context().now();
+    // A flush that lingers does not come to its end.
+    let producer = bench.producer_with(Properties::new().set("linger.ms", 60_000)).await?;
     let deliveries: Vec<_> = numbered("v", 30)
         .into_iter()
         .map(|value| producer.send(ProducerRecord::new(topic.clone(), value.clone(), value)))
         .collect();
-    producer.flush(Duration::from_secs(60)).await?;
-    let took = bench.context().now().since(before);
-    ensure!(took < Duration::from_secs(5), "a flush does not linger; it took {took:?}");
+    producer.flush(Duration::from_secs(30)).await?;
     for delivery in deliveries {
         let fate = bench.context().timeout(Duration::from_millis(1), delivery).await;
         ensure!(matches!(fate, Ok(Ok(_))), "after the flush a delivery is still {fate:?}");
@@ -246,9 +244,13 @@ async fn a_topic_that_is_sent_to_is_made(bench: Bench) -> Result<(), Failure> {
     let producer = bench.producer().await?;
     let at = producer.send(ProducerRecord::new(name.clone(), "k", "v")).await?;
     ensure!(at.offset == Some(0), "the first record is at {:?}", at.offset);
-    let described = bench.admin().await?.describe_topics(&[&name]).await?;
-    ensure!(described.len() == 1, "described {described:?}");
-    Ok(())
+    // Brokers hear of it each in its time.
+    let (admin, name) = (&bench.admin().await?, &*name);
+    bench
+        .eventually("what was sent to is described", async || {
+            Ok(admin.describe_topics(&[name]).await?.len() == 1)
+        })
+        .await
 }
 
 async fn a_closed_producer_takes_nothing(bench: Bench) -> Result<(), Failure> {

@@ -79,9 +79,7 @@ async fn committed_offsets_survive_a_broker_restart(bench: Bench) -> Result<(), 
             })
             .await?;
         // The next one only when this one serves again.
-        let (topic, producer) = (&topic, &producer);
-        let described = admin.describe_topics(&[topic]).await;
-        ensure!(described.is_ok(), "no broker describes the topic: {described:?}");
+        bench.serving_again(broker).await?;
         producer.send(ProducerRecord::new(topic.clone(), "k", "alive")).await?;
     }
     let mut next = bench.subscriber("g", &topic).await?;

@@ -138,7 +138,12 @@ async fn latest_is_the_last_stable_offset_for_read_committed(bench: Bench) -> Re
     let mut consumer = bench.consumer_with("g", more).await?;
     let partition = TopicPartition::new(topic.clone(), 0);
     consumer.assign(std::slice::from_ref(&partition)).await?;
-    let early = bench.poll_for(&mut *consumer, Duration::from_secs(2)).await?;
+    let deadline = bench.context().now() + TIMEOUT;
+    let mut early = Vec::new();
+    while consumer.position(&partition).is_none() && bench.context().now() < deadline {
+        early.extend(bench.poll_for(&mut *consumer, Duration::from_millis(100)).await?);
+    }
+    early.extend(bench.poll_for(&mut *consumer, Duration::from_secs(2)).await?);
     ensure!(early.is_empty(), "nothing is committed yet: {:?}", values(&early));
     let position = consumer.position(&partition);
     ensure!(position == Some(0), "it starts at the last stable offset, 0, not at {position:?}");
@@ -299,7 +304,7 @@ async fn a_member_that_its_group_went_on_without_cannot_commit_its_offsets(
 
 async fn a_transaction_that_takes_too_long_is_aborted(bench: Bench) -> Result<(), Failure> {
     let topic = bench.topic("t", 1).await?;
-    let more = Properties::new().set("transaction.timeout.ms", 3_000).set("message.timeout.ms", 3_000);
+    let more = Properties::new().set("transaction.timeout.ms", 15_000).set("message.timeout.ms", 15_000);
     let slow = transactional(&bench, "p", more).await?;
     slow.begin_transaction().await?;
     bench.send_all(&*slow, &topic, "k", ["slow".into()]).await?;
@@ -344,7 +349,9 @@ async fn one_producer_makes_many_transactions(bench: Bench) -> Result<(), Failur
 
 async fn a_transaction_survives_the_restart_of_its_coordinator(bench: Bench) -> Result<(), Failure> {
     let topic = bench.topic("t", 1).await?;
-    let producer = transactional(&bench, "p", Properties::new()).await?;
+    // Longer than all brokers take, one after the other.
+    let long = Properties::new().set("transaction.timeout.ms", 600_000);
+    let producer = transactional(&bench, "p", long).await?;
     producer.begin_transaction().await?;
     bench.send_all(&*producer, &topic, "k", numbered("v", 5)).await?;
     // One of the brokers is the coordinator.

@@ -31,7 +31,9 @@ pub type Client = fn(Context, &str) -> Arc<dyn Broker>;
 pub fn spec() -> Result<Spec, NoKafka> {
     let brokers = Wanted::from_environment().map_err(NoKafka::Broken)?.brokers.unwrap_or(3);
     let spec = Spec::for_tests(brokers).with(FREQUENT_CLEANUP.iter().copied());
-    Ok(spec.with([("default.replication.factor", 1), ("min.insync.replicas", 1)]))
+    let spec = spec.with([("default.replication.factor", 1), ("min.insync.replicas", 1)]);
+    // Every five minutes it would move what one case left elsewhere, amid the next.
+    Ok(spec.with([("auto.leader.rebalance.enable", "false")]))
 }
 
 /// The cluster on which cases run.

@@ -79,6 +79,11 @@ async fn settings_are_changed_one_by_one(desk: Desk) {
     let topic = desk.topic("settings", 1).await;
     let admin = admin(&desk).await;
     let resource = ConfigResource::Topic(topic.to_string());
+    // Brokers hear of a topic each in its time.
+    desk.eventually("it is described", || async {
+        admin.describe_configs(std::slice::from_ref(&resource)).await.is_ok()
+    })
+    .await;
     let setting = async |name: &str| {
         let described = admin.describe_configs(std::slice::from_ref(&resource)).await.expect("described");
         described[0].1[name].clone()

@@ -30,7 +30,9 @@ fn a_listener_tells_its_clients_what_it_advertises(kafka: &RealKafka) -> Result<
         (1..=3).map(|broker| (broker, (format!("proxy-{broker}.example"), 9_000 + broker as u16))).collect();
     for broker in 1..=3 {
         let port = kafka.listener(broker, "PROXIED").ok_or("the listener is missing")?;
-        let listed = listed_by(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        // Each look waits a second, and a broker may be busy.
+        let listed = (0..10).find_map(|_| listed_by(at).ok()).ok_or("nobody tells")?;
         assert_eq!(listed.into_iter().collect::<Vec<_>>(), told);
     }
     assert_eq!(kafka.listener(1, "OTHER"), None);
@@ -66,7 +68,7 @@ fn a_stopped_broker_leaves_in_order(kafka: &RealKafka) -> Result<(), Failed> {
     assert!(!kafka.is_ready(), "a broker is gone");
     let started = Instant::now();
     // It told the controller, so nobody waits for its session: the others know within a moment.
-    while kafka_lists(kafka, 2)?.contains(&1) {
+    while kafka_lists(kafka, 2).map_or(true, |listed| listed.contains(&1)) {
         assert!(started.elapsed() < Duration::from_secs(5), "its session was waited for");
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -78,7 +80,8 @@ fn a_stopped_broker_leaves_in_order(kafka: &RealKafka) -> Result<(), Failed> {
 
 fn the_controller_is_killed_and_started(kafka: &RealKafka) -> Result<(), Failed> {
     kafka.kill(CONTROLLER)?;
-    assert!(kafka.is_ready(), "brokers serve for a while without a controller");
+    // Each look waits a second, and a broker may be busy.
+    assert!((0..10).any(|_| kafka.is_ready()), "brokers serve for a while without a controller");
     kafka.restart(CONTROLLER)?;
     // The brokers find it again: one that starts is let in.
     kafka.kill(1)?;
