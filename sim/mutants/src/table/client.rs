@@ -80,7 +80,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "a member is silent between joins",
         file: "sim/client/src/membership/task.rs",
         place: "let mut next_beat = confirmed + «settings.heartbeat_interval»;",
-        becomes: "Duration::from_secs(86_400)",
+        becomes: "std::time::Duration::from_secs(86_400)",
         red: &["world::a_member_that_joins_takes_its_share"],
     },
     Mutant {
@@ -114,5 +114,42 @@ pub(super) const MUTANTS: &[Mutant] = &[
         place: "Some(«self.buffer.front().map_or(self.fetch_offset, |record| record.offset)»)",
         becomes: "self.fetch_offset",
         red: &["world::a_poll_gives_at_most_max_poll_records"],
+    },
+    Mutant {
+        name: "java-speaks-the-first-protocol",
+        breaks: "Java's habits know nothing of transaction.version",
+        file: "sim/client/src/transaction/calls.rs",
+        place: "let second = «cluster.settings.habits == Habits::Java»",
+        becomes: "false",
+        red: &[
+            "client::transactions::each_transaction_of_the_second_protocol_has_an_epoch_of_its_own_and_below_level_2_nobody_speaks_it",
+            "world::java::a_transaction_that_takes_too_long_is_ended_by_its_coordinator",
+        ],
+    },
+    Mutant {
+        name: "java-speaks-the-second-protocol-everywhere",
+        breaks: "Java's habits do not fall back below level 2 of transaction.version",
+        file: "sim/client/src/transaction/calls.rs",
+        place: "&& «cluster.finalized_level(\"transaction.version\") >= 2»;",
+        becomes: "true",
+        red: &[
+            "client::transactions::each_transaction_of_the_second_protocol_has_an_epoch_of_its_own_and_below_level_2_nobody_speaks_it",
+        ],
+    },
+    Mutant {
+        name: "java-splits-nothing",
+        breaks: "a batch that is too large is refused for Java's habits, too, instead of being split",
+        file: "sim/client/src/sequences.rs",
+        place: "code::MESSAGE_TOO_LARGE if «habits == Habits::Java && batch.count() > 1» => Verdict::Split,",
+        becomes: "false",
+        red: &["world::java::a_batch_that_is_too_large_is_refused_at_once_or_sent_until_its_time_is_up"],
+    },
+    Mutant {
+        name: "librdkafka-bumps-like-java",
+        breaks: "librdkafka's habits take a new epoch with an abort after a refusal",
+        file: "sim/client/src/sequences.rs",
+        place: "batch.stamp.is_some() && «!(self.transactional && self.habits == Habits::Librdkafka)»",
+        becomes: "true",
+        red: &["world::librdkafka::a_record_that_a_broker_refuses_costs_librdkafka_another_transaction"],
     },
 ];

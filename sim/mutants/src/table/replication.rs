@@ -213,4 +213,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "protocol::topics::a_topic_that_a_client_names_is_made_if_it_may_be",
         ],
     },
+    Mutant {
+        name: "sessions-end-with-their-controller",
+        breaks: "a controller that takes over fences whoever it has not heard of yet",
+        file: "sim/kafka/src/controller/brokers.rs",
+        place: "Heard { at: «(!broker.fenced).then_some(now)», ..Heard::default() }",
+        becomes: "(!broker.fenced).then_some(Timestamp::from_millis(0))",
+        red: &["replication::a_controller_that_takes_over_gives_every_broker_a_whole_session"],
+    },
 ];
