@@ -1,11 +1,10 @@
-//! What watches a story: the state of a partition, a producer that never rests, and a reader at the end.
+//! What watches a story: the state of a partition, its high watermark, and a reader at the end.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use context::{Context, Task, Timestamp};
 use kafka::log::batch::BatchHeader;
 use kafka::log::record;
@@ -15,17 +14,18 @@ use kafka_protocol::messages::create_topics_request::{
 use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::*;
 
 use crate::account::Account;
 use crate::stage::{Stage, StageError};
-use crate::wire::{Line, name, text};
+use crate::wire::{Line, text};
 
 /// The topic of every story: one partition, its replicas on brokers 1, 2 and 3 in this order: A, B, C.
 pub(crate) const TOPIC: &str = "story";
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a high watermark that moves with the records of a producer may be the same.
+const REST: Duration = Duration::from_secs(1);
 
 /// One telling in progress.
 #[derive(Clone)]
@@ -40,6 +40,10 @@ pub(crate) struct Telling {
     replicas: Vec<i32>,
     /// The broker that described the partition last.
     asked_last: Arc<AtomicI32>,
+    /// The leader that was seen last; none is -1.
+    led_last: Arc<AtomicI32>,
+    /// A producer writes all the time, so that no two tellings have the same offsets.
+    pub(crate) is_written: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
 }
 
@@ -65,6 +69,8 @@ impl Telling {
             answering: Arc::new(Mutex::new((1..=3).collect())),
             replicas: Vec::new(),
             asked_last: Arc::default(),
+            led_last: Arc::new(AtomicI32::new(-1)),
+            is_written: Arc::default(),
             over: Arc::default(),
         }
     }
@@ -94,6 +100,7 @@ impl Telling {
         self.eventually("the leader leads", async || self.latest(replicas[0], false).await.map(drop)).await?;
         self.began = self.context.now();
         self.replicas = replicas.to_vec();
+        self.led_last.store(replicas[0], Ordering::Relaxed);
         Ok(self)
     }
 
@@ -274,20 +281,55 @@ impl Telling {
         Ok(seen)
     }
 
-    /// Writes the partition's states down from now on.
+    /// Writes the partition's states and its high watermark down from now on.
     pub(crate) fn watch(&self) -> Task<()> {
         let this = self.clone();
         self.context.spawn("watch", async move {
+            let watermark = this.clone();
+            let watermark = this.context.spawn("watermark", async move { watermark.watch_watermark().await });
             while !this.over.load(Ordering::Relaxed) {
                 if let Some(seen) = this.look().await {
                     this.saw(&seen);
                 }
                 this.context.sleep(LOOK_EVERY).await;
             }
+            watermark.await.expect("it ends with the story");
         })
     }
 
+    /// Asks the leader for the high watermark, as a consumer does that seeks the end: where it is, or, while a producer
+    /// writes, whether it moves.
+    async fn watch_watermark(&self) {
+        // When it last moved, and when before that: a step alone is no motion.
+        let (mut last, mut moved, mut before, mut silent) = (0, f64::MIN, f64::MIN, 0.0_f64);
+        while !self.over.load(Ordering::Relaxed) {
+            let leader = self.led_last.load(Ordering::Relaxed);
+            let asked = self.seconds();
+            let told = if leader < 0 { None } else { self.latest_within(leader, false, PATIENCE / 4).await };
+            let now = self.seconds();
+            if let Some(told) = told
+                && told != last
+            {
+                (last, before, moved) = (told, moved, now);
+            }
+            let (since, text) = match told {
+                None => {
+                    silent = now;
+                    (asked, "nobody tells".into())
+                }
+                Some(_) if !self.is_written.load(Ordering::Relaxed) => {
+                    (moved.max(silent), format!("at {last}"))
+                }
+                Some(_) if now - before < REST.as_secs_f64() => (now, "moves".into()),
+                Some(_) => (moved.max(silent), "stands".into()),
+            };
+            self.account().state(since, "high watermark", text);
+            self.context.sleep(LOOK_EVERY).await;
+        }
+    }
+
     fn saw(&self, seen: &Seen) {
+        self.led_last.store(seen.leader, Ordering::Relaxed);
         let (at, text) = (self.seconds(), self.describe(seen));
         self.account().state(at, "partition", text);
     }
@@ -303,6 +345,10 @@ impl Telling {
 
     /// Latest offset as a leader tells it: the high watermark, or the last stable offset.
     pub(crate) async fn latest(&self, broker: i32, committed: bool) -> Option<i64> {
+        self.latest_within(broker, committed, PATIENCE).await
+    }
+
+    async fn latest_within(&self, broker: i32, committed: bool, patience: Duration) -> Option<i64> {
         let partition = ListOffsetsPartition::default().with_partition_index(0).with_timestamp(-1);
         let topic =
             ListOffsetsTopic::default().with_name(TopicName(text(TOPIC))).with_partitions(vec![partition]);
@@ -310,7 +356,7 @@ impl Telling {
             .with_replica_id(BrokerId(-1))
             .with_isolation_level(i8::from(committed))
             .with_topics(vec![topic]);
-        match self.line(broker).ask(ApiKey::ListOffsets, 5, request, PATIENCE).await? {
+        match self.line(broker).ask(ApiKey::ListOffsets, 5, request, patience).await? {
             ResponseKind::ListOffsets(response) => {
                 let partition = response.topics.first()?.partitions.first()?;
                 (partition.error_code == 0).then_some(partition.offset)
@@ -368,119 +414,4 @@ impl Telling {
         }
         Some(values)
     }
-}
-
-/// One try to append.
-#[derive(Clone, Debug)]
-struct Attempt {
-    value: String,
-    /// When it was answered, in seconds into the story.
-    done: f64,
-    code: String,
-}
-
-/// A producer that appends one record after the other, each once, to whoever it takes for the leader.
-pub(crate) struct Writer {
-    label: &'static str,
-    attempts: Arc<Mutex<Vec<Attempt>>>,
-    stop: Arc<AtomicBool>,
-    task: Task<()>,
-}
-
-/// Appends a batch of one record and gives the code that came, or `no answer`'s name.
-pub(crate) async fn append(line: &mut Line, acks: i16, timeout_ms: i32, batch: Bytes) -> String {
-    append_as(line, acks, timeout_ms, batch, None).await
-}
-
-pub(crate) async fn append_as(
-    line: &mut Line,
-    acks: i16,
-    timeout_ms: i32,
-    batch: Bytes,
-    transactional_id: Option<&str>,
-) -> String {
-    let data = PartitionProduceData::default().with_index(0).with_records(Some(batch));
-    let topic = TopicProduceData::default().with_name(TopicName(text(TOPIC))).with_partition_data(vec![data]);
-    let request = ProduceRequest::default()
-        .with_acks(acks)
-        .with_timeout_ms(timeout_ms)
-        .with_transactional_id(transactional_id.map(|id| TransactionalId(text(id))))
-        .with_topic_data(vec![topic]);
-    let patience = Duration::from_millis(timeout_ms as u64 + 1_000);
-    match line.ask(ApiKey::Produce, 9, request, patience).await {
-        Some(ResponseKind::Produce(response)) => {
-            let partition = response.responses.first().and_then(|topic| topic.partition_responses.first());
-            partition.map_or("EMPTY".into(), |partition| name(partition.error_code))
-        }
-        _ => "NO_ANSWER".into(),
-    }
-}
-
-impl Writer {
-    /// Begins to write. `pinned` always asks the same broker; otherwise it looks for the leader after every error.
-    pub(crate) fn begin(telling: &Telling, label: &'static str, acks: i16, pinned: Option<i32>) -> Writer {
-        let (attempts, stop) = (Arc::<Mutex<Vec<Attempt>>>::default(), Arc::<AtomicBool>::default());
-        let (this, written, stopped) = (telling.clone(), attempts.clone(), stop.clone());
-        let task = telling.context.spawn("writer", async move {
-            let mut to = pinned.unwrap_or(1);
-            let mut line = this.line(to);
-            let mut number = 0;
-            while !stopped.load(Ordering::Relaxed) {
-                let value = format!("{label}-{number}");
-                number += 1;
-                let batch = plain(&this.context, &value);
-                let code = append(&mut line, acks, 3_000, batch).await;
-                let failed = code != "NONE";
-                let attempt = Attempt { value, done: this.seconds(), code };
-                written.lock().unwrap_or_else(PoisonError::into_inner).push(attempt);
-                this.context.sleep(LOOK_EVERY).await;
-                if failed
-                    && pinned.is_none()
-                    && let Some(seen) = this.look().await
-                    && seen.leader > 0
-                    && seen.leader != to
-                {
-                    to = seen.leader;
-                    line = this.line(to);
-                }
-            }
-        });
-        Writer { label, attempts, stop, task }
-    }
-
-    /// Stops writing.
-    pub(crate) async fn stop(self) -> Result<Written, StageError> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await.ok_or_else(|| StageError("a writer ended before it was told".into()))?;
-        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(Written { label: self.label, attempts })
-    }
-}
-
-/// What a writer did.
-pub(crate) struct Written {
-    label: &'static str,
-    attempts: Vec<Attempt>,
-}
-
-impl Written {
-    /// Tells what came of it: the codes, the longest time without an acknowledgement, and, with what a reader saw in the
-    /// end, whether acknowledged records are gone.
-    pub(crate) fn tell(&self, telling: &Telling, read: &[String]) {
-        let codes = self.attempts.iter().map(|attempt| attempt.code.clone()).collect();
-        let acknowledged: Vec<&Attempt> =
-            self.attempts.iter().filter(|attempt| attempt.code == "NONE").collect();
-        let gap = acknowledged.windows(2).map(|two| two[1].done - two[0].done).fold(0.0, f64::max);
-        let lost = acknowledged.iter().any(|attempt| !read.contains(&attempt.value));
-        let label = self.label;
-        let mut account = telling.account();
-        account.codes(label, &codes);
-        account.span(&format!("{label} without an answer"), gap);
-        account.fact(&format!("{label} lost what was acknowledged"), if lost { "yes" } else { "no" });
-    }
-}
-
-/// A batch of one record that belongs to no producer.
-pub(crate) fn plain(context: &Context, value: &str) -> Bytes {
-    record::write_batch(context.now().as_millis() as i64, &[(None, Some(Bytes::from(value.to_owned())))])
 }

@@ -11,8 +11,9 @@ use kafka_protocol::messages::*;
 
 use crate::account::Account;
 use crate::stage::{Stage, StageError};
-use crate::watch::{TOPIC, Telling, append_as, plain};
+use crate::watch::{TOPIC, Telling};
 use crate::wire::{name, text};
+use crate::writer::{append_as, plain};
 
 const ID: &str = "story-transaction";
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -104,6 +105,7 @@ pub(super) async fn coordinator_killed(stage: Arc<dyn Stage>) -> Result<Account,
             match telling.line(now).ask(ApiKey::EndTxn, 3, end(), PATIENCE).await {
                 Some(ResponseKind::EndTxn(response)) => {
                     let code = name(response.error_code);
+                    telling.account().state(telling.seconds(), "answers EndTxn", &*code);
                     codes.lock().unwrap_or_else(PoisonError::into_inner).insert(code.clone());
                     // Load in progress, not available, not coordinator, concurrent transactions: later perhaps.
                     (!matches!(response.error_code, 14 | 15 | 16 | 51)).then_some(code)

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::account::Account;
 use crate::stage::{Stage, StageError};
-use crate::watch::{Telling, Writer};
+use crate::watch::Telling;
+use crate::writer::Writer;
 
 const CAREFUL: &[(&str, &str)] = &[("min.insync.replicas", "2")];
 

@@ -1,23 +1,24 @@
 //! Fewer replicas are in sync than there must be.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::account::Account;
 use crate::stage::{Stage, StageError};
-use crate::watch::{Telling, append, plain};
+use crate::watch::Telling;
+use crate::writer::{append, plain};
 
 pub(super) async fn acks_1(stage: Arc<dyn Stage>) -> Result<Account, StageError> {
     let telling = Telling::begin(stage, &[1, 2], &[("min.insync.replicas", "2")]).await?;
     let watch = telling.watch();
     let mut line = telling.line(1);
     let write = async |line: &mut crate::wire::Line, label: &str, acks: i16| {
-        let mut codes = BTreeSet::new();
+        let mut codes = Vec::new();
         for number in 0..5 {
             let batch = plain(&telling.context, &format!("{label}-{number}"));
-            codes.insert(append(line, acks, 3_000, batch).await);
+            codes.push(append(line, acks, 3_000, batch).await);
         }
-        codes.into_iter().collect::<Vec<_>>().join(" ")
+        codes.dedup();
+        codes.join(" ")
     };
     let both = write(&mut line, "both", -1).await;
     telling.account().fact("acks=all with both in sync", both);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::account::Account;
 use crate::stage::{Stage, StageError};
-use crate::watch::{Telling, append, plain};
+use crate::watch::Telling;
+use crate::writer::{append, plain};
 
 pub(super) async fn last_replica(stage: Arc<dyn Stage>) -> Result<Account, StageError> {
     let telling = Telling::begin(stage, &[1, 2, 3], &[("min.insync.replicas", "2")]).await?;
