@@ -42,8 +42,9 @@ const PATIENCE: (&str, Duration) = ("socket.timeout.ms", Duration::from_secs(60)
 /// How often a new topic is asked for its leaders.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How often a client whose call waits asks who is there.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How often a client whose call waits asks who is there, and how long it waits for one that it asks. Not more often: a broker
+/// that an answer leaves out loses what was sent to it, though it may have done it.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Asks ListOffsets for the record with the largest time (KIP-734).
 const MAX_TIMESTAMP: i64 = -3;
@@ -51,13 +52,13 @@ const MAX_TIMESTAMP: i64 = -3;
 /// An admin client on librdkafka.
 pub(crate) struct RdKafkaAdmin {
     context: Context,
-    /// Creates and deletes, and asks brokers of themselves. An option only so that its end can be handed on.
+    /// Creates and deletes, and asks brokers about themselves. An option only so that its end can be handed on.
     changes: Option<Arc<AdminClient<DefaultClientContext>>>,
     /// Asks. It belongs to no group, and asking creates no topic.
     questions: Option<Arc<BaseConsumer>>,
     /// What both were made with.
     config: ClientConfig,
-    /// The longest that one question may take.
+    /// The longest that one question may take. A call may be two: who is there, and its own.
     patience: Duration,
 }
 
@@ -119,7 +120,8 @@ impl RdKafkaAdmin {
         let deadline = self.context.now() + self.patience;
         loop {
             let left = deadline.since(self.context.now());
-            match self.change(move |client| native::admin::knows(client, addressee, left)).await {
+            let look = left.min(ASK_AGAIN);
+            match self.change(move |client| native::admin::knows(client, addressee, look)).await {
                 Ok(true) => return Ok(()),
                 Err(error) if !error.is_retriable() || left.is_zero() => return Err(error),
                 Ok(false) if left.is_zero() => {

@@ -1,7 +1,7 @@
 //! What was seen of a story, and how two accounts are compared.
 //!
 //! An account is lines of `seconds  track  text`. Tracks are compared by their kind:
-//! - a timeline (`partition`, `high watermark`, `story`, `answers …`, `records …`), its repeats folded: the same texts in the
+//! - a timeline (`partition`, `high watermark`, `story`, `answers …`, `records …`; what repeats is one line): the same texts in the
 //!   same order as in one of the recorded runs, each at its time within [`TOLERANCE`]. Between two of them may stand what is
 //!   missing on the other side, if it holds for less than the tolerance, once: whoever looks ten times a second at brokers
 //!   that learn at their own pace sees such a state in one telling and not in the next;

@@ -44,6 +44,8 @@ pub(crate) struct Telling {
     led_last: Arc<AtomicI32>,
     /// A producer writes all the time, so that no two tellings have the same offsets.
     pub(crate) is_written: Arc<AtomicBool>,
+    /// It has stopped: where the high watermark stands then says nothing any more.
+    pub(crate) was_written: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
 }
 
@@ -71,6 +73,7 @@ impl Telling {
             asked_last: Arc::default(),
             led_last: Arc::new(AtomicI32::new(-1)),
             is_written: Arc::default(),
+            was_written: Arc::default(),
             over: Arc::default(),
         }
     }
@@ -298,11 +301,11 @@ impl Telling {
     }
 
     /// Asks the leader for the high watermark, as a consumer does that seeks the end: where it is, or, while a producer
-    /// writes, whether it moves.
+    /// writes, whether it moves. A leader that gives an error, or nothing for half a second, tells nothing.
     async fn watch_watermark(&self) {
         // When it last moved, and when before that: a step alone is no motion.
         let (mut last, mut moved, mut before, mut silent) = (0, f64::MIN, f64::MIN, 0.0_f64);
-        while !self.over.load(Ordering::Relaxed) {
+        while !self.over.load(Ordering::Relaxed) && !self.was_written.load(Ordering::Relaxed) {
             let leader = self.led_last.load(Ordering::Relaxed);
             let asked = self.seconds();
             let told = if leader < 0 { None } else { self.latest_within(leader, false, PATIENCE / 4).await };

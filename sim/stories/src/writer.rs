@@ -32,6 +32,7 @@ pub(crate) struct Writer {
     label: &'static str,
     attempts: Arc<Mutex<Vec<Attempt>>>,
     stop: Arc<AtomicBool>,
+    stopped: Arc<AtomicBool>,
     task: Task<()>,
 }
 
@@ -94,11 +95,12 @@ impl Writer {
                 }
             }
         });
-        Writer { label, attempts, stop, task }
+        Writer { label, attempts, stop, stopped: telling.was_written.clone(), task }
     }
 
     /// Stops writing.
     pub(crate) async fn stop(self) -> Result<Written, StageError> {
+        self.stopped.store(true, Ordering::Relaxed);
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.ok_or_else(|| StageError("a writer ended before it was told".into()))?;
         let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -39,14 +39,15 @@ pub(crate) enum Resource<'a> {
     Broker(i32),
 }
 
-/// Whom librdkafka sends a call to.
+/// Whom librdkafka sends a call to. What metadata call the controller is any broker that lives, under KRaft, and another one in
+/// the next answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Addressee {
     Controller,
     Broker(i32),
 }
 
-/// Asks for the cluster's brokers, and says whether librdkafka knows this one now.
+/// Asks for the cluster's brokers, and says whether librdkafka knows this one now, which is not yet to be connected.
 pub(crate) fn knows<C: ClientContext>(
     client: &Client<C>,
     addressee: Addressee,

@@ -19,7 +19,7 @@ async fn brokers_are(bed: &Bed, admin: &dyn Admin, count: usize) {
 #[tokio::test]
 async fn a_broker_that_came_after_the_admin_is_asked_for_its_settings() {
     let bed = Bed::start(1).await;
-    let impatient = Properties::new().set("socket.timeout.ms", 10_000);
+    let impatient = Properties::new().set("socket.timeout.ms", 30_000);
     let observer = bed.broker.admin(&impatient).await.expect("an admin client");
     bed.nodes.kill(3).await;
     brokers_are(&bed, &*observer, 2).await;
