@@ -233,8 +233,8 @@ impl Bench {
         }
     }
 
-    /// The brokers of the cluster. All of them have heard by then of what was made before: the topic that the first such question
-    /// of a case makes has a leader on each, and is not made before each has answered for it.
+    /// The brokers of the cluster. The first call of a case makes a topic and waits for a leader on every broker, so that by then each
+    /// has heard of what was made earlier. Later calls wait for nothing.
     pub(super) async fn brokers(&self) -> Result<BTreeSet<i32>, Failure> {
         let spread = self.spread().await?;
         Ok(spread.partitions.iter().flat_map(|partition| &partition.replicas).copied().collect())

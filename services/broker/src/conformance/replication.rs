@@ -101,8 +101,8 @@ async fn too_few_replicas_in_sync_refuse_a_careful_producer(bench: Bench) -> Res
     bench.send_all(&*producer, &topic, "k", ["before".into()]).await?;
     bench.subject().kill_broker(replicas[1]).await?;
     in_sync_are(&bench, &topic, &replicas[..1]).await?;
-    // The leader may be the last to hear of it, and appends the first of these then before it fails. When it has failed, the
-    // leader has heard.
+    // The leader may be the last to hear of it, and appends the first of these then. That one fails when its five seconds are over, and
+    // by then the leader has heard.
     for value in ["first", "refused"] {
         let refused = producer.send(ProducerRecord::new(topic.clone(), "k", value)).await;
         ensure!(
