@@ -87,8 +87,10 @@ fn simulated(case: Case, level: i16, first_port: u16) -> Outcome {
         let config = FREQUENT_CLEANUP.iter().fold(config, |config, (name, value)| config.with(*name, value));
         let cluster = Cluster::new(config).expect("the configuration is sound");
         let bootstrap = cluster.bootstrap_servers();
-        let nodes = Arc::new(Ours(Loopback::start(cluster, Seed(first_port.into()))));
+        let nodes = Loopback::start(cluster, Seed(first_port.into()));
         let context = RealHost::new("tester", Seed(7)).into_context();
+        nodes.cluster().until_live(&context).await;
+        let nodes = Arc::new(Ours(nodes));
         let (broker, features) = (client(context.clone(), &bootstrap), Features::all());
         case.run(Arc::new(Bed { context, broker, features, nodes, run_id: "conformance".into() })).await
     })

@@ -24,7 +24,7 @@ use crate::{exit, terminal};
 
 /// By then the brokers are registered and unfenced a hundred times over.
 const START: Duration = Duration::from_secs(30);
-/// How often is looked whether they are.
+/// How often is looked whether they have ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// How long the brokers may take to end: Kafka's controlled shutdown gives up after that long, too (three tries, 5 s apart).
 const END: Duration = Duration::from_secs(15);
@@ -264,12 +264,7 @@ fn seed_of_the_clock(notes: &Arc<Notes>) -> Seed {
 
 /// Waits until every broker is unfenced: it takes connections then. `false` if they are not.
 async fn up(cluster: &Cluster, clock: &Context) -> bool {
-    let serving = async {
-        while !cluster.brokers().all(|node| cluster.is_live(node)) {
-            clock.sleep(LOOK_AGAIN).await;
-        }
-    };
-    clock.timeout(START, serving).await.is_ok()
+    clock.timeout(START, cluster.until_live(clock)).await.is_ok()
 }
 
 /// Asks every broker to end as SIGTERM would, and waits for them.

@@ -152,8 +152,10 @@ fn over_tcp(case: Case, first_port: u16) -> Outcome {
         let config = ClusterConfig::simulated(3).at(own_address(), first_port);
         let cluster = cluster(config.with("group.initial.rebalance.delay.ms", 0));
         let bootstrap = cluster.bootstrap_servers();
-        let nodes = Arc::new(Ours(Loopback::start(cluster, Seed(first_port.into()))));
+        let nodes = Loopback::start(cluster, Seed(first_port.into()));
         let context = RealHost::new("tester", Seed(7)).into_context();
+        nodes.cluster().until_live(&context).await;
+        let nodes = Arc::new(Ours(nodes));
         case.run(bed(context, &bootstrap, nodes)).await
     })
 }

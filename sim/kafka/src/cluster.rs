@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use context::{Context, Program, Rng, Timestamp};
 use tokio::sync::Notify;
@@ -21,6 +22,9 @@ use crate::storage::{LogFiles, Storage, StorageError};
 
 /// Where the controller's log is written down, beside the brokers' directories.
 const METADATA_DIRECTORY: &str = "__cluster_metadata-0";
+
+/// How often is looked whether every broker is live.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Why a cluster cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -270,6 +274,13 @@ impl Cluster {
         let controller = lock(&self.inner.controller);
         let live = |core: &Controller| core.image().brokers.get(&node).is_some_and(|broker| !broker.fenced);
         controller.core.as_ref().is_some_and(live)
+    }
+
+    /// Waits until every broker is live: each takes connections then.
+    pub async fn until_live(&self, clock: &Context) {
+        while !self.brokers().all(|node| self.is_live(node)) {
+            clock.sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// The log end offset of every partition, internal topics too, from the disk of its leader, or of the broker that

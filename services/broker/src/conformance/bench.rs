@@ -110,7 +110,16 @@ impl Bench {
 
     /// A careful consumer of `topic`.
     pub async fn subscriber(&self, group: &str, topic: &Arc<str>) -> Result<Box<dyn Consumer>, Failure> {
-        let mut consumer = self.consumer(group).await?;
+        self.subscriber_with(group, topic, Properties::new()).await
+    }
+
+    pub(super) async fn subscriber_with(
+        &self,
+        group: &str,
+        topic: &Arc<str>,
+        more: Properties,
+    ) -> Result<Box<dyn Consumer>, Failure> {
+        let mut consumer = self.consumer_with(group, more).await?;
         consumer.subscribe(std::slice::from_ref(topic), Box::new(NoRebalanceListener)).await?;
         Ok(consumer)
     }
@@ -245,7 +254,7 @@ impl Bench {
         self.eventually(&format!("broker {broker} leads again"), async || {
             let Ok(spread) = self.spread().await else { return Ok(false) };
             let own = || spread.partitions.iter().filter(|partition| partition.replicas == [broker]);
-            if own().any(|partition| partition.leader != Some(broker)) {
+            if own().next().is_none() || own().any(|partition| partition.leader != Some(broker)) {
                 return Ok(false);
             }
             // Until its session ends, one that was killed is said to lead. So it is asked.

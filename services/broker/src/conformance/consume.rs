@@ -70,8 +70,7 @@ async fn a_new_group_sees_old_records_from_the_earliest(bench: Bench) -> Result<
 async fn a_new_group_at_latest_sees_only_what_comes_later(bench: Bench) -> Result<(), Failure> {
     let topic = filled(&bench, 1, 10).await?;
     let mut consumer =
-        bench.consumer_with("latest", Properties::new().set("auto.offset.reset", "latest")).await?;
-    consumer.subscribe(std::slice::from_ref(&topic), Box::new(NoRebalanceListener)).await?;
+        bench.subscriber_with("latest", &topic, Properties::new().set("auto.offset.reset", "latest")).await?;
     let partition = TopicPartition::new(topic.clone(), 0);
     let deadline = bench.context().now() + Duration::from_secs(60);
     while consumer.position(&partition) != Some(10) {
@@ -89,8 +88,7 @@ async fn a_new_group_at_latest_sees_only_what_comes_later(bench: Bench) -> Resul
 async fn reading_resumes_after_the_committed_offset(bench: Bench) -> Result<(), Failure> {
     let topic = filled(&bench, 1, 20).await?;
     let limit = Properties::new().set("max.poll.records", 5);
-    let mut consumer = bench.consumer_with("g", limit).await?;
-    consumer.subscribe(std::slice::from_ref(&topic), Box::new(NoRebalanceListener)).await?;
+    let mut consumer = bench.subscriber_with("g", &topic, limit).await?;
     let first = bench.poll_count(&mut *consumer, 5).await?;
     bench.commit_all(&mut *consumer, &first).await?;
     consumer.close().await?;
@@ -162,8 +160,8 @@ async fn a_paused_partition_gives_nothing(bench: Bench) -> Result<(), Failure> {
 async fn a_poll_gives_at_most_max_poll_records(bench: Bench) -> Result<(), Failure> {
     let topic = filled(&bench, 1, 40).await?;
     let partition = TopicPartition::new(topic.clone(), 0);
-    let mut consumer = bench.consumer_with("g", Properties::new().set("max.poll.records", 7)).await?;
-    consumer.subscribe(std::slice::from_ref(&topic), Box::new(NoRebalanceListener)).await?;
+    let mut consumer =
+        bench.subscriber_with("g", &topic, Properties::new().set("max.poll.records", 7)).await?;
     let mut offsets: Vec<Offset> = Vec::new();
     let deadline = bench.context().now() + Duration::from_secs(60);
     while offsets.len() < 40 && bench.context().now() < deadline {
@@ -187,8 +185,7 @@ async fn a_record_above_the_fetch_limit_is_read(bench: Bench) -> Result<(), Fail
     }
     // The first batch comes whatever its size (KIP-74), or a reader could never go on.
     let limit = Properties::new().set("max.partition.fetch.bytes", 1_000);
-    let mut consumer = bench.consumer_with("g", limit).await?;
-    consumer.subscribe(std::slice::from_ref(&topic), Box::new(NoRebalanceListener)).await?;
+    let mut consumer = bench.subscriber_with("g", &topic, limit).await?;
     let got = bench.poll_count(&mut *consumer, 2).await?;
     let sizes: Vec<_> = got.iter().map(|record| record.value.as_ref().map_or(0, bytes::Bytes::len)).collect();
     ensure!(sizes == [20_000, 20_000], "records of {sizes:?} bytes came");
@@ -239,8 +236,7 @@ async fn committed_metadata_comes_back(bench: Bench) -> Result<(), Failure> {
 async fn auto_commit_commits_what_was_polled(bench: Bench) -> Result<(), Failure> {
     let topic = filled(&bench, 1, 10).await?;
     let auto = Properties::new().set("enable.auto.commit", true).set("auto.commit.interval.ms", 500);
-    let mut consumer = bench.consumer_with("g", auto).await?;
-    consumer.subscribe(std::slice::from_ref(&topic), Box::new(NoRebalanceListener)).await?;
+    let mut consumer = bench.subscriber_with("g", &topic, auto).await?;
     bench.poll_count(&mut *consumer, 10).await?;
     let partition = [TopicPartition::new(topic.clone(), 0)];
     let deadline = bench.context().now() + Duration::from_secs(30);

@@ -1,12 +1,13 @@
 //! Looking after a cluster that runs: its brokers, settings, groups, and who leads.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::bench::numbered;
 use super::{Bench, Failure, case_list, ensure};
 use crate::{
     Admin, ConfigChange, ConfigEntry, ConfigResource, ConfigSource, Consumer, ElectionType, Error, ErrorCode,
-    NewTopic, NoRebalanceListener, Properties, TopicPartition,
+    NewTopic, Properties, TopicPartition,
 };
 
 case_list![
@@ -29,12 +30,19 @@ fn is<T>(result: &Result<T, Error>, code: i16) -> bool {
 }
 
 async fn the_cluster_tells_its_brokers(bench: Bench) -> Result<(), Failure> {
-    let cluster = bench.admin().await?.describe_cluster().await?;
-    let told: Vec<i32> = cluster.brokers.iter().map(|broker| broker.node_id).collect();
-    let mut holding = bench.brokers().await?.into_iter();
-    ensure!(holding.all(|broker| told.contains(&broker)), "brokers hold replicas, told are {cluster:?}");
+    // A broker tells of the others what it has heard, and hears of one that starts a little later.
+    let there = bench.brokers().await?;
+    let admin = bench.admin().await?;
+    bench
+        .eventually(&format!("the cluster tells of the brokers {there:?}, which hold replicas"), async || {
+            let cluster = admin.describe_cluster().await?;
+            let told: BTreeSet<i32> = cluster.brokers.iter().map(|broker| broker.node_id).collect();
+            Ok(told.is_superset(&there))
+        })
+        .await?;
+    let cluster = admin.describe_cluster().await?;
     ensure!(
-        cluster.controller.is_some_and(|controller| told.contains(&controller)),
+        cluster.controller.is_some_and(|it| cluster.brokers.iter().any(|broker| broker.node_id == it)),
         "one of the brokers takes the controller's requests: {cluster:?}"
     );
     ensure!(!cluster.cluster_id.is_empty(), "a cluster has an id: {cluster:?}");
@@ -147,8 +155,7 @@ async fn a_broker_takes_a_setting_of_its_own(bench: Bench) -> Result<(), Failure
 async fn reader(bench: &Bench, topic: &Arc<str>, more: Properties) -> Result<Box<dyn Consumer>, Failure> {
     let producer = bench.producer().await?;
     bench.send_all(&*producer, topic, "k", numbered("v", 10)).await?;
-    let mut consumer = bench.consumer_with("g", more).await?;
-    consumer.subscribe(std::slice::from_ref(topic), Box::new(NoRebalanceListener)).await?;
+    let mut consumer = bench.subscriber_with("g", topic, more).await?;
     let records = bench.poll_count(&mut *consumer, 10).await?;
     bench.commit_all(&mut *consumer, &records).await?;
     Ok(consumer)

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use super::bench::{numbered, values};
 use super::{Bench, Failure, case_list, ensure};
-use crate::{
-    Consumer, NoRebalanceListener, OffsetAndMetadata, Producer, ProducerRecord, Properties, TopicPartition,
-};
+use crate::{Consumer, OffsetAndMetadata, Producer, ProducerRecord, Properties, TopicPartition};
 
 case_list![
     committed_records_are_seen_whole_and_in_order[Transactions],
@@ -58,10 +56,7 @@ async fn transaction(
 
 async fn reader(bench: &Bench, topic: &Arc<str>, isolation: &str) -> Result<Box<dyn Consumer>, Failure> {
     let group = format!("g-{isolation}");
-    let mut consumer =
-        bench.consumer_with(&group, Properties::new().set("isolation.level", isolation)).await?;
-    consumer.subscribe(std::slice::from_ref(topic), Box::new(NoRebalanceListener)).await?;
-    Ok(consumer)
+    bench.subscriber_with(&group, topic, Properties::new().set("isolation.level", isolation)).await
 }
 
 async fn committed_records_are_seen_whole_and_in_order(bench: Bench) -> Result<(), Failure> {

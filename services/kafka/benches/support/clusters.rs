@@ -20,9 +20,6 @@ pub(crate) const TOPIC: &str = "bench";
 /// Its partitions.
 pub(crate) const PARTITIONS: i32 = 6;
 
-/// How long a broker may take until it is unfenced.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
-
 /// What a cluster is made of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -82,10 +79,7 @@ fn serve(runtime: &Runtime, brokers: u32) -> Started {
     let nodes = runtime.block_on(async {
         let nodes = Loopback::start(cluster, Seed(1));
         let clock = RealHost::new("clock", Seed(0)).into_context();
-        let cluster = nodes.cluster();
-        while !cluster.brokers().all(|node| cluster.is_live(node)) {
-            clock.sleep(LOOK_AGAIN).await;
-        }
+        nodes.cluster().until_live(&clock).await;
         nodes
     });
     let bootstrap = nodes.cluster().bootstrap_servers();
