@@ -86,7 +86,6 @@ async fn a_deleted_topic_is_gone(bench: Bench) -> Result<(), Failure> {
 
 async fn earliest_and_latest_are_the_ends_of_the_log(bench: Bench) -> Result<(), Failure> {
     let topic = bench.topic("t", 1).await?;
-    bench.brokers().await?;
     let partition = TopicPartition::new(topic.clone(), 0);
     let admin = bench.admin().await?;
     let ends = async || {

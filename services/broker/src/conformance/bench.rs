@@ -64,11 +64,20 @@ impl Bench {
         format!("{}.{}.{part}", self.subject.run_id(), self.case)
     }
 
-    /// Creates a topic with so many partitions and gives its name.
+    /// Creates a topic with so many partitions, of which every broker has heard, and gives its name.
     pub async fn topic(&self, part: &str, partitions: i32) -> Result<Arc<str>, Failure> {
         let name = self.name(part);
-        self.admin().await?.create_topics(&[NewTopic::new(name.clone(), partitions)]).await?;
+        self.create(NewTopic::new(name.clone(), partitions)).await?;
         Ok(name.into())
+    }
+
+    /// Creates a topic, and returns when every broker has heard of it. Clients wait for its leaders only, and any broker may be asked
+    /// about it. Brokers hear of what is made in its order: one that leads a partition of a later topic has heard of this one.
+    pub(super) async fn create(&self, topic: NewTopic) -> Result<(), Failure> {
+        let later = on_every_broker(format!("{}.later", topic.name));
+        let admin = self.admin().await?;
+        admin.create_topics(&[topic]).await?;
+        Ok(admin.create_topics(&[later]).await?)
     }
 
     pub(super) async fn admin(&self) -> Result<Arc<dyn Admin>, Failure> {
@@ -242,8 +251,7 @@ impl Bench {
         }
     }
 
-    /// The brokers of the cluster. The first call of a case makes a topic and waits for a leader on every broker, so that by then each
-    /// has heard of what was made earlier. Later calls wait for nothing.
+    /// The brokers of the cluster. The first call of a case makes a topic with a leader on every broker. Later calls wait for nothing.
     pub(super) async fn brokers(&self) -> Result<BTreeSet<i32>, Failure> {
         let spread = self.spread().await?;
         Ok(spread.partitions.iter().flat_map(|partition| &partition.replicas).copied().collect())
@@ -267,15 +275,14 @@ impl Bench {
         .await
     }
 
-    /// A topic that has at least one partition alone on each broker.
+    /// A topic that is on every broker.
     async fn spread(&self) -> Result<TopicDescription, Failure> {
         let (admin, name) = (self.admin().await?, self.name("spread"));
         let found = admin.describe_topics(&[&name]).await?;
         if let Some(found) = found.into_iter().next() {
             return Ok(found);
         }
-        let topic = NewTopic { replication_factor: Some(1), ..NewTopic::new(name.clone(), 6) };
-        admin.create_topics(&[topic]).await?;
+        admin.create_topics(&[on_every_broker(name.clone())]).await?;
         let found = admin.describe_topics(&[&name]).await?;
         found.into_iter().next().ok_or_else(|| Failure(format!("{name} was created and is not there")))
     }
@@ -288,6 +295,11 @@ impl Bench {
     ) -> Result<(), Failure> {
         Ok(consumer.commit(&positions_after(records)).await?)
     }
+}
+
+/// A topic that has at least one partition alone on each broker.
+fn on_every_broker(name: String) -> NewTopic {
+    NewTopic { replication_factor: Some(1), ..NewTopic::new(name, 6) }
 }
 
 /// The position after the last record of each partition.

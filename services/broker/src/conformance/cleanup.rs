@@ -22,7 +22,7 @@ async fn topic(bench: &Bench, config: &[(&str, &str)]) -> Result<Arc<str>, Failu
     let name = bench.name("t");
     let config = config.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
     let topic = NewTopic { config: config.collect::<BTreeMap<_, _>>(), ..NewTopic::new(name.clone(), 1) };
-    bench.admin().await?.create_topics(&[topic]).await?;
+    bench.create(topic).await?;
     Ok(name.into())
 }
 

@@ -83,7 +83,6 @@ fn change(name: &str, change: ConfigChange) -> [(String, ConfigChange); 1] {
 async fn a_topics_setting_changes_and_goes_back(bench: Bench) -> Result<(), Failure> {
     const NAME: &str = "retention.ms";
     let topic = ConfigResource::Topic(bench.topic("t", 1).await?.to_string());
-    bench.brokers().await?;
     let admin = &*bench.admin().await?;
     let before = entry(admin, &topic, NAME).await?;
     ensure!(before.source != ConfigSource::Topic, "nobody has set it yet: {before:?}");
@@ -101,7 +100,6 @@ async fn a_topics_setting_changes_and_goes_back(bench: Bench) -> Result<(), Fail
 async fn a_list_grows_and_shrinks_by_a_word(bench: Bench) -> Result<(), Failure> {
     const NAME: &str = "cleanup.policy";
     let topic = ConfigResource::Topic(bench.topic("t", 1).await?.to_string());
-    bench.brokers().await?;
     let admin = &*bench.admin().await?;
     admin.alter_configs(&topic, &change(NAME, ConfigChange::Append("compact".into()))).await?;
     becomes(&bench, admin, &topic, NAME, ("delete,compact", ConfigSource::Topic)).await?;
@@ -111,7 +109,6 @@ async fn a_list_grows_and_shrinks_by_a_word(bench: Bench) -> Result<(), Failure>
 
 async fn a_value_that_is_none_changes_nothing(bench: Bench) -> Result<(), Failure> {
     let name = bench.topic("t", 1).await?;
-    bench.brokers().await?;
     let topic = ConfigResource::Topic(name.to_string());
     let admin = &*bench.admin().await?;
     let both = [
@@ -246,7 +243,6 @@ async fn what_a_group_committed_is_forgotten_when_nobody_reads_it(bench: Bench) 
 
 async fn an_election_that_is_not_needed_changes_nothing(bench: Bench) -> Result<(), Failure> {
     let topic = bench.topic("t", 2).await?;
-    bench.brokers().await?;
     let admin = bench.admin().await?;
     let before = admin.describe_topics(&[&topic]).await?;
     let all: Vec<_> = (0..2).map(|number| TopicPartition::new(topic.clone(), number)).collect();
@@ -261,9 +257,9 @@ async fn an_election_that_is_not_needed_changes_nothing(bench: Bench) -> Result<
 
 async fn the_first_replica_leads_again_after_an_election(bench: Bench) -> Result<(), Failure> {
     let name = bench.name("t");
-    let admin = &*bench.admin().await?;
     let topic = NewTopic { replication_factor: Some(3), ..NewTopic::new(name.clone(), 1) };
-    admin.create_topics(&[topic]).await?;
+    bench.create(topic).await?;
+    let admin = &*bench.admin().await?;
     let asked = &*name;
     let see = async |sentence: &str, holds: &(dyn Fn(Option<i32>, &[i32]) -> bool + Sync)| {
         bench

@@ -226,7 +226,7 @@ async fn a_time_too_far_ahead_is_refused(bench: Bench) -> Result<(), Failure> {
 async fn log_append_time_is_the_brokers(bench: Bench) -> Result<(), Failure> {
     let name = bench.name("t");
     let config = BTreeMap::from([("message.timestamp.type".to_owned(), "LogAppendTime".to_owned())]);
-    bench.admin().await?.create_topics(&[NewTopic { config, ..NewTopic::new(name.clone(), 1) }]).await?;
+    bench.create(NewTopic { config, ..NewTopic::new(name.clone(), 1) }).await?;
     let producer = bench.producer().await?;
     let sent_at = bench.context().now();
     let timestamp = Some(Timestamp::from_millis(sent_at.as_millis() - 600_000));

@@ -37,9 +37,8 @@ async fn replicated(
     let config: BTreeMap<_, _> =
         config.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
     let topic = NewTopic { replication_factor: Some(replicas), config, ..NewTopic::new(name.clone(), 1) };
-    let admin = bench.admin().await?;
-    admin.create_topics(&[topic]).await?;
-    let (admin, asked) = (&admin, name.as_str());
+    bench.create(topic).await?;
+    let (admin, asked) = (&bench.admin().await?, name.as_str());
     bench
         .eventually("all replicas are in sync", async || {
             let described = admin.describe_topics(&[asked]).await?;
