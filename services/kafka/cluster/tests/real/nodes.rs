@@ -66,10 +66,16 @@ fn a_stopped_broker_leaves_in_order(kafka: &RealKafka) -> Result<(), Failed> {
     kafka.pause(1)?;
     kafka.stop(1)?;
     assert!(!kafka.is_ready(), "a broker is gone");
-    let started = Instant::now();
+    let stopped = Instant::now();
     // It told the controller, so nobody waits for its session: the others know within a moment.
-    while kafka_lists(kafka, 2).map_or(true, |listed| listed.contains(&1)) {
-        assert!(started.elapsed() < Duration::from_secs(5), "its session was waited for");
+    loop {
+        let asked = stopped.elapsed();
+        match kafka_lists(kafka, 2) {
+            Ok(listed) if !listed.contains(&1) => break,
+            Ok(_) => assert!(asked < Duration::from_secs(5), "its session was waited for"),
+            // A broker that is busy tells nothing of the one that is gone.
+            Err(_) => assert!(asked < LIMIT, "nobody tells"),
+        }
         std::thread::sleep(Duration::from_millis(50));
     }
     // As after a test that panicked between.
@@ -100,7 +106,8 @@ fn a_broker_that_does_not_end_as_asked_can_be_killed(kafka: &RealKafka) -> Resul
         assert!(kafka.is_running(1)?, "it waits for the controller");
         let began = Instant::now();
         assert!(kafka.kill(1)?, "it still ran");
-        assert!(began.elapsed() < Duration::from_secs(2), "the kill waited for the controlled shutdown");
+        // Whoever asked it to end waits for a minute.
+        assert!(began.elapsed() < Duration::from_secs(30), "the kill waited for the controlled shutdown");
         let stopped = stopping.join().map_err(|_| "`stop` panicked")?;
         assert!(matches!(stopped, Err(ClusterError::NotReady(_))), "it did not end as asked: {stopped:?}");
         Ok(())
@@ -132,7 +139,7 @@ fn a_broker_that_dies_by_itself_is_named(kafka: &RealKafka) -> Result<(), Failed
         if let Some(dead) = kafka.dead_by_itself()? {
             break dead;
         }
-        assert!(began.elapsed() < Duration::from_secs(5), "nobody noticed");
+        assert!(began.elapsed() < LIMIT, "nobody noticed");
         std::thread::sleep(Duration::from_millis(10));
     };
     assert!(dead.starts_with("node 2 is not there: ") && dead.contains("log ends with:\n"), "{dead}");
