@@ -518,6 +518,7 @@ fn nothing_is_left_after(signal: &str) -> Result<Completion, Failed> {
     send(signal, &format!("{}{}", if is_terminal { "-" } else { "" }, run.id()))?;
     let deadline = Instant::now() + GONE_WITHIN;
     let status = run.wait()?;
+    let ended = Instant::now();
     let expected = if signal == "KILL" { None } else { Some(130) };
     let left = || -> Result<Vec<String>, Failed> {
         let mut left = still_there(&there);
@@ -534,7 +535,7 @@ fn nothing_is_left_after(signal: &str) -> Result<Completion, Failed> {
     if status.code() != expected {
         return Err(format!("after SIG{signal} it ended with {status}").into());
     }
-    if Instant::now() > deadline {
+    if ended > deadline {
         return Err(format!("it ended {GONE_WITHIN:?} after SIG{signal}").into());
     }
     Ok(Completion::Completed)
