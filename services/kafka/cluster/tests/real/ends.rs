@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use shakedown_cluster::{NoKafka, RealKafka, Spec};
 use tempfile::TempDir;
 
-use crate::traces::{GONE_WITHIN, is_empty, left, made_by_an_engine, wait};
+use crate::traces::{GONE_WITHIN, is_empty, left, made_by_an_engine, processes, wait};
 
 /// Of a run with a cluster of its own.
 pub(crate) type Claim = fn() -> Result<(), Failed>;
@@ -40,6 +40,9 @@ pub(crate) const CLAIMS: &[(&str, Claim)] = &[
 const FOLDER: &str = "SHAKEDOWN_TEST_KILLED_IN";
 /// Says that it pauses a broker first.
 const PAUSES: &str = "SHAKEDOWN_TEST_PAUSES";
+/// How long a container may be left that was being made when its run was killed: its guardian waits up to eight seconds for it,
+/// and then the engine takes its time to remove it.
+const REMOVED_WITHIN: Duration = Duration::from_secs(30);
 /// How long a cluster may take to start.
 const STARTED_WITHIN: Duration = Duration::from_secs(150);
 
@@ -155,11 +158,19 @@ fn nothing_is_left(signal: Signal, when: When) -> Result<(), Failed> {
     }
     assert!(!left()?.is_empty(), "a cluster runs, and none of its processes is seen");
     run.end_by(signal)?;
-    let gone = wait("nothing", GONE_WITHIN, || Ok(left()?.is_empty() && is_empty(run.folder.path())?));
+    let ended = Instant::now();
+    let removed_within = if when == When::Starting { REMOVED_WITHIN } else { GONE_WITHIN };
+    let nothing_runs =
+        || -> Result<bool, Failed> { Ok(processes(&name)?.is_empty() && is_empty(run.folder.path())?) };
+    let gone = wait("nothing runs", GONE_WITHIN, nothing_runs).and_then(|()| {
+        let span = removed_within.saturating_sub(ended.elapsed());
+        wait("nothing", span, || Ok(left()?.is_empty()))
+    });
     gone.map_err(|_| {
         let what = left().unwrap_or_default().join("\n");
         Failed::from(format!(
-            "ten seconds after {signal:?}: {what}\nin {name}: {:?}",
+            "{:?} after {signal:?}: {what}\nin {name}: {:?}",
+            ended.elapsed(),
             is_empty(run.folder.path())
         ))
     })
@@ -182,15 +193,17 @@ fn nothing_is_left_of_runs_that_are_killed_while_their_nodes_are_made() -> Resul
     }
     // Not until nothing is seen, which may be too early.
     std::thread::sleep(GONE_WITHIN);
-    for (moment, run) in runs {
-        let left = left(&run.name(), &before)?;
+    for (moment, run) in &runs {
+        let left = processes(&run.name())?;
         assert!(left.is_empty(), "killed after {moment:?}, and ten seconds later: {left:?}");
         assert!(
             is_empty(run.folder.path())?,
             "killed after {moment:?}, and ten seconds later there are files"
         );
     }
-    Ok(())
+    let made = || made_by_an_engine().difference(&before).cloned().collect::<Vec<_>>();
+    wait("nothing", REMOVED_WITHIN - GONE_WITHIN, || Ok(made().is_empty()))
+        .map_err(|_| Failed::from(format!("{REMOVED_WITHIN:?} after the last was killed: {:?}", made())))
 }
 
 fn the_logs_of_a_cluster_that_does_not_start_are_kept() -> Result<(), Failed> {

@@ -10,10 +10,13 @@ use libtest_mimic::Failed;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
-use crate::traces::{GONE_WITHIN, left, made_by_an_engine, said, wait};
+use crate::traces::{left, made_by_an_engine, said, wait};
 
 /// What it gives is a reason to skip.
 pub(crate) type Claim = fn() -> Result<Option<&'static str>, Failed>;
+
+/// How long an engine may take to start or to stop, of which nothing is promised.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const CLAIMS: &[(&str, Claim)] = &[
     ("an_engine_and_its_containers_stop_when_the_run_is_killed", || {
@@ -100,8 +103,8 @@ impl Place {
     }
 
     fn is_clean_in_time(&self) -> Result<(), Failed> {
-        wait("nothing is left", GONE_WITHIN, || Ok(self.left()?.is_empty() && !self.folder.exists()))
-            .map_err(|_| Failed::from(format!("ten seconds later: {:?}", self.left())))
+        wait("nothing is left", PATIENCE, || Ok(self.left()?.is_empty() && !self.folder.exists()))
+            .map_err(|_| Failed::from(format!("{PATIENCE:?} later: {:?}", self.left())))
     }
 }
 
@@ -161,7 +164,7 @@ fn an_engine_stops_when_the_run_is_killed_while_it_starts() -> Result<(), Failed
     // The script and what it starts are killed with the run, as those are who belong to one terminal.
     let mut script = place.script(&["start", "--for", &run.id()]).process_group(0).spawn()?;
     let engine = |line: &String| line.contains("dockerd --config-file");
-    let seen = wait("the engine starts", GONE_WITHIN, || Ok(place.left()?.iter().any(engine)));
+    let seen = wait("the engine starts", PATIENCE, || Ok(place.left()?.iter().any(engine)));
     let killed = kill_process_group(Pid::from_child(&script), Signal::KILL);
     run.kill()?;
     script.wait()?;

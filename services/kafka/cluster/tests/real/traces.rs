@@ -10,15 +10,17 @@ use libtest_mimic::Failed;
 /// How long anything may be left of whatever was killed. Issue and README promise it.
 pub(crate) const GONE_WITHIN: Duration = Duration::from_secs(10);
 
-/// The processes whose command line has the name, as `ps` shows them, and what an engine made since.
+/// The processes whose command line has the name, and what an engine made since.
 pub(crate) fn left(name: &str, before: &BTreeSet<String>) -> Result<Vec<String>, Failed> {
-    let processes = said("ps", &["-eo", "pid,args"]).ok_or("`ps` fails")?;
-    let made = made_by_an_engine();
-    Ok(processes
-        .into_iter()
-        .filter(|line| line.contains(name))
-        .chain(made.difference(before).cloned())
-        .collect())
+    let mut left = processes(name)?;
+    left.extend(made_by_an_engine().difference(before).cloned());
+    Ok(left)
+}
+
+/// The processes whose command line has the name, as `ps` shows them.
+pub(crate) fn processes(name: &str) -> Result<Vec<String>, Failed> {
+    let all = said("ps", &["-eo", "pid,args"]).ok_or("`ps` fails")?;
+    Ok(all.into_iter().filter(|line| line.contains(name)).collect())
 }
 
 /// The containers and networks of clusters, if there is an engine.
