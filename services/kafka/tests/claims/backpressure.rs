@@ -1,11 +1,12 @@
 //! Applications that are slower than Kafka.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use broker::Properties;
 use shakedown_rdkafka::{ClientKind, PartitionStatistics};
 
-use crate::bed::{Bed, by_partition, partition, send};
+use crate::bed::{Bed, by_partition, partition, poll, send};
 
 const RECORDS: usize = 10_000;
 const BYTES: usize = 1_000;
@@ -20,12 +21,24 @@ async fn a_consumer_that_holds_back_keeps_its_membership_and_buffers_nothing() {
     let first = bed.read(&mut *consumer, 100).await;
     // The other 400 were fetched along with these, and are dropped.
     consumer.pause(&[partition(0)]);
-    send(&*producer, 0, 500..RECORDS, BYTES).await;
+    let sent = Cell::new(false);
+    let sending = async {
+        send(&*producer, 0, 500..RECORDS, BYTES).await;
+        sent.set(true);
+    };
+    // Sending takes a busy machine longer than a member may be silent.
+    let polling = async {
+        while !sent.get() {
+            let records = poll(&mut *consumer, Duration::from_millis(200)).await;
+            assert_eq!(records.len(), 0, "it is paused");
+        }
+    };
+    tokio::join!(sending, polling);
     let joined = consumer.group_metadata();
     let paused_at = bed.context.now();
     // Longer than a member may be silent, by both measures.
     while bed.context.now().since(paused_at) < Duration::from_secs(8) {
-        let records = consumer.poll(Duration::from_millis(200)).await.expect("a poll");
+        let records = poll(&mut *consumer, Duration::from_millis(200)).await;
         assert_eq!(records.len(), 0, "it is paused");
     }
     let said = bed.said(ClientKind::Consumer).expect("it was polled");
@@ -50,7 +63,7 @@ async fn a_consumer_that_only_reads_slowly_buffers_no_more_than_its_properties_s
     let mut most = 0;
     let mut read = 0;
     while read < 1_000 {
-        let records = consumer.poll(Duration::from_secs(1)).await.expect("a poll");
+        let records = poll(&mut *consumer, Duration::from_secs(1)).await;
         read += records.len();
         bed.context.sleep(Duration::from_millis(10)).await;
         let Some(said) = bed.said(ClientKind::Consumer) else { continue };

@@ -74,11 +74,7 @@ impl Bed {
         let mut read = Vec::new();
         while read.len() < count {
             assert!(self.context.now() < deadline, "{} of {count} records came", read.len());
-            match consumer.poll(Duration::from_millis(100)).await {
-                Ok(records) => read.extend(records),
-                // The next poll goes on, as the interface says.
-                Err(error) => assert!(error.is_retriable(), "a poll: {error}"),
-            }
+            read.extend(poll(consumer, Duration::from_millis(100)).await);
         }
         assert_eq!(read.len(), count, "more came than were sent");
         read
@@ -103,7 +99,7 @@ impl Bed {
         loop {
             match &mut consumer {
                 Some(consumer) => {
-                    let records = consumer.poll(Duration::from_millis(20)).await.expect("a poll");
+                    let records = poll(&mut **consumer, Duration::from_millis(20)).await;
                     assert_eq!(records, [], "nothing was to be read any more");
                 }
                 None => self.context.sleep(Duration::from_millis(20)).await,
@@ -112,6 +108,17 @@ impl Bed {
                 Some(said) if wanted(&said) => return said,
                 said => assert!(self.context.now() < deadline, "it says {said:?}"),
             }
+        }
+    }
+}
+
+/// Polls once. What the next poll gets over gives nothing, as the interface says.
+pub(crate) async fn poll(consumer: &mut dyn Consumer, span: Duration) -> Vec<ConsumerRecord> {
+    match consumer.poll(span).await {
+        Ok(records) => records,
+        Err(error) => {
+            assert!(error.is_retriable(), "a poll: {error}");
+            Vec::new()
         }
     }
 }

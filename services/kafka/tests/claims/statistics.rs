@@ -6,7 +6,7 @@ use broker::{Broker as _, OffsetAndMetadata, ProducerRecord, Properties};
 use context::Timestamp;
 use shakedown_rdkafka::{ClientKind, PartitionStatistics};
 
-use crate::bed::{Bed, TOPIC, by_partition, partition, send};
+use crate::bed::{Bed, TOPIC, by_partition, partition, poll, send};
 
 #[tokio::test]
 async fn the_lag_of_a_paused_consumer_is_what_it_has_not_read() {
@@ -124,7 +124,7 @@ async fn without_an_interval_nobody_says_anything() {
     let mut consumer = bed.consumer(silent).await;
     bed.read(&mut *consumer, 10).await;
     bed.context.sleep(Duration::from_millis(500)).await;
-    consumer.poll(Duration::from_millis(100)).await.expect("a poll");
+    poll(&mut *consumer, Duration::from_millis(100)).await;
     assert_eq!(bed.broker.statistics().clients(), []);
     consumer.close().await.expect("a close");
 }
