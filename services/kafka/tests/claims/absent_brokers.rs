@@ -9,7 +9,13 @@ use crate::bed::Bed;
 /// Polls until the cluster has so many brokers.
 async fn brokers_are(bed: &Bed, admin: &dyn Admin, count: usize) {
     let deadline = bed.context.now() + Duration::from_secs(60);
-    while admin.describe_cluster().await.expect("the others answer").brokers.len() != count {
+    loop {
+        match admin.describe_cluster().await {
+            Ok(cluster) if cluster.brokers.len() == count => return,
+            Ok(_) => {}
+            // It went to one that is not there.
+            Err(error) => assert!(error.is_retriable(), "the others answer: {error}"),
+        }
         assert!(bed.context.now() < deadline, "the cluster has not become {count} brokers");
         bed.context.sleep(Duration::from_millis(100)).await;
     }
