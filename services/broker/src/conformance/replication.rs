@@ -97,7 +97,7 @@ async fn too_few_replicas_in_sync_refuse_a_careful_producer(bench: Bench) -> Res
     let (topic, replicas) = replicated(&bench, 2, &[("min.insync.replicas", "2")]).await?;
     let hasty = Properties::new().set("message.timeout.ms", 5_000).set("request.timeout.ms", 2_000);
     let producer = bench.producer_with(hasty.set("enable.idempotence", false)).await?;
-    bench.send_all(&*producer, &topic, "k", ["before".into()]).await?;
+    bench.send_all(&*bench.producer().await?, &topic, "k", ["before".into()]).await?;
     bench.subject().kill_broker(replicas[1]).await?;
     in_sync_are(&bench, &topic, &replicas[..1]).await?;
     // The leader may be the last to hear of it, and appends the first of these then. That one fails when its five seconds are over, and
