@@ -46,7 +46,7 @@ async fn three_brokers_take_records_and_give_them_back() {
 }
 
 #[test]
-fn it_serves_within_a_second() {
+fn it_serves_within_seconds() {
     let start = || {
         let started = Instant::now();
         let serving = Serving::start(3, &[]);
@@ -55,9 +55,9 @@ fn it_serves_within_a_second() {
         assert_eq!(serving.ended().0, Some(0));
         took
     };
-    // 50 ms by itself; the tests beside this one want the processors, too.
+    // 50 ms by itself, which is for the benches to measure: the tests beside this one, and others, want the processors too.
     let took = (0..5).map(|_| start()).min().expect("five starts");
-    assert!(took < Duration::from_secs(1), "it took {took:?}");
+    assert!(took < Duration::from_secs(5), "it took {took:?}");
 }
 
 #[test]
