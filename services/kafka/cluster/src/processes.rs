@@ -20,8 +20,8 @@ const FORMATTED_WITHIN: Duration = Duration::from_secs(120);
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
 /// How often a node that was asked to end is looked after.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// How long it may take until the end of a process is seen.
-const SEEN_WITHIN: Duration = Duration::from_secs(1);
+/// How long it may take until the end of a process is seen. Waited for only where one cannot be told to end.
+const SEEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// A node. Nobody holds its lock while Kafka takes its time: whoever kills it must not wait for one who waits for its end.
 struct Node {
