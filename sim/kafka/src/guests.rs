@@ -151,7 +151,7 @@ mod tests {
     #[tokio::test]
     async fn who_is_idle_is_shown_out_and_who_is_not_stays() {
         let context = context();
-        let guests = Arc::new(Guests::new(10, 200));
+        let guests = Arc::new(Guests::new(10, 3_000));
         context.spawn("watch", guests.clone().watch(context.clone()));
         let idle = guests.welcome(ConnectionId(0), guests.place().await, context.now());
         let busy = guests.welcome(ConnectionId(1), guests.place().await, context.now());

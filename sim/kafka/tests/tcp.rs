@@ -18,7 +18,7 @@ fn config(first_port: u16) -> ClusterConfig {
     // A short session, so that a restart need not wait nine seconds.
     ClusterConfig::simulated(1)
         .at(own_address(), first_port)
-        .with("broker.session.timeout.ms", 1_000)
+        .with("broker.session.timeout.ms", 3_000)
         .with("broker.heartbeat.interval.ms", 200)
 }
 

@@ -109,7 +109,7 @@ async fn an_answer_that_does_not_come_in_time_closes_the_connection_for_all() {
         stream.read_to_end(&mut rest).await.expect("the client closes");
     })
     .await;
-    let (short, long) = (beat(&connection, 200), beat(&connection, 60_000));
+    let (short, long) = (beat(&connection, 5_000), beat(&connection, 60_000));
     let failed = short.await.expect_err("no answer");
     assert_eq!((failed.error.code, failed.sent), (ErrorCode::TimedOut, true));
     let failed = long.await.expect_err("closed with the first");
