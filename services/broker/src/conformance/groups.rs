@@ -201,7 +201,7 @@ async fn a_member_that_is_told_where_to_go_on_reads_its_other_partitions_on(
 
 async fn a_member_that_dies_is_replaced_after_its_session(bench: Bench) -> Result<(), Failure> {
     let topic = bench.topic("t", 4).await?;
-    let long = Properties::new().set("session.timeout.ms", 12_000);
+    let long = Properties::new().set("session.timeout.ms", 30_000);
     let mut members = vec![
         bench.subscriber_with("g", &topic, long.clone()).await?,
         bench.subscriber_with("g", &topic, long).await?,
@@ -212,7 +212,7 @@ async fn a_member_that_dies_is_replaced_after_its_session(bench: Bench) -> Resul
     poll_until(&bench, &mut members, "the survivor holds all", |held| shared(held, 4, 4..=4)).await?;
     let took = bench.context().now().since(before);
     // Its last heartbeat was one interval (1 s) before the death, and more where an answer was late. A leave takes a moment.
-    ensure!(took >= Duration::from_secs(9), "noticed before the session of 12 s could end: {took:?}");
+    ensure!(took >= Duration::from_secs(15), "noticed before the session of 30 s could end: {took:?}");
     for member in members {
         member.close().await?;
     }
@@ -431,10 +431,15 @@ async fn a_rebalance_loses_nothing_and_repeats_nothing_that_was_committed(
     let mut members = vec![member(&bench, &topic).await?];
     let mut committed: BTreeMap<TopicPartition, i64> = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    let deadline = bench.context().now() + Duration::from_secs(90);
+    let mut last_new = bench.context().now();
     let (mut sent, mut round) = (0, 0);
     while sent < 600 || seen.len() < sent {
-        ensure!(bench.context().now() < deadline, "{} of {sent} records were read within 90 s", seen.len());
+        let silence = bench.context().now().since(last_new);
+        ensure!(
+            silence < Duration::from_secs(90),
+            "{} of {sent} records came, and no more in 90 s",
+            seen.len()
+        );
         if sent < 600 {
             let record =
                 |number| ProducerRecord::new(topic.clone(), format!("k{number}"), format!("v{number}"));
@@ -465,7 +470,9 @@ async fn a_rebalance_loses_nothing_and_repeats_nothing_that_was_committed(
                     record.partition,
                     record.offset
                 );
-                seen.insert(text(record.value.as_deref()));
+                if seen.insert(text(record.value.as_deref())) {
+                    last_new = bench.context().now();
+                }
             }
             let positions = super::bench::positions_after(&records);
             // A commit that the rebalance refuses is none: its records may come again.
