@@ -10,10 +10,10 @@ use super::{Answer, LARGEST, Writer};
 use crate::{Admin, Error, ErrorCode, NewTopic, Offset, OffsetSpec, Properties, TopicPartition};
 
 /// A broker that was killed so long ago is known to be gone, or is back.
-const SESSION_IS_OVER: Duration = Duration::from_secs(12);
+const SESSION_IS_OVER: Duration = Duration::from_secs(15);
 /// So long after it came into sync a replica has heard where its leader's log begins, which may be half a second later than
 /// the leader hears of it, and has written it down ([`crate::conformance::FREQUENT_CLEANUP`]).
-const START_IS_WRITTEN: Duration = Duration::from_secs(4);
+const START_IS_WRITTEN: Duration = Duration::from_secs(6);
 
 pub(super) struct Place {
     pub(super) bench: Bench,

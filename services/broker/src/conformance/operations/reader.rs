@@ -9,7 +9,7 @@ use super::shown;
 use crate::{Consumer, ConsumerRecord, Error, ErrorCode, Offset, Properties, TopicPartition};
 
 /// A reader that should get more records, and to whom nothing comes for so long, gets none: a leader's death costs less.
-const SILENCE: Duration = Duration::from_secs(15);
+const SILENCE: Duration = Duration::from_secs(30);
 /// A reader that should get no more waits so long for what it should not get.
 const SHORT_SILENCE: Duration = Duration::from_millis(500);
 
