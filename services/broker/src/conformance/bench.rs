@@ -32,7 +32,7 @@ impl From<Error> for Failure {
 
 /// The longest that a case waits for a fact. Real Kafka's slowest here is a killed broker's session of 9 s with an
 /// election and a client's backoff on top; the rest is for machines that are busy.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// One case's bench: names of its own and the clients it makes.
 pub struct Bench {
