@@ -170,7 +170,8 @@ async fn what_is_committed_is_read_and_what_is_aborted_is_not(desk: Desk) {
 
 async fn readers_of_what_is_committed_wait_behind_an_open_transaction(desk: Desk) {
     let topic = desk.topic("lso", 1).await;
-    let producer = desk.producer("lso", &[]).await;
+    // Its transaction is open for as long as two readers need, on a busy machine too.
+    let producer = desk.producer("lso", &[("transaction.timeout.ms", "600000")]).await;
     producer.begin_transaction().await.expect("begun");
     send(&producer, &topic, "open").await.expect("sent");
     let plain = desk.broker.producer(&desk.properties(&[])).await.expect("sound properties");
@@ -431,12 +432,14 @@ async fn a_batch_that_is_too_large_is_refused_at_once_or_sent_until_its_time_is_
             assert!(took < Duration::from_secs(30), "{took:?}");
         }
     }
-    send(&producer, &topic, "alone").await.expect("the producer goes on");
+    // A busy machine may take longer for one than a record's time is.
+    desk.eventually("the producer goes on", || async { send(&producer, &topic, "alone").await.is_ok() })
+        .await;
 }
 
 async fn a_transaction_that_takes_too_long_is_ended_by_its_coordinator(desk: Desk) {
     let topic = desk.topic("slow", 1).await;
-    let producer = desk.producer("slow", &[("transaction.timeout.ms", "2000")]).await;
+    let producer = desk.producer("slow", &[("transaction.timeout.ms", "15000")]).await;
     producer.begin_transaction().await.expect("begun");
     send(&producer, &topic, "slow").await.expect("sent");
     let plain = desk.broker.producer(&desk.properties(&[])).await.expect("sound properties");
