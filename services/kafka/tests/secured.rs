@@ -5,14 +5,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "real processes, files and ports")]
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use broker::{Broker as _, Error, ErrorCode, NewTopic, ProducerRecord, Properties, TopicPartition};
-use cluster::{Jars, Listener, Processes, Spec};
+use cluster::{Jars, Listener, Processes, Spec, ports};
 use context::Seed;
 use context::real::RealHost;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -103,8 +102,8 @@ impl Secured {
         };
         let folder = tempfile::tempdir().map_err(broken("a folder"))?;
         let store = make_key(&folder).map_err(Missing::Broken)?;
-        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr().map(|at| at.port());
-        let ports = [free().map_err(broken("a port"))?, free().map_err(broken("a port"))?];
+        let ports = ports::free(2).map_err(broken("ports"))?;
+        let ports = [ports[0], ports[1]];
         let mut spec = Spec::for_tests(1).with([
             ("ssl.keystore.type", "PKCS12"),
             ("ssl.keystore.location", &store.display().to_string()),
@@ -191,13 +190,24 @@ fn make_key(folder: &TempDir) -> Result<PathBuf, String> {
     Ok(store)
 }
 
-/// Writes a record and reads it, each with clients of these properties.
+/// As [`write_and_read_within`], with all the time that a busy machine needs.
 fn write_and_read(topic: &str, properties: Properties) -> Result<(), Error> {
+    write_and_read_within(Duration::from_secs(120), topic, properties)
+}
+
+/// How whoever is to be refused is refused: librdkafka tries for twenty seconds.
+fn refused(topic: &str, properties: Properties) -> Error {
+    let fate = write_and_read_within(Duration::from_secs(20), topic, properties);
+    fate.expect_err("it is let in")
+}
+
+/// Writes a record, within this span, and reads it, each with clients of these properties.
+fn write_and_read_within(span: Duration, topic: &str, properties: Properties) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let context = RealHost::new("tester", Seed(7)).into_context();
         let broker = RdKafkaBroker::new(context.clone(), properties);
-        let soon = Properties::new().set("delivery.timeout.ms", 20_000);
+        let soon = Properties::new().set("delivery.timeout.ms", span.as_millis());
         let producer = broker.producer(&soon).await?;
         let sent = producer.send(ProducerRecord::new(topic, "key", "value")).await?;
         let admin = broker.admin(&Properties::new()).await?;
@@ -226,7 +236,7 @@ fn a_user_with_a_password_writes_and_reads(secured: &Secured) {
 }
 
 fn a_wrong_password_reaches_nothing(secured: &Secured) {
-    let refused = write_and_read("plain", secured.properties(PLAIN, "open sesame")).expect_err("it is wrong");
+    let refused = refused("plain", secured.properties(PLAIN, "open sesame"));
     assert_eq!(refused.code, ErrorCode::MessageTimedOut, "librdkafka tries again until then: {refused}");
 }
 
@@ -238,7 +248,7 @@ fn a_user_writes_and_reads_over_tls_with_a_known_certificate(secured: &Secured) 
 
 fn a_certificate_that_nobody_vouches_for_is_refused(secured: &Secured) {
     // Without a word about certificates, those of the system are asked.
-    let refused = write_and_read("tls", secured.properties(TLS, PASSWORD)).expect_err("nobody knows it");
+    let refused = refused("tls", secured.properties(TLS, PASSWORD));
     assert_eq!(refused.code, ErrorCode::MessageTimedOut, "{refused}");
 }
 
@@ -252,6 +262,6 @@ fn a_user_of_scram_writes_and_reads_over_tls(secured: &Secured) {
 }
 
 fn a_wrong_password_of_a_user_of_scram_reaches_nothing(secured: &Secured) {
-    let refused = write_and_read("scram", secured.scram(PLAIN, "open sesame")).expect_err("it is wrong");
+    let refused = refused("scram", secured.scram(PLAIN, "open sesame"));
     assert_eq!(refused.code, ErrorCode::MessageTimedOut, "librdkafka tries again until then: {refused}");
 }
