@@ -280,7 +280,15 @@ fn a_given_cluster_is_left_as_it_was() -> Result<(), Failed> {
         return Err(format!("{outcome:?}").into());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let left = runtime.block_on(names_in(&somebodys))?;
+    // Any broker is asked, and one may hear late of what is gone.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let left = loop {
+        let left = runtime.block_on(names_in(&somebodys))?;
+        if left.is_empty() || Instant::now() > deadline {
+            break left;
+        }
+        sleep(Duration::from_millis(200));
+    };
     if !left.is_empty() || outcome.err.contains("may be left") {
         return Err(format!("these are left: {left:?}\n{}", outcome.err).into());
     }
