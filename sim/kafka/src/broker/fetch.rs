@@ -8,8 +8,9 @@
 //!   Followers and older readers are served by the leader alone (`FetchParams.fetchOnlyLeader`). A leader sends a reader that
 //!   says where it is to a replica in its rack, if `replica.selector.class` says so.
 //! - The first batch found comes whatever its size, so that a reader with small limits moves on.
-//! - With less than `min_bytes` the answer waits for more, for an error, or for `max_wait_ms`. A reader between high
-//!   watermark and log end, as after a change of the leader, is answered at once with nothing. A partition that the
+//! - A partition gives records of one segment. With less than `min_bytes` the answer waits for more, for an error, or for
+//!   `max_wait_ms`; it does not wait where a partition is read in an older segment. A reader between high watermark and log
+//!   end, as after a change of the leader, is answered at once with nothing. A partition that the
 //!   metadata does not know is no error to hurry for: it is told along with the others (`KafkaApis.handleFetchRequest`).
 //! - Whoever's last epoch ended before the offset it asks for is told where (KIP-320 for readers, KIP-595 for followers).
 //! - A follower's fetch tells the leader how far it is: that moves the high watermark and the in-sync replicas. It learns
@@ -134,7 +135,8 @@ impl Broker {
             let partition = self.replica(watch.key, watch.current_leader_epoch, reading.only_leader).ok()?;
             let log = &turn.disk.logs[&watch.key];
             let upper = reading.up_to.offset(partition, log);
-            if watch.offset > upper || !matches!(diverging_epoch(log, watch.into()), Ok(None)) {
+            let diverges = !matches!(diverging_epoch(log, watch.into()), Ok(None));
+            if watch.offset > upper || watch.is_behind(log, upper) || diverges {
                 return None;
             }
             Some(log.bytes_between(watch.offset, upper, reading.min_bytes).min(watch.max_bytes))

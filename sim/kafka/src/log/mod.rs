@@ -227,19 +227,36 @@ impl Log {
     /// The batches from the one that holds `offset` on, or from the next one if `offset` was compacted away.
     pub fn batches_from(&self, offset: i64) -> impl Iterator<Item = &StoredBatch> {
         let ends_before = move |batch: &StoredBatch| batch.header.next_offset() <= offset;
-        let segment = self.segments.partition_point(|segment| segment.end_offset() <= offset);
-        self.segments.iter().skip(segment).flat_map(move |segment| {
+        self.segments.iter().skip(self.segment_from(offset)).flat_map(move |segment| {
             let first = segment.batches().partition_point(ends_before);
             &segment.batches()[first..]
         })
     }
 
-    /// Whole batches from the one that holds `offset`, up to `upper` and to `max_bytes`; the first comes whatever its
-    /// size if `at_least_one`, so that a reader with small buffers is never stuck.
+    /// The segment, by its base offset, from which a reader at `offset` gets what is before `upper`; where it is at `upper`
+    /// itself, the one in which that ends.
+    pub fn segment_of_read(&self, offset: i64, upper: i64) -> i64 {
+        let index = if offset < upper {
+            self.segment_from(offset)
+        } else {
+            self.segments.partition_point(|segment| segment.base_offset() < upper).saturating_sub(1)
+        };
+        self.segments.get(index).map_or_else(|| self.active_base_offset(), Segment::base_offset)
+    }
+
+    /// The index of the segment with the batch that holds `offset`, or the next one.
+    fn segment_from(&self, offset: i64) -> usize {
+        self.segments.partition_point(|segment| segment.end_offset() <= offset)
+    }
+
+    /// Whole batches of one segment (`LocalLog.read`), from the one that holds `offset`, up to `upper` and to `max_bytes`; the
+    /// first comes whatever its size if `at_least_one`, so that a reader with small buffers is never stuck.
     pub fn read(&self, offset: i64, upper: i64, max_bytes: usize, at_least_one: bool) -> Bytes {
+        let Some(segment) = self.segments.get(self.segment_from(offset)) else { return Bytes::new() };
+        let first = segment.batches().partition_point(|batch| batch.header.next_offset() <= offset);
         let mut taken: Vec<&Bytes> = Vec::new();
         let mut size = 0;
-        for batch in self.batches_from(offset) {
+        for batch in &segment.batches()[first..] {
             let fits = size + batch.bytes.len() <= max_bytes || (taken.is_empty() && at_least_one);
             if batch.header.next_offset() > upper || !fits {
                 break;

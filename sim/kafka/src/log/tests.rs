@@ -22,6 +22,39 @@ fn offsets(bytes: &Bytes) -> Vec<i64> {
     offsets
 }
 
+/// What a reader gets that asks again and again.
+fn read_on(log: &Log, start: i64, end: i64) -> Bytes {
+    let mut read = BytesMut::new();
+    let mut next = start;
+    loop {
+        let bytes = log.read(next, end, usize::MAX, true);
+        let Some(last) = offsets(&bytes).last().copied() else { return read.freeze() };
+        read.extend_from_slice(&bytes);
+        next = last + 1;
+    }
+}
+
+#[test]
+fn a_read_ends_with_its_segment() {
+    let mut log = Log::default();
+    // Two batches in each segment of 300 bytes at most.
+    (0..5).for_each(|_| append(&mut log, 1, 0, 1));
+    let bases: Vec<i64> = log.segments().map(Segment::base_offset).collect();
+    assert!(bases.len() > 1 && bases[1] > 1, "{bases:?}");
+    let whole: Vec<i64> = (0..bases[1]).collect();
+    assert_eq!(offsets(&log.read(0, 5, usize::MAX, true)), whole);
+    assert_eq!(offsets(&log.read(bases[1], 5, usize::MAX, true))[0], bases[1]);
+    assert_eq!(offsets(&read_on(&log, 0, 5)), [0, 1, 2, 3, 4]);
+    assert_eq!(log.segment_of_read(bases[1] - 1, 5), 0);
+    assert_eq!(log.segment_of_read(bases[1], 5), bases[1]);
+    assert_eq!(
+        log.segment_of_read(bases[1], bases[1]),
+        0,
+        "where nothing is to be read it ends in the one before"
+    );
+    assert_eq!(log.segment_of_read(5, 5), log.active_base_offset());
+}
+
 #[test]
 fn a_read_from_inside_a_batch_gives_the_whole_batch() {
     let mut log = Log::default();
@@ -410,7 +443,7 @@ proptest! {
             for offset in start..end {
                 prop_assert_eq!(log.epoch_of(offset), Some(model[offset as usize]), "epoch of {}", offset);
             }
-            let read = offsets(&log.read(start, end, usize::MAX, true));
+            let read = offsets(&read_on(&log, start, end));
             prop_assert!(read.first().is_none_or(|&first| first <= start) && read.len() as i64 >= end - start);
             prop_assert!(read.windows(2).all(|pair| pair[0] + 1 == pair[1]));
             prop_assert!(read.last().is_none_or(|&last| last + 1 == end));

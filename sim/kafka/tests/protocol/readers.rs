@@ -105,3 +105,33 @@ fn offsets_are_listed_by_time_to_the_record() {
         assert_eq!(listed(&mut bench, 9, asked).1, offset, "asked for {asked}");
     }
 }
+
+#[test]
+fn a_fetch_reads_one_segment_and_waits_in_the_last_one_only() {
+    let mut bench = Bench::new(1, &[]);
+    assert_eq!(bench.create_topic("orders", 1, &[("segment.ms", "1000")]), 0);
+    bench.advance(1_000);
+    bench.produce(1, "orders", 0, batch(&["a"]));
+    bench.produce(1, "orders", 0, batch(&["b"]));
+    bench.advance(1_500);
+    // Its time rolls the log.
+    let late = START.as_millis() as i64 + 60_000;
+    let at = |time_ms| {
+        shakedown_kafka::log::record::write_batch(time_ms, &[(None, Some(Bytes::from_static(b"c")))])
+    };
+    bench.produce(1, "orders", 0, at(late));
+    let more_than_there_is = 100_000;
+    let old = bench.send(1, ApiKey::Fetch, 12, fetch_request("orders", 0, 0, 500, more_than_there_is));
+    assert_eq!(fetched(bench.response(old)), (0, 3, vec![0, 1]), "at once, and up to the end of its segment");
+    let new = bench.send(1, ApiKey::Fetch, 12, fetch_request("orders", 0, 2, 500, more_than_there_is));
+    bench.advance(499);
+    assert!(bench.reply(new).is_none());
+    bench.advance(1);
+    assert_eq!(fetched(bench.response(new)), (0, 3, vec![2]));
+    // One that waits at the end is answered by what begins a new segment, however little that is.
+    let waits = bench.send(1, ApiKey::Fetch, 12, fetch_request("orders", 0, 3, 5_000, more_than_there_is));
+    bench.produce(1, "orders", 0, at(late + 500));
+    assert!(bench.reply(waits).is_none(), "in the same segment it waits for enough");
+    bench.produce(1, "orders", 0, at(late + 90_000));
+    assert_eq!(fetched(bench.response(waits)), (0, 5, vec![3]));
+}

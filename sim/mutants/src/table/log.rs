@@ -178,4 +178,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         becomes: "true",
         red: &["kafka::log::cleaner::tests::a_commit_marker_stays_as_long_as_its_data"],
     },
+    Mutant {
+        name: "fetches-wait-in-old-segments",
+        breaks: "a fetch waits for fetch.min.bytes where its segment will never have them",
+        file: "sim/kafka/src/broker/fetch/waiting.rs",
+        place: "«self.offset < upper» && self.segment < log.segment_of_read(upper, upper)",
+        becomes: "false",
+        red: &["protocol::readers::a_fetch_reads_one_segment_and_waits_in_the_last_one_only"],
+    },
 ];

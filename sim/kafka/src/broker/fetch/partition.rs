@@ -54,6 +54,7 @@ impl Broker {
             max_bytes: asked.partition_max_bytes.max(0) as usize,
             current_leader_epoch: asked.current_leader_epoch,
             last_fetched_epoch: asked.last_fetched_epoch,
+            segment: i64::MAX,
         });
         let replica = self.replica(key, asked.current_leader_epoch, reading.only_leader);
         let read = replica.and_then(|partition| {
@@ -105,7 +106,9 @@ impl Broker {
             found.progress.push((key, FollowerFetch { node, broker_epoch, offset, start_offset }));
         }
         let upper = reading.up_to.offset(partition, log);
-        found.urgent |= asked.fetch_offset > upper;
+        let watch = found.watches.last_mut().expect("it was just added");
+        watch.segment = log.segment_of_read(asked.fetch_offset, upper);
+        found.urgent |= asked.fetch_offset > upper || watch.is_behind(log, upper);
         let limit = room.min(asked.partition_max_bytes.max(0) as usize);
         let records = log.read(asked.fetch_offset, upper, limit, found.bytes == 0);
         found.bytes += records.len();

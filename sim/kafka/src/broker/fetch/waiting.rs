@@ -7,6 +7,7 @@ use context::Timestamp;
 use super::reading::Reading;
 use crate::ConnectionId;
 use crate::broker::fetch_session::Scope;
+use crate::log::Log;
 use crate::metadata::PartitionKey;
 use crate::wire::Call;
 
@@ -41,6 +42,16 @@ pub(super) struct Watch {
     pub(super) max_bytes: usize,
     pub(super) current_leader_epoch: i32,
     pub(super) last_fetched_epoch: i32,
+    /// From which the offset was read when the fetch came, by its base offset.
+    pub(super) segment: i64,
+}
+
+impl Watch {
+    /// Whether there is something to read in an older segment than that in which what may be read ends
+    /// (`LogOffsetMetadata.onOlderSegment`). A fetch reads one segment, so that waiting brings it nothing more.
+    pub(super) fn is_behind(&self, log: &Log, upper: i64) -> bool {
+        self.offset < upper && self.segment < log.segment_of_read(upper, upper)
+    }
 }
 
 impl WaitingFetches {
