@@ -210,48 +210,110 @@ fn a_commit_that_was_answered_leaves_nothing_that_wakes_the_broker() {
     assert!(after <= idle + 10, "{after} inputs in {quiet_ms} ms after the commits, {idle} without");
 }
 
-#[test]
-fn without_enough_replicas_nothing_is_written_and_nothing_changes() {
-    let mut bench = bench(&[("min.insync.replicas", "2"), ("replica.lag.time.max.ms", "2000")]);
-    let node = bench.coordinator("payment");
-    let member = stable(&mut bench, node);
-    assert_eq!(bench.commit(node, "payment", &member, 1, ("orders", 0, 5)), 0);
+/// Followers are given up, so that the partition is below its min ISR of 2; something that they lack is written.
+fn below_min_isr(bench: &mut Bench, node: NodeId) {
     for other in followers(node) {
         bench.cut(Host::Broker(node), Host::Broker(other));
     }
-    let lost = commit(&mut bench, node, &member, 6);
+    let behind = bench.commit_later(node, "other", ("orders", 0, 5));
     bench.advance(5_000);
-    assert_eq!(answered(&mut bench, lost), Some((15, -1)), "after it was written");
-    // By now the followers are out of sync.
-    let refused = commit(&mut bench, node, &member, 7);
-    assert_eq!(answered(&mut bench, refused), Some((15, -1)), "at once: nothing was written");
-    assert_eq!(fetched(&mut bench, node, false), (0, 5));
+    assert_eq!(bench.commit_answer(behind), 15);
+}
+
+fn mend(bench: &mut Bench, node: NodeId) {
     for other in followers(node) {
         bench.mend(Host::Broker(node), Host::Broker(other));
     }
     bench.advance(2_000);
+}
+
+/// One partition of the offsets topic, and followers that are soon given up.
+const SHRINKING: [(&str, &str); 3] = [
+    ("min.insync.replicas", "2"),
+    ("replica.lag.time.max.ms", "2000"),
+    ("offsets.topic.num.partitions", "1"),
+];
+
+#[test]
+fn a_commit_below_the_min_isr_is_written_and_takes_effect_when_the_replicas_are_back() {
+    let mut bench = bench(&SHRINKING);
+    let node = bench.coordinator("payment");
+    let member = stable(&mut bench, node);
+    assert_eq!(bench.commit(node, "payment", &member, 1, ("orders", 0, 5)), 0);
+    below_min_isr(&mut bench, node);
+    let waits = commit(&mut bench, node, &member, 6);
+    let alive = beat(&mut bench, node, &member);
+    bench.advance(4_999);
     assert_eq!(
-        fetched(&mut bench, node, false),
-        (0, 6),
-        "what was written is committed, what was refused is not"
+        answered(&mut bench, waits),
+        None,
+        "too few replicas refuse no write of the group coordinator"
     );
+    assert_eq!(answered(&mut bench, alive), None);
+    bench.advance(1);
+    assert_eq!(answered(&mut bench, waits), Some((15, -1)));
+    assert_eq!(answered(&mut bench, alive), Some((15, -1)));
+    assert_eq!(fetched(&mut bench, node, false), (0, 5));
+    mend(&mut bench, node);
+    assert_eq!(fetched(&mut bench, node, false), (0, 6), "its client was told that it failed");
+}
+
+#[test]
+fn a_new_group_below_the_min_isr_is_there_and_gets_no_assignment() {
+    let mut bench = bench(&SHRINKING);
+    let node = bench.coordinator("payment");
+    below_min_isr(&mut bench, node);
+    let asked = bench.ask(node, ApiKey::JoinGroup, 4, join_request("payment", ""));
+    let told = expect!(JoinGroup, asked);
+    assert_eq!(told.error_code, 79, "MEMBER_ID_REQUIRED does not wait for the log");
+    let member = told.member_id.to_string();
+    let joins = bench.send(node, ApiKey::JoinGroup, 4, join_request("payment", &member));
+    bench.advance(3_000);
+    let told = expect!(JoinGroup, bench.response(joins));
+    assert_eq!((told.error_code, told.generation_id), (0, 1), "generations are not written");
+    let syncs = bench.sync(node, "payment", &member, 1, &[(&member, "all")]);
+    bench.advance(4_999);
+    assert!(bench.reply(syncs).is_none());
+    bench.advance(1);
+    assert_eq!(expect!(SyncGroup, bench.response(syncs)).error_code, 15);
+    mend(&mut bench, node);
+    let joined = bench.ask(node, ApiKey::JoinGroup, 4, join_request("payment", &member));
+    assert_eq!(expect!(JoinGroup, joined).generation_id, 2, "it is a member");
+}
+
+#[test]
+fn a_join_that_waits_for_its_group_is_told_when_the_log_stands_still() {
+    let mut bench = bench(&[]);
+    let node = bench.coordinator("payment");
+    let first = stable(&mut bench, node);
+    for other in followers(node) {
+        bench.cut(Host::Broker(node), Host::Broker(other));
+    }
+    let (second, early) = bench.join(node, "payment");
+    bench.advance(1_000);
+    assert!(
+        bench.reply(early).is_none(),
+        "nothing was written that is not committed: it waits for the first member"
+    );
+    let commits = commit(&mut bench, node, &first, 6);
+    let again = bench.send(node, ApiKey::JoinGroup, 5, join_request("payment", &second));
+    assert_eq!(expect!(JoinGroup, bench.response(early)).error_code, 27, "its client has asked again");
+    bench.advance(4_999);
+    assert!(bench.reply(again).is_none());
+    bench.advance(1);
+    assert_eq!(answered(&mut bench, commits), Some((15, -1)));
+    let told = expect!(JoinGroup, bench.response(again));
+    assert_eq!((told.error_code, told.member_id.as_str(), told.generation_id), (15, "", -1));
+    mend(&mut bench, node);
+    let joined = bench.ask(node, ApiKey::JoinGroup, 5, join_request("payment", &first));
+    assert_eq!(expect!(JoinGroup, joined).generation_id, 2, "the second counts as joined");
 }
 
 #[test]
 fn a_group_that_cannot_be_written_is_not_there() {
-    let mut bench = bench(&[
-        ("min.insync.replicas", "2"),
-        ("replica.lag.time.max.ms", "2000"),
-        ("offsets.topic.num.partitions", "1"),
-    ]);
+    // No record has room.
+    let mut bench = Bench::new(1, &[("message.max.bytes", "64")]);
     let node = bench.coordinator("payment");
-    for other in followers(node) {
-        bench.cut(Host::Broker(node), Host::Broker(other));
-    }
-    // Something must be there that the followers lack, or they are not behind.
-    let behind = bench.commit_later(node, "other", ("orders", 0, 5));
-    bench.advance(5_000);
-    assert_eq!(bench.commit_answer(behind), 15);
     let join = |bench: &mut Bench, version, member: &str| {
         let asked = bench.ask(node, ApiKey::JoinGroup, version, join_request("payment", member));
         let told = expect!(JoinGroup, asked);
@@ -260,16 +322,10 @@ fn a_group_that_cannot_be_written_is_not_there() {
     let (error, given) = join(&mut bench, 4, "");
     assert_eq!(error, 79, "MEMBER_ID_REQUIRED does not wait for the log");
     assert_eq!(join(&mut bench, 4, &given).0, 25, "the id went with the group");
-    assert_eq!(join(&mut bench, 3, "").0, 15, "one that is let in at once hears of it");
+    assert_eq!(join(&mut bench, 3, "").0, -1, "one that is let in at once hears of it");
     let listed = bench.ask(node, ApiKey::ListGroups, 4, ListGroupsRequest::default());
     let listed = expect!(ListGroups, listed).groups;
     assert!(listed.iter().all(|group| group.group_id != id("payment")), "{listed:?}");
-    for other in followers(node) {
-        bench.mend(Host::Broker(node), Host::Broker(other));
-    }
-    bench.advance(2_000);
-    let member = stable(&mut bench, node);
-    assert_eq!(bench.heartbeat(node, "payment", &member, 1), 0);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use kafka_protocol::ResponseError;
 use super::groups::GroupThen;
 use super::produce::ProducedPart;
 use super::{Broker, Timer, Turn};
+use crate::group::OFFSETS_TOPIC;
 use crate::log::verification::VerificationGuard;
 use crate::metadata::PartitionKey;
 use crate::partition::{AppendRules, Appended};
@@ -28,6 +29,15 @@ pub(super) enum Then {
     Marker { request: u64, slot: usize },
     /// The group coordinator.
     Group(Box<GroupThen>),
+}
+
+/// Whether too few replicas in sync refuse a batch of the broker's own: the `acks` of its append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Acks {
+    /// The group coordinator's: they do not. It waits for the high watermark by itself (`CoordinatorPartitionWriter`).
+    Leader,
+    /// The transaction coordinator's, and markers': they do.
+    All,
 }
 
 #[derive(Clone, Debug)]
@@ -72,9 +82,9 @@ impl Waits {
 }
 
 impl Broker {
-    /// Appends a batch of the broker's own to a partition that it leads, as with `acks=all`, and goes on with `then` when
-    /// it is committed, or with the error that says why it may not be. The deadline is when that error is
-    /// `REQUEST_TIMED_OUT`; the records stay in the log.
+    /// Appends a batch of the broker's own to a partition that it leads, and goes on with `then` when it is committed, or
+    /// with the error that says why it may not be. The deadline is when that error is `REQUEST_TIMED_OUT`; the records stay
+    /// in the log.
     ///
     /// # Errors
     /// What Kafka answers before the append: nothing was appended, and `then` is not gone on with.
@@ -82,32 +92,17 @@ impl Broker {
         &mut self,
         turn: &mut Turn<'_>,
         key: PartitionKey,
-        batch: &Bytes,
+        (batch, acks): (&Bytes, Acks),
         deadline: Timestamp,
         then: Then,
     ) -> Result<Appended, ResponseError> {
-        self.append_verified(turn, key, (batch, None), deadline, then)
-    }
-
-    /// As [`Broker::append_own`]; what allows a batch for a producer to open a transaction comes with it.
-    ///
-    /// # Errors
-    /// As there.
-    pub(super) fn append_verified(
-        &mut self,
-        turn: &mut Turn<'_>,
-        key: PartitionKey,
-        (batch, verified): (&Bytes, Option<VerificationGuard>),
-        deadline: Timestamp,
-        then: Then,
-    ) -> Result<Appended, ResponseError> {
-        let appended = self.append_unanswered(turn, key, (batch, verified))?;
+        let appended = self.append_unanswered(turn, key, (batch, None), acks)?;
         self.when_committed(turn, key, appended.required_offset, deadline, then);
         Ok(appended)
     }
 
-    /// As [`Broker::append_verified`], but nothing goes on when it is committed: whoever waits says so with
-    /// [`Broker::when_committed`].
+    /// As [`Broker::append_own`], but nothing goes on when it is committed: whoever waits says so with
+    /// [`Broker::when_committed`]. What allows a batch for a producer to open a transaction comes with it.
     ///
     /// # Errors
     /// As there.
@@ -116,9 +111,10 @@ impl Broker {
         turn: &mut Turn<'_>,
         key: PartitionKey,
         (batch, verified): (&Bytes, Option<VerificationGuard>),
+        acks: Acks,
     ) -> Result<Appended, ResponseError> {
         let in_sync = self.led(key)?.leadership.as_ref().map_or(0, |leadership| leadership.in_sync().len());
-        if self.lacks_replicas(key, in_sync) {
+        if acks == Acks::All && self.lacks_replicas(key, in_sync) {
             return Err(ResponseError::NotEnoughReplicas);
         }
         let partition = self.partitions.get_mut(&key).expect("a partition that is led is here");
@@ -145,7 +141,7 @@ impl Broker {
         deadline: Timestamp,
         then: Then,
     ) {
-        if let Some(result) = self.committed(key, required_offset) {
+        if let Some(result) = self.over(key, required_offset, &then) {
             return self.go_on(turn, then, result);
         }
         let id = self.waits.add(Wait { key, required_offset, deadline, then });
@@ -155,8 +151,8 @@ impl Broker {
     /// The high watermark, the leader or the in-sync replicas of a partition changed: ends the waits that are over.
     pub(super) fn settle_waits(&mut self, turn: &mut Turn<'_>, key: PartitionKey) {
         while let Some(id) = self.waits.first(key) {
-            let required_offset = self.waits.by_id[&id].required_offset;
-            let Some(result) = self.committed(key, required_offset) else { return };
+            let Wait { required_offset, then, .. } = &self.waits.by_id[&id];
+            let Some(result) = self.over(key, *required_offset, then) else { return };
             let wait = self.waits.take(id).expect("it was just there");
             self.timers.cancel(wait.deadline, Timer::Commit(id));
             self.go_on(turn, wait.then, result);
@@ -170,7 +166,25 @@ impl Broker {
         }
     }
 
-    /// How a wait ends; `None` if it goes on.
+    /// How a wait ends; `None` if it goes on. The group coordinator asks for the high watermark alone, also for markers.
+    fn over(
+        &self,
+        key: PartitionKey,
+        required_offset: i64,
+        then: &Then,
+    ) -> Option<Result<(), ResponseError>> {
+        let by_group = match then {
+            Then::Group(_) => true,
+            Then::Marker { .. } => self.image.topic(OFFSETS_TOPIC).is_some_and(|topic| topic.id == key.topic),
+            Then::Produce(_) | Then::Transaction(_) => false,
+        };
+        match self.led(key) {
+            Ok(partition) if by_group => partition.reached(required_offset, 0),
+            _ => self.committed(key, required_offset),
+        }
+    }
+
+    /// How a wait with `acks=all` ends; `None` if it goes on.
     pub(super) fn committed(
         &self,
         key: PartitionKey,

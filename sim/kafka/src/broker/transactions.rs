@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
 };
 use uuid::Uuid;
 
-use super::commit::Then;
+use super::commit::{Acks, Then};
 use super::lifecycle::Pending;
 use super::{Broker, Timer, Turn, text};
 use crate::config::{Features, Settings};
@@ -169,7 +169,9 @@ impl Broker {
         let id = self.transactions.number();
         self.transactions.appends.insert(id, append);
         let appended = match key {
-            Some(key) => self.append_own(turn, key, &batch, deadline, Then::Transaction(id)).map(|_| ()),
+            Some(key) => {
+                self.append_own(turn, key, (&batch, Acks::All), deadline, Then::Transaction(id)).map(|_| ())
+            }
             None => Err(ResponseError::UnknownTopicOrPartition),
         };
         if let Err(error) = appended {

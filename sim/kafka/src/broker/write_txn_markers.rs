@@ -19,7 +19,7 @@ use kafka_protocol::messages::write_txn_markers_response::{
 };
 use kafka_protocol::messages::{ProducerId, TopicName, WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 
-use super::commit::Then;
+use super::commit::{Acks, Then};
 use super::{Broker, Turn};
 use crate::config::millis;
 use crate::core::ConnectionId;
@@ -108,7 +108,10 @@ impl Broker {
         }
         let (batch, deadline) =
             (marker.batch(turn.now_ms()), turn.now + millis(self.settings.request_timeout_ms));
-        let appended = self.append_own(turn, key, &batch, deadline, Then::Marker { request, slot })?;
+        // A marker on offsets is written by the group coordinator, as it writes everything.
+        let acks = if is_offsets { Acks::Leader } else { Acks::All };
+        let then = Then::Marker { request, slot };
+        let appended = self.append_own(turn, key, (&batch, acks), deadline, then)?;
         if is_offsets {
             self.marker_on_offsets(turn, key, marker, appended.base_offset);
         }

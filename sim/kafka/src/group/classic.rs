@@ -128,6 +128,8 @@ pub struct ClassicGroup {
     /// Ids given with MEMBER_ID_REQUIRED and not used yet, with their deadlines.
     pending: BTreeMap<String, Timestamp>,
     instances: BTreeMap<String, String>,
+    /// As of its last generation; `None` if that cannot be told.
+    subscribed: Option<BTreeSet<String>>,
     join_phase: Option<JoinPhase>,
     /// Members whose sync is awaited, and until when.
     pending_sync: BTreeSet<String>,
@@ -149,6 +151,7 @@ impl ClassicGroup {
             members: BTreeMap::new(),
             pending: BTreeMap::new(),
             instances: BTreeMap::new(),
+            subscribed: None,
             join_phase: None,
             pending_sync: BTreeSet::new(),
             sync_until: None,
@@ -186,6 +189,7 @@ impl ClassicGroup {
             group.instances.extend(member.instance.clone().map(|instance| (instance, member.id.clone())));
             group.members.insert(member.id.clone(), member);
         }
+        group.subscribed = group.subscribed_topics();
         group.state = if group.members.is_empty() { State::Empty } else { State::Stable };
         if let Ok(since_ms) = u64::try_from(stored.timestamp_ms) {
             group.state_since = Timestamp::from_millis(since_ms);
@@ -233,8 +237,8 @@ impl ClassicGroup {
         self.leader.as_deref()
     }
 
-    /// The topics that the members of the last generation subscribe to, read from what they told the assignor; `None` for
-    /// a group that is not one of consumers, or whose members speak another language than Kafka's consumers.
+    /// The topics that the members subscribe to, read from what they told the assignor; `None` for a group that is not one of
+    /// consumers, or whose members speak another language than Kafka's consumers.
     fn subscribed_topics(&self) -> Option<BTreeSet<String>> {
         if self.protocol_type.as_deref() != Some(CONSUMER) {
             return None;
@@ -248,10 +252,11 @@ impl ClassicGroup {
         Some(topics)
     }
 
-    /// Whether offsets of a topic are in use. Where the subscriptions of consumers cannot be read, all are.
+    /// Whether the last generation reads a topic; who joins or leaves since then changes nothing. Where the subscriptions of
+    /// consumers cannot be read, it reads all.
     pub fn is_subscribed_to(&self, topic: &str) -> bool {
         let consumers = self.protocol_type.as_deref() == Some(CONSUMER);
-        self.subscribed_topics().map_or(consumers, |topics| topics.contains(topic))
+        self.subscribed.as_ref().map_or(consumers, |topics| topics.contains(topic))
     }
 
     /// Whether offsets may be deleted: those of a group of consumers where no member reads the topic, of others only
@@ -271,12 +276,12 @@ impl ClassicGroup {
         if self.protocol_type.is_none() {
             return Some(commit_timestamp_ms);
         }
-        if self.is_subscribed_to(topic) && !self.members.is_empty() {
+        if self.is_subscribed_to(topic) {
             return None;
         }
         match self.state {
             State::Empty => Some(self.state_since.as_millis() as i64),
-            State::Stable if self.subscribed_topics().is_some() => Some(commit_timestamp_ms),
+            State::Stable if self.subscribed.is_some() => Some(commit_timestamp_ms),
             _ => None,
         }
     }

@@ -112,11 +112,13 @@ impl Coordinator {
     /// # Errors
     /// `NOT_COORDINATOR`, `COORDINATOR_LOAD_IN_PROGRESS`.
     pub fn index(&self, group: &str) -> Result<i32, ResponseError> {
-        if self.partitions == 0 {
-            return Err(ResponseError::NotCoordinator);
-        }
-        let index = partition_for(group, self.partitions) as i32;
+        let index = self.place(group).ok_or(ResponseError::NotCoordinator)?;
         self.ready(index).map(|()| index)
+    }
+
+    /// The partition of a group, whoever coordinates it; `None` before this broker has led one.
+    pub fn place(&self, group: &str) -> Option<i32> {
+        (self.partitions > 0).then(|| partition_for(group, self.partitions) as i32)
     }
 
     /// Whether a partition of the offsets topic is loaded.
@@ -316,6 +318,16 @@ impl Coordinator {
         {
             group.decided(now, decision, result, out);
         }
+    }
+
+    /// Whether a member waits with this request for its group.
+    pub fn waits(&self, group: &str, token: &Token) -> bool {
+        self.group(group).is_some_and(|group| group.waits(token))
+    }
+
+    /// A member has waited too long with this request: what it hears, if it still waits.
+    pub fn waited_too_long(&mut self, group: &str, token: &Token, error: ResponseError) -> Option<Answer> {
+        self.group_mut(group)?.waited_too_long(token, error)
     }
 
     /// A new group could not be appended to the log: it is gone again, with the ids that it has given. What its first member

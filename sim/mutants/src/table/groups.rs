@@ -128,4 +128,31 @@ pub(super) const MUTANTS: &[Mutant] = &[
         becomes: "Vec::new()",
         red: &["protocol::topics::a_deleted_topic_takes_its_records_and_its_commits_along"],
     },
+    Mutant {
+        name: "groups-are-written-with-acks-all",
+        breaks: "the group coordinator writes nothing with fewer in sync than min.insync.replicas",
+        file: "sim/kafka/src/broker/commit.rs",
+        place: "if «acks == Acks::All» && self.lacks_replicas(key, in_sync) {",
+        becomes: "true",
+        red: &[
+            "groups::a_commit_below_the_min_isr_is_written_and_takes_effect_when_the_replicas_are_back",
+            "groups::a_new_group_below_the_min_isr_is_there_and_gets_no_assignment",
+        ],
+    },
+    Mutant {
+        name: "members-wait-for-ever",
+        breaks: "a join waits for its group however long the log stands still",
+        file: "sim/kafka/src/broker/groups/members.rs",
+        place: "&& «self.must_wait(index)»\n            && self.coordinator.waits(group, &token)",
+        becomes: "false",
+        red: &["groups::a_join_that_waits_for_its_group_is_told_when_the_log_stands_still"],
+    },
+    Mutant {
+        name: "members-of-today-read-the-topics",
+        breaks: "topics are in use by who joins or leaves amid a rebalance",
+        file: "sim/kafka/src/group/classic.rs",
+        place: "«self.subscribed.as_ref()».map_or(consumers",
+        becomes: "self.subscribed_topics().as_ref()",
+        red: &["kafka::group::classic::tests::topics_are_in_use_as_the_last_generation_has_them"],
+    },
 ];

@@ -1,8 +1,8 @@
 //! JoinGroup (11), SyncGroup (14), Heartbeat (12), LeaveGroup (13): the members of groups.
 //!
 //! Here requests become the coordinator's questions, and its answers become responses and records of the offsets topic.
-//! Joins and syncs are answered when the group says so; heartbeats and leaves when all that was written before is
-//! committed.
+//! Joins and syncs are answered when the group says so, or with an error when what was written before is not committed in
+//! time; heartbeats and leaves when it is committed.
 //!
 //! Version notes: JoinGroup asks for a known member id from 4 on, static members from 5 (Heartbeat, SyncGroup and
 //! LeaveGroup 3), protocol type from 7 (SyncGroup 5), skip_assignment from 9 on; LeaveGroup takes several members from 3
@@ -56,7 +56,7 @@ impl Broker {
             protocols: request.protocols.iter().map(protocol).collect(),
             requires_known_id: call.version >= 4,
             can_skip_assignment: call.version >= 9,
-            token: Token { connection, call },
+            token: Token::new(connection, call),
         };
         let let_in_at_once = !join.requires_known_id || join.instance.is_some();
         if let_in_at_once && join.fresh_id.len() > i16::MAX as usize {
@@ -65,9 +65,11 @@ impl Broker {
                 JoinGroupResponse::default().with_error_code(ResponseError::UnknownServerError.code());
             return turn.respond(join.token.connection, &join.token.call, failed);
         }
+        let (group, token) = (request.group_id.as_str(), join.token.clone());
         let mut answers = Vec::new();
-        self.coordinator.join(turn.now, request.group_id.as_str(), join, &mut answers);
-        self.answer_members(turn, request.group_id.as_str(), answers);
+        self.coordinator.join(turn.now, group, join, &mut answers);
+        self.answer_members(turn, group, answers);
+        self.answer_in_time(turn, group, token);
     }
 
     pub(in crate::broker) fn sync_group(
@@ -80,7 +82,7 @@ impl Broker {
         let told = |told: &Option<StrBytes>| told.as_ref().map(ToString::to_string);
         let assignments = request.assignments.iter();
         let sync = SyncRequest {
-            token: Token { connection, call },
+            token: Token::new(connection, call),
             member_id: request.member_id.to_string(),
             instance: told(&request.group_instance_id),
             generation: request.generation_id,
@@ -93,13 +95,26 @@ impl Broker {
         let group = request.group_id.as_str();
         if sync.token.call.version >= 5 && (sync.protocol_type.is_none() || sync.protocol.is_none()) {
             // Null is for older versions: from here on a member says what it takes the group for (KIP-559).
-            let Token { connection, call } = &sync.token;
+            let Token { connection, call, .. } = &sync.token;
             let error = ResponseError::InconsistentGroupProtocol.code();
             return turn.respond(*connection, call, SyncGroupResponse::default().with_error_code(error));
         }
+        let token = sync.token.clone();
         let mut answers = Vec::new();
         self.coordinator.sync(group, sync, &mut answers);
         self.answer_members(turn, group, answers);
+        self.answer_in_time(turn, group, token);
+    }
+
+    /// A join or a sync waits for its group, but not longer than a write for what was written before it: Kafka's coordinator
+    /// has each as a write, also one without records.
+    fn answer_in_time(&mut self, turn: &mut Turn<'_>, group: &str, token: Token) {
+        if let Ok(index) = self.coordinator.index(group)
+            && self.must_wait(index)
+            && self.coordinator.waits(group, &token)
+        {
+            self.go_on_when_written(turn, index, GroupThen::Waiting { group: group.to_owned(), token });
+        }
     }
 
     pub(in crate::broker) fn heartbeat(
@@ -217,6 +232,9 @@ impl Broker {
     }
 
     pub(super) fn answer_member(&self, turn: &mut Turn<'_>, group: &str, answer: Answer) {
+        if answer.token().is_some_and(|token| token.answered) {
+            return;
+        }
         match answer {
             Answer::Joined { token, generation, protocol, leader, member_id, members, skip_assignment } => {
                 let version = token.call.version;

@@ -1,10 +1,11 @@
 //! The group coordinator of a broker: its records go to the replicated offsets topic, and its clients are answered when
 //! they are committed. Kafka's `CoordinatorRuntime`.
 //!
-//! - A group's decisions become records of its partition of `__consumer_offsets`, appended as with `acks=all`. State is
-//!   changed at once, so that the next request builds on it; whoever asked waits for the high watermark, and so does
-//!   everybody who asks after that ([`Broker::answer_when_written`]).
-//! - What is refused before the append changes nothing. After it a timeout tells the client, and the records stay.
+//! - A group's decisions become records of its partition of `__consumer_offsets`, appended as with `acks=1`: too few
+//!   replicas in sync refuse none. State is changed at once, so that the next request builds on it; whoever asked waits
+//!   for the high watermark, and so does everybody who asks after that ([`Broker::answer_when_written`]).
+//! - What is refused before the append changes nothing. After it a timeout tells the client, and the records stay: a
+//!   commit that failed so takes effect when the high watermark moves on.
 //! - A partition is loaded when this broker is elected for it, and given up when it no longer leads it.
 //!
 //! The rules are in [`crate::group`]. Requests: membership in `members`, offsets in `offset_commit`, `offset_fetch` and
@@ -23,11 +24,11 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ResponseKind;
 
-use super::commit::Then;
+use super::commit::{Acks, Then};
 use super::{Broker, Turn};
 use crate::config::millis;
 use crate::core::ConnectionId;
-use crate::group::{Decision, Entry, GroupRecord, OFFSETS_TOPIC, Timer};
+use crate::group::{Decision, Entry, GroupRecord, OFFSETS_TOPIC, Timer, Token};
 use crate::log::batch::{BatchHeader, HEADER_LEN};
 use crate::log::marker::Marker;
 use crate::log::verification::VerificationGuard;
@@ -62,6 +63,8 @@ pub(super) enum GroupThen {
     Part { gathering: u64, groups: Vec<usize> },
     /// A group goes on.
     Decided { group: String, epoch: i32, decision: Decision },
+    /// Nothing goes on: a member waits for its group, and must be told if this takes too long.
+    Waiting { group: String, token: Token },
 }
 
 /// Answers about several groups, which may live in several partitions of the offsets topic.
@@ -124,7 +127,8 @@ impl Broker {
             return Err(coordinator_error(ResponseError::MessageTooLarge));
         }
         let verified = transaction.and_then(|transaction| transaction.verified);
-        let appended = self.append_unanswered(turn, key, (&batch, verified)).map_err(coordinator_error)?;
+        let appended =
+            self.append_unanswered(turn, key, (&batch, verified), Acks::Leader).map_err(coordinator_error)?;
         let producer = transaction.map(|transaction| transaction.producer_id);
         let entries = (appended.base_offset..).zip(records).filter_map(|(at, record)| {
             let decided = matches!(record, GroupRecord::Group { value: Some(_), .. });
@@ -232,6 +236,13 @@ impl Broker {
                 let mut answers = Vec::new();
                 self.coordinator.decided(turn.now, &group, epoch, decision, result, &mut answers);
                 self.answer_members(turn, &group, answers);
+            }
+            GroupThen::Waiting { group, token } => {
+                if let Err(error) = result
+                    && let Some(answer) = self.coordinator.waited_too_long(&group, &token, error)
+                {
+                    self.answer_member(turn, &group, answer);
+                }
             }
         }
     }

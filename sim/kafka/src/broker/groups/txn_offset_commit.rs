@@ -41,7 +41,11 @@ impl Broker {
         } else if request.producer_id.0 < 0 || request.producer_epoch < 0 {
             Err(ResponseError::InvalidProducerIdMapping)
         } else {
-            self.coordinator.index(group).map(|_| ())
+            match self.coordinator.index(group) {
+                // The producer's epoch is looked at before it is said that the group is not there yet.
+                Ok(_) | Err(ResponseError::CoordinatorLoadInProgress) => Ok(()),
+                Err(error) => Err(error),
+            }
         };
         if !known || checked.is_err() {
             let response = self.txn_committed(&request, |broker, topic, asked| {
@@ -49,7 +53,7 @@ impl Broker {
             });
             return turn.respond(connection, &call, spoken_to_old_clients(&call, response));
         }
-        let index = self.coordinator.index(group).expect("it was just checked");
+        let index = self.coordinator.place(group).expect("it was just checked");
         let key = self.offsets_partition(index).expect("a coordinator has its topic");
         let verification = Verification {
             transactional_id: request.transactional_id.clone(),

@@ -17,6 +17,15 @@ pub struct Token {
     pub connection: ConnectionId,
     /// The request.
     pub call: Call,
+    /// It has been told already that it waited too long. Its group counts it among those who wait all the same.
+    pub answered: bool,
+}
+
+impl Token {
+    /// Nobody has answered yet.
+    pub fn new(connection: ConnectionId, call: Call) -> Token {
+        Token { connection, call, answered: false }
+    }
 }
 
 /// A protocol that a member can speak: an assignor's name and what the member tells it.
@@ -119,6 +128,19 @@ pub struct Replaced {
     pub token: Token,
     /// The client knows `skip_assignment`.
     pub can_skip_assignment: bool,
+}
+
+impl Answer {
+    /// Whom it answers, if it answers somebody.
+    pub fn token(&self) -> Option<&Token> {
+        match self {
+            Answer::Joined { token, .. }
+            | Answer::JoinFailed { token, .. }
+            | Answer::Synced { token, .. }
+            | Answer::SyncFailed { token, .. } => Some(token),
+            Answer::Persist(_) | Answer::Note(_) => None,
+        }
+    }
 }
 
 /// What a group tells its members and its coordinator.

@@ -87,11 +87,33 @@ impl ClassicGroup {
         result: Result<(), ResponseError>,
         out: &mut Vec<Answer>,
     ) {
-        let Err(error) = result else { return };
-        let waits = self.members.values_mut().find(|member| member.joining.as_ref() == Some(token));
-        if let Some(token) = waits.and_then(|member| member.joining.take()) {
-            out.push(Answer::JoinFailed { token, member_id: String::new(), error });
+        out.extend(result.err().and_then(|error| self.waited_too_long(token, error)));
+    }
+
+    /// Whether a member waits with this request, and was told nothing yet.
+    pub(in crate::group) fn waits(&self, token: &Token) -> bool {
+        let waits = |waiting: &Option<Token>| waiting.as_ref() == Some(token);
+        self.members.values().any(|member| waits(&member.joining) || waits(&member.syncing))
+    }
+
+    /// A member has waited too long with this request: what it hears, if it still waits. To the group it waits on, as in
+    /// Kafka, where the future of its answer is done and still there.
+    pub(in crate::group) fn waited_too_long(
+        &mut self,
+        token: &Token,
+        error: ResponseError,
+    ) -> Option<Answer> {
+        for member in self.members.values_mut() {
+            if let Some(waiting) = member.joining.as_mut().filter(|waiting| *waiting == token) {
+                waiting.answered = true;
+                return Some(Answer::JoinFailed { token: token.clone(), member_id: String::new(), error });
+            }
+            if let Some(waiting) = member.syncing.as_mut().filter(|waiting| *waiting == token) {
+                waiting.answered = true;
+                return Some(Answer::SyncFailed { token: token.clone(), error });
+            }
         }
+        None
     }
 
     fn join_unknown(
@@ -361,6 +383,7 @@ impl ClassicGroup {
         self.join_phase = None;
         self.generation += 1;
         self.protocol = self.choose_protocol();
+        self.subscribed = self.subscribed_topics();
         if self.members.is_empty() {
             self.enter(now, State::Empty);
             out.push(Answer::Note(format!("group {} is empty in generation {}", self.id, self.generation)));

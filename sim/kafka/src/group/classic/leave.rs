@@ -33,15 +33,13 @@ impl ClassicGroup {
         self.go_on_without(now, &format!("{who} leaves"), out);
     }
 
-    /// Takes a member out; whoever waits in its name is told.
+    /// Takes a member out; a join that waits in its name is told. A sync that waits is not, ever: Kafka's
+    /// `removeCurrentMemberFromClassicGroup` completes the one and forgets the other.
     fn dismiss(&mut self, id: &str, out: &mut Vec<Answer>) {
         let member = self.drop_member(id);
-        let error = ResponseError::UnknownMemberId;
         if let Some(token) = member.joining {
+            let error = ResponseError::UnknownMemberId;
             out.push(Answer::JoinFailed { token, member_id: String::new(), error });
-        }
-        if let Some(token) = member.syncing {
-            out.push(Answer::SyncFailed { token, error });
         }
     }
 

@@ -9,8 +9,11 @@ use crate::wire::Call;
 
 fn token(number: u64) -> Token {
     let call = Call { api: ApiKey::JoinGroup, version: 5, correlation: 0, client_id: None };
-    Token { connection: ConnectionId(number), call }
+    Token::new(ConnectionId(number), call)
 }
+
+/// What a member hears that has waited too long.
+const LATE: ResponseError = ResponseError::CoordinatorNotAvailable;
 
 /// A group, its clients' questions that wait for an answer, and the ids that it has given.
 struct Scene {
@@ -65,6 +68,9 @@ impl Scene {
                 Answer::Synced { token, .. } | Answer::SyncFailed { token, .. } => (token, None),
                 Answer::Persist(_) | Answer::Note(_) => continue,
             };
+            if token.answered {
+                continue;
+            }
             assert!(self.waiting.remove(&token.connection.0), "a question is answered once");
             self.ids.extend(id.filter(|id| !id.is_empty() && !self.ids.contains(id)));
         }
@@ -137,11 +143,20 @@ impl Scene {
                 );
             }
             4 => {
+                let syncing = self.group.members.get(&id).and_then(|member| member.syncing.clone());
                 if self.group.leave(&id, None, &mut out).is_ok() {
+                    // Its sync is never answered.
+                    syncing.filter(|token| !token.answered).inspect(|token| {
+                        assert!(self.waiting.remove(&token.connection.0), "{token:?}");
+                    });
                     self.group.left(self.now, &id, &mut out);
                 }
             }
             5 => self.slow_log = instance,
+            7 => {
+                let token = self.waiting.iter().nth(who).map(|number| token(*number));
+                out.extend(token.and_then(|token| self.group.waited_too_long(&token, LATE)));
+            }
             6 => self.commit(if instance { Ok(()) } else { Err(ResponseError::CoordinatorNotAvailable) }),
             _ => self.pass(Duration::from_millis(500 * who as u64)),
         }
@@ -180,8 +195,9 @@ impl Scene {
             let leader = self.group.leader().expect("a generation has a leader");
             assert!(members.iter().any(|member| member.id == leader));
         }
-        let held = members.iter().filter(|member| member.joining.is_some()).count()
-            + members.iter().filter(|member| member.syncing.is_some()).count();
+        let waits = |waiting: &Option<Token>| waiting.as_ref().is_some_and(|token| !token.answered);
+        let held = members.iter().filter(|member| waits(&member.joining)).count()
+            + members.iter().filter(|member| waits(&member.syncing)).count();
         assert_eq!(held, self.waiting.len(), "each question that waits is held by a member");
     }
 }
@@ -280,6 +296,63 @@ fn who_waited_for_the_assignment_of_a_dead_leader_has_a_whole_session_left() {
     assert_eq!(scene.ids(), ["member-2"]);
     scene.pass(Duration::from_millis(1));
     assert!(scene.ids().is_empty(), "from the cancelled sync on it must be heard again");
+}
+
+#[test]
+fn who_waited_too_long_is_told_once_and_has_joined_all_the_same() {
+    let mut scene = Scene::stable(2);
+    scene.join("member-1", None);
+    let waits = token(scene.asked);
+    assert!(scene.group.waits(&waits));
+    let told = scene.group.waited_too_long(&waits, LATE);
+    assert!(matches!(&told, Some(Answer::JoinFailed { member_id, error: LATE, .. }) if member_id.is_empty()));
+    scene.hear(told.into_iter().collect());
+    assert!(!scene.group.waits(&waits));
+    assert_eq!(scene.group.waited_too_long(&waits, LATE), None);
+    scene.join("member-2", None);
+    assert_eq!(scene.group.generation(), 2, "nobody is waited for any more");
+    assert_eq!(scene.ids(), ["member-1", "member-2"]);
+}
+
+#[test]
+fn a_sync_of_a_member_that_is_taken_out_is_never_answered() {
+    let mut scene = Scene::joined(2);
+    scene.sync("member-2");
+    let mut out = Vec::new();
+    scene.group.leave("member-2", None, &mut out).unwrap();
+    scene.group.left(scene.now, "member-2", &mut out);
+    assert_eq!(failures(&out), []);
+    assert_eq!(scene.group.state(), State::PreparingRebalance);
+}
+
+#[test]
+fn topics_are_in_use_as_the_last_generation_has_them() {
+    let subscription = |topic: &str| {
+        let mut metadata = vec![0, 0, 0, 0, 0, 1, 0, topic.len() as u8];
+        metadata.extend(topic.as_bytes());
+        metadata.extend([0xff; 4]);
+        Bytes::from(metadata)
+    };
+    let mut scene = Scene::new();
+    let join = |scene: &mut Scene, id: &str, topic: &str| {
+        let mut request = scene.request(id, None, false);
+        request.protocols[0].metadata = subscription(topic);
+        let mut out = Vec::new();
+        scene.group.join(scene.now, request, &mut out);
+        scene.hear(out);
+    };
+    join(&mut scene, "", "orders");
+    assert!(scene.group.is_subscribed_to("stock"), "before a generation it cannot be told");
+    scene.pass(Duration::from_secs(3));
+    assert!(scene.group.is_subscribed_to("orders") && !scene.group.is_subscribed_to("stock"));
+    join(&mut scene, "", "stock");
+    assert!(!scene.group.is_subscribed_to("stock"), "it is not in a generation yet");
+    scene.group.leave("member-1", None, &mut Vec::new()).unwrap();
+    assert!(scene.group.is_subscribed_to("orders"), "the rebalance has not ended");
+    let mut out = Vec::new();
+    scene.group.left(scene.now, "member-1", &mut out);
+    scene.hear(out);
+    assert!(scene.group.is_subscribed_to("stock") && !scene.group.is_subscribed_to("orders"));
 }
 
 #[test]
