@@ -6,6 +6,7 @@
 //! from 5 on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use context::Timestamp;
 use kafka_protocol::ResponseError;
@@ -64,8 +65,14 @@ impl Controller {
         };
         let too_many = request.topics.iter().map(partitions).sum::<i64>() > PARTITIONS_PER_REQUEST_MAX;
         let repeated = repeated(request.topics.iter().map(|topic| &topic.name));
+        // Names are held against the topics that are there, not against each other.
+        let collision = |topic: &CreatableTopic| {
+            let mut there = self.image.topics.values();
+            there.find(|other| collide(topic.name.as_str(), &other.name)).map(|other| other.name.clone())
+        };
+        let collisions: Vec<_> = request.topics.iter().map(collision).collect();
         let mut results = Vec::new();
-        for topic in &request.topics {
+        for (topic, collision) in request.topics.iter().zip(collisions) {
             let made = if too_many {
                 let message =
                     format!("a request may ask for {PARTITIONS_PER_REQUEST_MAX} partitions at most");
@@ -73,7 +80,7 @@ impl Controller {
             } else if repeated.contains(&topic.name) {
                 Err((ResponseError::InvalidRequest, "the request names this topic more than once".to_owned()))
             } else {
-                self.create_topic(now, topic, request.validate_only, disk, out)
+                self.create_topic(now, (topic, collision), request.validate_only, disk, out)
             };
             let mut result = CreatableTopicResult::default().with_name(topic.name.clone());
             match made {
@@ -102,7 +109,7 @@ impl Controller {
     fn create_topic(
         &mut self,
         now: Timestamp,
-        topic: &CreatableTopic,
+        (topic, collision): (&CreatableTopic, Option<impl fmt::Display>),
         validate_only: bool,
         disk: &mut ControllerDisk,
         out: &mut Vec<Output>,
@@ -115,8 +122,8 @@ impl Controller {
         if self.image.topic(name).is_some() {
             return Err((ResponseError::TopicAlreadyExists, format!("topic `{name}` already exists")));
         }
-        if let Some(other) = self.image.topics.values().find(|other| collide(name, &other.name)) {
-            let message = format!("topic `{name}` collides with existing topic `{}`", other.name);
+        if let Some(other) = collision {
+            let message = format!("topic `{name}` collides with existing topic `{other}`");
             return Err((ResponseError::InvalidTopicException, message));
         }
         let config = self.topic_config(topic)?;
@@ -130,8 +137,9 @@ impl Controller {
             }
             self.assigned(fixed, None)?
         };
-        let mut made = Made {
-            id: Uuid::nil(),
+        let made = Made {
+            // One that is only asked for is told one as well.
+            id: self.new_topic_id(),
             config,
             partitions: partitions.len() as i32,
             replication_factor: partitions[0].replicas.len() as i16,
@@ -139,7 +147,6 @@ impl Controller {
         if validate_only {
             return Ok(made);
         }
-        made.id = self.new_topic_id();
         let (id, config) = (made.id, made.config.clone());
         let mut records = vec![MetadataRecord::Topic { id, name: name.to_owned(), config }];
         let keys = (0..).map(|index| PartitionKey { topic: id, index });

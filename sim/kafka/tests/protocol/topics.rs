@@ -83,3 +83,28 @@ fn a_deleted_topic_takes_its_records_and_its_commits_along() {
     assert_eq!(bench.fetch(node, "orders", 0, 0), (0, 0, vec![]));
     assert_eq!(bench.committed(coordinator, "group", "orders", 0), (0, -1));
 }
+
+#[test]
+fn names_that_collide_are_refused_when_one_of_them_is_there_and_not_together() {
+    use kafka_protocol::messages::create_topics_request::CreatableTopic;
+    let mut bench = Bench::new(1, &[]);
+    let mut create = |names: &[&str], validate_only| {
+        let topic = |name: &&str| {
+            CreatableTopic::default()
+                .with_name(topic_name(name))
+                .with_num_partitions(1)
+                .with_replication_factor(1)
+        };
+        let request = CreateTopicsRequest::default()
+            .with_topics(names.iter().map(topic).collect())
+            .with_timeout_ms(1_000)
+            .with_validate_only(validate_only);
+        let response = expect!(CreateTopics, bench.ask(1, ApiKey::CreateTopics, 7, request));
+        response.topics.iter().map(|topic| (topic.error_code, topic.topic_id.is_nil())).collect::<Vec<_>>()
+    };
+    assert_eq!(create(&["a.b", "a_b"], true), [(0, false); 2], "an id is told of what is only asked for");
+    assert_eq!(create(&["a.b", "a_b"], false), [(0, false); 2]);
+    assert_eq!(create(&["a.b", "a_b"], false), [(36, true); 2]);
+    assert_eq!(create(&["c.d"], false), [(0, false)]);
+    assert_eq!(create(&["c_d"], false), [(17, true)]);
+}
