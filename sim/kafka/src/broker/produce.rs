@@ -32,7 +32,7 @@ use super::verification::{Verified, has_transactional_batches};
 use super::{Broker, Turn, text};
 use crate::config::millis;
 use crate::core::{ConnectionId, Output};
-use crate::log::batch::BatchHeader;
+use crate::log::batch::{BatchHeader, is_unreadable};
 use crate::log::compression::Codec;
 use crate::log::validator::RecordError;
 use crate::metadata::PartitionKey;
@@ -326,6 +326,13 @@ fn is_zstd(data: &PartitionProduceData) -> bool {
 
 /// What is wrong with a request as a whole.
 fn refusal(request: &ProduceRequest) -> Option<AppendError> {
+    // Kafka reads all batches for those of transactions before it looks at partitions one by one.
+    let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let mut records = partitions.filter_map(|data| data.records.as_ref());
+    if records.any(|records| is_unreadable(records)) {
+        let message = "the size or the format of a batch is none that there is";
+        return Some(AppendError::new(ResponseError::CorruptMessage, message.to_owned()));
+    }
     if !(-1..=1).contains(&request.acks) {
         let message = format!("acks is {}, not -1, 0 or 1", request.acks);
         return Some(AppendError::new(ResponseError::InvalidRequiredAcks, message));

@@ -87,6 +87,27 @@ pub enum BatchError {
     },
 }
 
+/// Whether reading on from batch to batch comes to one whose size or format cannot be. What is cut short is not
+/// (`ByteBufferLogInputStream.nextBatch`).
+pub fn is_unreadable(mut bytes: &[u8]) -> bool {
+    /// The smallest record that ever was: of format 0.
+    const SMALLEST: i32 = 14;
+    while bytes.len() >= LENGTH_OVERHEAD {
+        let length = i32::from_be_bytes(array(bytes, BATCH_LENGTH));
+        if length < SMALLEST {
+            return true;
+        }
+        match bytes.get(MAGIC).map(|magic| *magic as i8) {
+            None => return false,
+            Some(0..=2) => {}
+            Some(_) => return true,
+        }
+        let Some(rest) = bytes.get(LENGTH_OVERHEAD + length as usize..) else { return false };
+        bytes = rest;
+    }
+    false
+}
+
 impl BatchHeader {
     /// Reads the header of the batch that `bytes` begin with.
     ///

@@ -2,9 +2,9 @@
 
 use kafka_protocol::messages::*;
 
-use crate::support::Reply;
 use crate::support::verbs::*;
-use crate::{bench, error_of, leader};
+use crate::support::{Bench, Reply};
+use crate::{bench, error_of, expect, leader};
 
 #[test]
 fn acks_0_is_not_answered_and_its_error_closes_the_connection() {
@@ -59,4 +59,32 @@ fn the_first_producer_of_a_broker_comes_again() {
     // A producer id without an epoch is neither a new producer nor one that goes on.
     let half = request().with_producer_id(ProducerId(5)).with_producer_epoch(-1);
     assert_eq!(error_of(&bench.ask(1, ApiKey::InitProducerId, 4, half)), 42);
+}
+
+#[test]
+fn a_batch_of_no_format_that_there_is_refuses_the_whole_request() {
+    let mut bench = Bench::new(1, &[]);
+    assert_eq!(bench.create_topic("orders", 2, &[]), 0);
+    bench.advance(1_000);
+    let spoilt = |at: usize, with: &[u8]| {
+        let mut bytes = batch(&["a"]).to_vec();
+        bytes[at..at + with.len()].copy_from_slice(with);
+        bytes.into()
+    };
+    // The magic byte is at 16, the length at 8.
+    for (spoilt, errors) in [
+        (spoilt(16, &[3]), [2, 2]),
+        (spoilt(16, &[0xff]), [2, 2]),
+        (spoilt(8, &13_i32.to_be_bytes()), [2, 2]),
+        (spoilt(16, &[1]), [0, 87]),
+        (spoilt(8, &10_000_i32.to_be_bytes()), [0, 87]),
+        (spoilt(17, &[0; 4]), [0, 2]),
+    ] {
+        let mut request = produce_request("orders", 0, 1, batch(&["b"]));
+        let other = produce_request("orders", 1, 1, spoilt).topic_data.remove(0).partition_data;
+        request.topic_data[0].partition_data.extend(other);
+        let response = expect!(Produce, bench.ask(1, ApiKey::Produce, 9, request));
+        let told = &response.responses[0].partition_responses;
+        assert_eq!([told[0].error_code, told[1].error_code], errors);
+    }
 }
