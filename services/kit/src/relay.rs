@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use broker::{Broker, Producer, ProducerRecord, Properties};
 use bytes::Bytes;
-use context::{BoxFuture, Context, Timestamp};
+use context::{BoxFuture, Context, Rng, Timestamp};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde::{Deserialize, Serialize};
 
@@ -70,22 +70,8 @@ pub async fn run(
     let mut rng = context.rng("relay");
     let mut failed = 0;
     loop {
-        // Cheap when there is nothing to do: no lease, no producer.
-        until_not_empty(&store).await;
-        let held = take_lease(&context, &store);
-        match held {
-            Ok(Held::Mine(_)) => {}
-            Ok(Held::Other(until)) => {
-                context.sleep_until(until).await;
-                continue;
-            }
-            Err(error) => {
-                failed += 1;
-                context.trouble(format_args!("relay: no lease: {error}"));
-                context.sleep(BACKOFF.wait(failed, &mut rng)).await;
-                continue;
-            }
-        }
+        // Before there is anything to send: an idempotent producer of librdkafka has no id, and sends nothing, for half a
+        // second, and the first event after a start should not wait for that at each of its hops.
         let producer = match broker.producer(&properties).await {
             Ok(producer) => producer,
             Err(error) => {
@@ -96,6 +82,7 @@ pub async fn run(
                 continue;
             }
         };
+        take_lease_in_the_end(&context, &store, &mut failed, &mut rng).await;
         let mut relay = Relay::new(&context, &store, producer, &metrics);
         let ended = relay.send_all().await;
         let text = format!("relay: stopped after {} records: {ended}", relay.landed);
@@ -108,6 +95,23 @@ pub async fn run(
         failed = if relay.landed > 0 { 1 } else { failed + 1 };
         if !matches!(ended, Stop::LeaseLost(_) | Stop::Yielded(_)) {
             context.sleep(BACKOFF.wait(failed, &mut rng)).await;
+        }
+    }
+}
+
+/// Waits until there is something to send and this replica may send it.
+async fn take_lease_in_the_end(context: &Context, store: &Arc<dyn Store>, failed: &mut u32, rng: &mut Rng) {
+    loop {
+        // Cheap when there is nothing to do: no lease.
+        until_not_empty(store).await;
+        match take_lease(context, store) {
+            Ok(Held::Mine(_)) => return,
+            Ok(Held::Other(until)) => context.sleep_until(until).await,
+            Err(error) => {
+                *failed += 1;
+                context.trouble(format_args!("relay: no lease: {error}"));
+                context.sleep(BACKOFF.wait(*failed, rng)).await;
+            }
         }
     }
 }
