@@ -66,7 +66,7 @@ fn main() -> ExitCode {
             "a_file_that_needs_a_power_loss_is_refused_alone_and_skipped_in_a_folder",
             refused_and_skipped,
         ),
-        Trial::test("several_replicas_of_a_file_store_are_refused", replicas_are_refused),
+        Trial::test("what_it_cannot_run_so_is_refused", replicas_and_other_clients_are_refused),
         Trial::test("a_latency_of_all_links_is_refused", latency_is_refused),
         Trial::test("what_a_given_cluster_is_not_is_refused_by_name", a_given_cluster_is_as_it_is),
         Trial::test(
@@ -344,14 +344,23 @@ fn the_other_side_is_refused() -> Result<(), Failed> {
     refused(&outcome, "`turmoil`")
 }
 
-fn replicas_are_refused() -> Result<(), Failed> {
-    let outcome = on_kafka(args(&["scenarios/paused-consumer.toml"]));
-    let says = "cannot run 2 replicas of `payment`: its file store belongs to one process";
-    if outcome.code == Some(69) && outcome.err.contains(says) {
-        Ok(())
-    } else {
-        Err(format!("{outcome:?}").into())
+fn replicas_and_other_clients_are_refused() -> Result<(), Failed> {
+    for (file, says) in [
+        (
+            "scenarios/paused-consumer.toml",
+            "cannot run 2 replicas of `payment`: its file store belongs to one process",
+        ),
+        (
+            "scenarios/delayed-commit-protocol-2.toml",
+            "cannot set `shakedown.client.habits` to java for the probe: its client there is librdkafka",
+        ),
+    ] {
+        let outcome = on_kafka(args(&[file]));
+        if outcome.code != Some(69) || !outcome.err.contains(says) {
+            return Err(format!("{file}: {outcome:?}").into());
+        }
     }
+    Ok(())
 }
 
 /// All processes that come from this one, with the time of their start, by which a number that is used again is told.

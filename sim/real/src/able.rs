@@ -2,12 +2,15 @@
 //!
 //! A cluster that was given keeps its brokers, and has the settings that its owner gave it: of `[cluster]` it takes only what
 //! topics can be made with. Nothing slows all links of a machine. Processes have no power to lose, and nothing stands between brokers. What
-//! shares memory with the harness (customers, observer, probe) cannot die alone. A file store belongs to one process, so
-//! a service has one replica.
+//! shares memory with the harness (customers, observer, probe) cannot die alone, and all clients are librdkafka's. A file store
+//! belongs to one process, so a service has one replica.
 
 use harness::fault::{Unsupported, Wound, wounds_of};
 use harness::scenario::{BrokerChoice, Fault, FaultKind, Scenario, USUAL_LATENCY};
 use harness::system::System;
+
+/// What properties of the simulator's client begin with that no client of Kafka's knows.
+const OURS: &str = "shakedown.";
 
 /// Whose host it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,11 @@ pub(crate) fn supported(
     }
     if scenario.latency != USUAL_LATENCY {
         let why = "set `latency` under `[network]`: links are as fast as they are".to_owned();
+        return Err(unsupported(None, why));
+    }
+    let properties = scenario.probe.iter().flat_map(|probe| &probe.properties);
+    if let Some((name, value)) = properties.into_iter().find(|(name, _)| name.starts_with(OURS)) {
+        let why = format!("set `{name}` to {value} for the probe: its client there is librdkafka");
         return Err(unsupported(None, why));
     }
     if let Some(why) = given.and_then(|brokers| unlike(scenario, brokers)) {
