@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use harness::recorder::{Detail, Trace};
-use harness::scenario::Scenario;
+use harness::scenario::{Expect, Scenario};
 use harness::stage::Backend as _;
 use harness::system::System;
 use harness::{Ran, RunError, Work, one_by_one, sweep};
@@ -142,11 +142,12 @@ fn is_evidence(ended: &Result<Ran, RunError>) -> bool {
 
 /// Whether it did what its scenario does not ask for.
 fn is_unexpected(scenario: &Scenario, ended: &Result<Ran, RunError>) -> bool {
-    let breaks = &scenario.expect.breaks;
+    let Expect { breaks, may_break, .. } = &scenario.expect;
+    let asked_for = |check: &String| breaks.contains(check) || may_break.contains(check);
     is_evidence(ended)
         && ended
             .as_ref()
-            .map_or(true, |ran| ran.result.findings.iter().any(|finding| !breaks.contains(&finding.check)))
+            .map_or(true, |ran| ran.result.findings.iter().any(|finding| !asked_for(&finding.check)))
 }
 
 /// This program, able to start itself as a host.

@@ -121,8 +121,8 @@ fn figure(statistic: Statistic, durations: &reports::Durations) -> Option<Durati
     }
 }
 
-/// What a scenario left over its seeds. With `breaks` the findings that it asks for are no findings any more; that it
-/// never broke, or that a fault was inert on every seed, is judged only over at least as many seeds as the file runs by
+/// What a scenario left over its seeds. With `breaks` the findings that it asks for are no findings any more, nor those
+/// that `may_break` lets be; that it never broke, or that a fault was inert on every seed, is judged only over at least as many seeds as the file runs by
 /// itself: on a few it may be chance. A broker's power loss that took no record on any of them counts as inert too, unless
 /// the file has logs flushed early (`log.flush.interval.messages` or `.ms`): then there may be nothing to lose.
 pub fn over_all_seeds(scenario: &Scenario, mut seeds: Vec<SeedResult>) -> ScenarioResult {
@@ -141,6 +141,9 @@ pub fn over_all_seeds(scenario: &Scenario, mut seeds: Vec<SeedResult>) -> Scenar
                 format!("`{check}` held on all {} seeds, claimed was that it breaks on one", seeds.len());
             findings.push(over_all("breaks", says));
         }
+    }
+    for seed in &mut seeds {
+        seed.findings.retain(|finding| !scenario.expect.may_break.contains(&finding.check));
     }
     if enough {
         let inert = scenario.faults.iter().enumerate().filter(|(number, _)| {
@@ -201,6 +204,7 @@ mod tests {
             exactly_once: true,
             recovers_within: Duration::from_secs(60),
             breaks: Vec::new(),
+            may_break: Vec::new(),
         }
     }
 
@@ -392,6 +396,16 @@ mod tests {
         let other = over_all_seeds(&scenario, vec![seed(0, 1, &["a", "b"]), seed(1, 1, &[])]);
         assert!(!other.held());
         assert_eq!(other.seeds[0].findings.len(), 1);
+    }
+
+    #[test]
+    fn a_check_that_may_break_need_not_and_excuses_no_other() {
+        let mut scenario = scenario(2, Some("a"));
+        scenario.expect.may_break = vec!["b".into()];
+        assert!(over_all_seeds(&scenario, vec![seed(0, 1, &["a"]), seed(1, 1, &[])]).held());
+        assert!(over_all_seeds(&scenario, vec![seed(0, 1, &["a", "b"]), seed(1, 1, &["b"])]).held());
+        assert!(!over_all_seeds(&scenario, vec![seed(0, 1, &["b"]), seed(1, 1, &[])]).held());
+        assert!(!over_all_seeds(&scenario, vec![seed(0, 1, &["a", "c"]), seed(1, 1, &[])]).held());
     }
 
     #[test]

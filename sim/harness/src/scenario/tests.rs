@@ -137,6 +137,9 @@ refused! {
         "[[fault]]\nat = \"5s\"\nrolling_restart = { hosts = [\"broker-*\"], down_for = \"3s\", gap = \"3s\" }\n[expect]\nrecovers_within = \"8s\"";
     a_restart_that_is_clean_and_without_power_is_refused:
         "[[fault]]\nat = \"5s\"\nrolling_restart = { hosts = [\"broker-*\"], down_for = \"3s\", gap = \"3s\", power_loss = true, clean = true }";
+    a_check_that_may_break_where_none_must_is_refused: "[expect]\nmay_break = \"no_acknowledged_loss\"";
+    a_check_that_must_and_may_break_is_refused:
+        "[expect]\nbreaks = \"no_acknowledged_loss\"\nmay_break = \"no_acknowledged_loss\"";
     a_check_that_breaks_twice_is_refused:
         "[expect]\nbreaks = [\"no_acknowledged_loss\", \"no_acknowledged_loss\"]";
     an_unknown_check_among_several_is_refused:
@@ -240,6 +243,9 @@ fn several_checks_may_be_said_to_break() {
         |breaks: &str| parse(&format!("claim = \"c\"\n[expect]\nbreaks = {breaks}")).unwrap().expect.breaks;
     assert_eq!(broken("\"no_acknowledged_loss\""), ["no_acknowledged_loss"]);
     assert_eq!(broken("[\"no_acknowledged_loss\", \"charged_exactly_once\"]").len(), 2);
+    let may = "\"no_acknowledged_loss\"\nmay_break = \"charged_exactly_once\"";
+    let expect = parse(&format!("claim = \"c\"\n[expect]\nbreaks = {may}")).unwrap().expect;
+    assert_eq!(expect.may_break, ["charged_exactly_once"]);
 }
 
 #[test]

@@ -17,6 +17,7 @@ const KEYS: &[&str] = &[
     "exactly_once",
     "recovers_within",
     "breaks",
+    "may_break",
     "order_latency_mean",
     "order_latency_p50",
     "order_latency_p95",
@@ -46,6 +47,7 @@ pub(super) fn read(
         exactly_once: true,
         recovers_within: RECOVERS_WITHIN.max(waits.longest() * 2),
         breaks: Vec::new(),
+        may_break: Vec::new(),
     };
     let Some(section) = top.get("expect") else { return Ok(expect) };
     let section = section.table("`[expect]`", KEYS, &[], "[expect]")?;
@@ -74,16 +76,36 @@ pub(super) fn read(
         expect.recovers_within = recovery(&within, &waits)?;
     }
     if let Some(check) = section.get("breaks") {
-        let breaks = known_checks(&check, vocabulary)?;
-        let runs = |name: &String| expect.exactly_once || !vocabulary.exactly_once_checks.contains(name);
-        if let Some(name) = breaks.iter().find(|name| !runs(name)) {
-            let says = format!("`{name}` never breaks here: `exactly_once = false` leaves it out");
-            let help = "leave `exactly_once` out, and the check runs";
-            return Err(Invalid::new(check.span(), says, "this check does not run").help(help));
+        expect.breaks = checks_that_run(&check, &expect, vocabulary)?;
+    }
+    if let Some(check) = section.get("may_break") {
+        expect.may_break = checks_that_run(&check, &expect, vocabulary)?;
+        if expect.breaks.is_empty() {
+            let help = "a claim that holds has no check that may break; name in `breaks` the one that must";
+            return Err(Invalid::new(check.span(), "nothing breaks here".into(), "beside what?").help(help));
         }
-        expect.breaks = breaks;
+        if let Some(name) = expect.may_break.iter().find(|name| expect.breaks.contains(name)) {
+            let says = format!("`{name}` is in `breaks` as well");
+            return Err(Invalid::new(check.span(), says, "it must break, and need not be let"));
+        }
     }
     Ok(expect)
+}
+
+/// Checks of a list, which `exactly_once` does not leave out.
+fn checks_that_run(
+    value: &Value<'_>,
+    expect: &Expect,
+    vocabulary: &Vocabulary,
+) -> Result<Vec<String>, Invalid> {
+    let checks = known_checks(value, vocabulary)?;
+    let runs = |name: &String| expect.exactly_once || !vocabulary.exactly_once_checks.contains(name);
+    if let Some(name) = checks.iter().find(|name| !runs(name)) {
+        let says = format!("`{name}` never breaks here: `exactly_once = false` leaves it out");
+        let help = "leave `exactly_once` out, and the check runs";
+        return Err(Invalid::new(value.span(), says, "this check does not run").help(help));
+    }
+    Ok(checks)
 }
 
 /// `9` or `"<= 9"`.
