@@ -88,6 +88,14 @@ impl WireBroker {
     }
 }
 
+/// Whether a client can be made with these properties.
+///
+/// # Errors
+/// Fatal with `InvalidConfig`, naming the property and, for an unknown one, the nearest name.
+pub fn check(properties: &Properties) -> Result<(), Error> {
+    Settings::read(properties).map(drop)
+}
+
 #[async_trait]
 impl Broker for WireBroker {
     async fn producer(&self, properties: &Properties) -> Result<Arc<dyn Producer>, Error> {

@@ -139,15 +139,7 @@ impl Writer {
 
     /// Writes until all is written, or the producer can go on no longer.
     async fn write(&mut self, share: u32, first: u32) -> Result<(), Error> {
-        let mut properties =
-            Properties::new().set("acks", "all").set("enable.idempotence", true).set("linger.ms", 0);
-        if self.probe.transactions {
-            properties = properties.set("transactional.id", format!("probe-{}", self.number));
-        }
-        for (name, value) in &self.probe.properties {
-            properties = properties.set(name, value);
-        }
-        let producer = self.broker.producer(&properties).await?;
+        let producer = self.broker.producer(&self.probe.producer_properties(self.number)).await?;
         if self.probe.transactions {
             self.retried(async || producer.init_transactions(CALL).await).await?;
         }

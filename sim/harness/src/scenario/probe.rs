@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use broker::Properties;
+
 use super::Rate;
 
 /// Producers that write what a reader reads, and nothing else: what they find is Kafka's or the client's alone.
@@ -25,6 +27,19 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// The properties of a writer's producer.
+    pub fn producer_properties(&self, writer: u32) -> Properties {
+        let mut properties =
+            Properties::new().set("acks", "all").set("enable.idempotence", true).set("linger.ms", 0);
+        if self.transactions {
+            properties = properties.set("transactional.id", format!("probe-{writer}"));
+        }
+        for (name, value) in &self.properties {
+            properties = properties.set(name, value);
+        }
+        properties
+    }
+
     /// The topic that the probe writes to.
     pub const TOPIC: &str = "probe";
 

@@ -137,6 +137,10 @@ refused! {
         "[[fault]]\nat = \"5s\"\nrolling_restart = { hosts = [\"broker-*\"], down_for = \"3s\", gap = \"3s\" }\n[expect]\nrecovers_within = \"8s\"";
     a_restart_that_is_clean_and_without_power_is_refused:
         "[[fault]]\nat = \"5s\"\nrolling_restart = { hosts = [\"broker-*\"], down_for = \"3s\", gap = \"3s\", power_loss = true, clean = true }";
+    a_property_of_the_probe_that_no_client_knows_is_refused:
+        "[probe]\nproperties = { \"request.timeut.ms\" = 1000 }";
+    a_property_of_the_probe_out_of_its_range_is_refused: "[probe]\nproperties = { \"acks\" = 7 }";
+    properties_of_the_probe_that_do_not_go_together_are_refused: "[probe]\nproperties = { \"acks\" = 1 }";
     a_check_that_may_break_where_none_must_is_refused: "[expect]\nmay_break = \"no_acknowledged_loss\"";
     a_check_that_must_and_may_break_is_refused:
         "[expect]\nbreaks = \"no_acknowledged_loss\"\nmay_break = \"no_acknowledged_loss\"";

@@ -82,7 +82,7 @@ pub(super) fn read(
         expect.may_break = checks_that_run(&check, &expect, vocabulary)?;
         if expect.breaks.is_empty() {
             let help = "a claim that holds has no check that may break; name in `breaks` the one that must";
-            return Err(Invalid::new(check.span(), "nothing breaks here".into(), "beside what?").help(help));
+            return Err(Invalid::new(check.span(), "nothing breaks here", "beside what?").help(help));
         }
         if let Some(name) = expect.may_break.iter().find(|name| expect.breaks.contains(name)) {
             let says = format!("`{name}` is in `breaks` as well");

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use broker::{Error, Properties};
+
 use crate::scenario::diagnostic::Invalid;
 use crate::scenario::table::Table;
 use crate::scenario::{Probe, Rate, values};
@@ -41,10 +43,18 @@ pub(super) fn read(top: &Table<'_>) -> Result<Option<Probe>, Invalid> {
     }
     if let Some(properties) = section.get("properties") {
         let example = "properties = { \"request.timeout.ms\" = 2000 }";
+        let placed = Properties::new().set("bootstrap.servers", "broker-1:9092");
         for entry in properties.named("`properties`", example)?.entries() {
-            // The client itself says whether it knows a property, when the run makes it.
-            probe.properties.insert(entry.key.to_owned(), entry.setting()?);
+            let value = entry.setting()?;
+            let refused =
+                |error: Error| Invalid::new(entry.key_span(), error.message, "no client takes this");
+            client::check(&placed.clone().set(entry.key, &value)).map_err(refused)?;
+            probe.properties.insert(entry.key.to_owned(), value);
         }
+        // Each may be sound by itself, and not beside the others.
+        let refused =
+            |error: Error| Invalid::new(properties.span(), error.message, "no producer takes these");
+        client::check(&placed.with(&probe.producer_properties(1))).map_err(refused)?;
     }
     Ok(Some(probe))
 }
