@@ -26,7 +26,7 @@ fn reopened(dir: &Path) -> BrokerDisk {
 }
 
 fn read(log: &Log) -> Bytes {
-    log.read(log.start_offset(), log.end_offset(), usize::MAX, true)
+    log.batches().flat_map(|batch| batch.bytes.iter().copied()).collect()
 }
 
 /// A storage in a directory of its own, with a log of five batches in three segments.
