@@ -151,8 +151,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "members-of-today-read-the-topics",
         breaks: "topics are in use by who joins or leaves amid a rebalance",
         file: "sim/kafka/src/group/classic.rs",
-        place: "«self.subscribed.as_ref()».map_or(consumers",
-        becomes: "self.subscribed_topics().as_ref()",
+        place: "«self.subscribed.as_ref().map_or(consumers, |topics| topics.contains(topic))»",
+        becomes: "self.subscribed_topics().map_or(consumers, |topics| topics.contains(topic))",
         red: &["kafka::group::classic::tests::topics_are_in_use_as_the_last_generation_has_them"],
     },
 ];
