@@ -307,6 +307,7 @@ fn a_join_that_waits_for_its_group_is_told_when_the_log_stands_still() {
     mend(&mut bench, node);
     let joined = bench.ask(node, ApiKey::JoinGroup, 5, join_request("payment", &first));
     assert_eq!(expect!(JoinGroup, joined).generation_id, 2, "the second counts as joined");
+    assert!(bench.reply(again).is_none(), "it was told already, and is not told again");
 }
 
 #[test]

@@ -130,19 +130,6 @@ pub struct Replaced {
     pub can_skip_assignment: bool,
 }
 
-impl Answer {
-    /// Whom it answers, if it answers somebody.
-    pub fn token(&self) -> Option<&Token> {
-        match self {
-            Answer::Joined { token, .. }
-            | Answer::JoinFailed { token, .. }
-            | Answer::Synced { token, .. }
-            | Answer::SyncFailed { token, .. } => Some(token),
-            Answer::Persist(_) | Answer::Note(_) => None,
-        }
-    }
-}
-
 /// What a group tells its members and its coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -192,4 +179,17 @@ pub enum Answer {
     Persist(Option<Decision>),
     /// A line for the trace.
     Note(String),
+}
+
+impl Answer {
+    /// Whom it answers, if it answers somebody.
+    pub fn token(&self) -> Option<&Token> {
+        match self {
+            Answer::Joined { token, .. }
+            | Answer::JoinFailed { token, .. }
+            | Answer::Synced { token, .. }
+            | Answer::SyncFailed { token, .. } => Some(token),
+            Answer::Persist(_) | Answer::Note(_) => None,
+        }
+    }
 }
